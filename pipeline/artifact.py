@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def seal(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def atomic_dir(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+def atomic_dir(path: Path, manifest: dict[str, Any]) -> Generator[Path]:
     """Yield a temporary sibling of `path`; on success seal it with `manifest` and put it in place.
 
     `manifest` is read at the end, so the caller may fill it while working. An older folder at `path` is replaced only

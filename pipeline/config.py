@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 class _Yaml12Loader(yaml.SafeLoader):
     """SafeLoader with the scalar rules of the YAML 1.2 core schema."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict] = {}
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}  # ty: ignore[incompatible-attribute-override]
 
 
 for _tag, _pattern, _first in [
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("merge", "<<", "<"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
     (
@@ -55,10 +56,13 @@ class _Document:
     def __init__(self, text: str, source: str) -> None:
         self.source = source
         self.lines: dict[Key, int] = {}
+        self.overridden: dict[Key, str] = {}
         loader = _Yaml12Loader(text)
         try:
             node = loader.get_single_node()
             self.data = {} if node is None else self._build(loader, node, ())
+        except RecursionError:
+            raise InputError(f"{source}: an alias (*name) contains itself; write the value out") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             at = f":{mark.line + 1}" if mark else ""
@@ -99,8 +103,10 @@ class _Document:
 
     def where(self, path: Key) -> str:
         """`file:line` of the key, or of its nearest written parent."""
-        while path and path not in self.lines:
+        while path and path not in self.lines and path not in self.overridden:
             path = path[:-1]
+        if path in self.overridden:
+            return self.overridden[path]
         line = self.lines.get(path)
         return f"{self.source}:{line}" if line else self.source
 
@@ -145,7 +151,7 @@ def load_config[T](cls: type[T], path: Path | str, overrides: Sequence[str] = ()
     """
     document = _read(Path(path))
     for override in overrides:
-        _apply_override(document.data, override)
+        _apply_override(document, override)
     return _validate(cls, document)
 
 
@@ -156,16 +162,17 @@ def parse_config[T](cls: type[T], mapping: Mapping[str, Any], source: str = "con
     return _validate(cls, document)
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def _apply_override(document: _Document, override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InputError(f"--set {override}: expected dotted.key=value")
-    target, parts = data, key.strip().split(".")
+    target, parts = document.data, key.strip().split(".")
     for part in parts[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
             raise InputError(f"--set {override}: {part} is not a section")
     target[parts[-1]] = _Document(f"value: {text}", f"--set {key}").data["value"]
+    document.overridden[tuple(parts)] = f"--set {key.strip()}"
 
 
 def _validate[T](cls: type[T], document: _Document) -> T:
@@ -175,7 +182,7 @@ def _validate[T](cls: type[T], document: _Document) -> T:
     )
     try:
         # JSON mode: a strict check that still reads a string as a Path and a list as a tuple.
-        return root.model_validate_json(json.dumps({"config": document.data})).config  # ty: ignore[unresolved-attribute]
+        return root.model_validate_json(json.dumps({"config": document.data})).config  # ty: ignore[missing-attribute]
     except ValidationError as error:
         problems = _distinct_problems(error, document.data)
         path, message = _explain(cls, problems[0], document.data)
@@ -240,14 +247,14 @@ def _fields_at(cls: Any, path: Key, data: Any) -> list[str]:
     ]
 
 
-def _dataclasses_in(annotation: Any) -> list[type]:
+def _dataclasses_in(annotation: Any) -> list[Any]:
     if dataclasses.is_dataclass(annotation):
-        return [typing.cast(type, annotation)]
+        return [annotation]
     return [c for argument in typing.get_args(annotation) for c in _dataclasses_in(argument)]
 
 
 def check_arguments(
-    cls: type, mapping: Mapping[str, Any], where: str, renamed: Mapping[str, str] | None = None
+    cls: type[Any], mapping: Mapping[str, Any], where: str, renamed: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Check a section meant for a third-party argument dataclass such as TRL's SFTConfig, without building it.
 

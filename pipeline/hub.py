@@ -13,7 +13,11 @@ from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 6
-_SECRET_NAME = re.compile(r"(^|_)(token|secret|password|api_?key|authorization)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    # `eos_token` and its kin are no secrets, so only tokens that open a door count
+    r"^token$|(hub|hf|access|auth|api|bearer)_?token$|(^|_)(secret|password|api_?key|authorization)$",
+    re.IGNORECASE,
+)
 _SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_\w{16,}|gh[pousr]_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,})")
 
 

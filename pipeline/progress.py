@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -31,7 +31,7 @@ class ProgressBar[Item](Iterable[Item]):
         every_s: float = 15.0,
     ) -> None:
         self.iterable = iterable
-        self.total = total if total is not None or not hasattr(iterable, "__len__") else len(iterable)  # type: ignore[arg-type]
+        self.total = len(iterable) if total is None and isinstance(iterable, Sized) else total
         self.desc, self.unit, self.count, self.initial, self.every_s = desc, unit, initial, initial, every_s
         self.started = self.last = time.monotonic()
         self.postfix: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,8 @@ class Run:
 
     def progress(self, iterable: Iterable[Any] | None = None, **keywords: Any) -> ProgressBar[Any]:
         """`progress_bar` with the stage's name as its default description."""
-        return progress_bar(iterable, **{"desc": self.stage, **keywords})
+        keywords.setdefault("desc", self.stage)
+        return progress_bar(iterable, **keywords)
 
     def preview(self, text: str) -> None:
         """Show a sample to the person at the terminal, and keep it in preview.txt."""
@@ -164,7 +165,7 @@ class Run:
 
 
 @contextmanager
-def open_run(config: Any, *, stage: str, output_dir: Path, seed: int) -> Iterator[Run]:
+def open_run(config: Any, *, stage: str, output_dir: Path, seed: int) -> Generator[Run]:
     """Open a `Run` and close it with status complete, interrupted or failed."""
     run = Run(config, stage=stage, output_dir=output_dir, seed=seed)
     run.open()
@@ -177,7 +178,7 @@ def open_run(config: Any, *, stage: str, output_dir: Path, seed: int) -> Iterato
 
 
 def stage_main(
-    config_cls: type,
+    config_cls: type[Any],
     main: Callable[[Any, Run], None],
     *,
     default_config: Path | None = None,
@@ -206,7 +207,7 @@ def stage_main(
 
 
 @contextmanager
-def exit_status() -> Iterator[None]:
+def exit_status() -> Generator[None]:
     """Turn what a person can mend into one line on stderr and an exit status."""
     try:
         yield

@@ -1,0 +1,203 @@
+"""The strict loader: what is right loads with the right type, what is wrong is named by file, line, key and remedy."""
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from pipeline.config import check_arguments, config_hash, load_config, load_yaml, parse_config, to_dict
+from pipeline.errors import InputError
+
+
+@dataclass(kw_only=True)
+class Optimiser:
+    learning_rate: float = 1e-3
+    name: Literal["adamw", "sgd"] = "adamw"
+
+
+@dataclass(kw_only=True)
+class Linear:
+    kind: Literal["linear"]
+    steps: int = 1
+
+
+@dataclass(kw_only=True)
+class Custom:
+    kind: Literal["custom"]
+    values: list[int] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Stage:
+    output_dir: Path
+    seed: int = 0
+    push: bool = False
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    sources: list[Optimiser] = field(default_factory=list)
+    curriculum: Annotated[Linear | Custom, Field(discriminator="kind")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError("seed must not be negative; use 0 or more")
+
+
+def load(tmp_path: Path, text: str, overrides: tuple[str, ...] = ()) -> Stage:
+    path = tmp_path / "stage.yaml"
+    path.write_text(text)
+    return load_config(Stage, path, overrides)
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(tmp_path / "stage.yaml"), "F")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("3e-4", 3e-4), ("1e5", 1e5), ("1.5E-3", 1.5e-3), ("2", 2.0), ("-.5", -0.5)]
+)
+def test_floats_as_people_write_them(tmp_path, written, value):
+    stage = load(tmp_path, f"output_dir: out\noptimiser: {{learning_rate: {written}}}")
+    assert stage.optimiser.learning_rate == value
+    assert isinstance(stage.optimiser.learning_rate, float)
+
+
+def test_paths_lists_and_tagged_unions(tmp_path):
+    stage = load(tmp_path, "output_dir: a/b\nsources: [{learning_rate: 1}]\ncurriculum: {kind: custom, values: [1, 2]}")
+    assert stage.output_dir == Path("a/b")
+    assert stage.sources == [Optimiser(learning_rate=1.0)]
+    assert stage.curriculum == Custom(kind="custom", values=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "output_dir: o\noptimiser:\n  lerning_rate: 1\n",
+            "F:3: optimiser.lerning_rate is not a setting; did you mean learning_rate?",
+        ),
+        ("output_dir: o\noutput_dirs: p\n", "F:2: output_dirs is not a setting; did you mean output_dir?"),
+        ("seed: 1\n", "F:1: output_dir is missing; add it"),
+        ("output_dir: o\nseed: 2.7\n", "F:2: seed should be a valid integer, not 2.7"),
+        ("output_dir: o\npush: no\n", "F:2: push should be a valid boolean (write true or false), not 'no'"),
+        ("output_dir: o\nseed: -1\n", "F:1: seed must not be negative; use 0 or more"),
+        ("output_dir: o\n\noutput_dir: p\n", "F:3: output_dir is given twice (first on line 1); keep one"),
+        ("output_dir: o\nsources:\n- name: adam\n", "F:3: sources[0].name: 'adam' is not one of 'adamw' or 'sgd'"),
+        (
+            "output_dir: o\ncurriculum:\n  kind: custom\n  steps: 3\n",
+            "F:4: curriculum.steps is not a setting; valid here: kind, values",
+        ),
+        (
+            "output_dir: o\noptimiser: {learning_rate: .inf}",
+            "F:2: optimiser.learning_rate should be a finite number, not inf",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, expected):
+    assert refusal(tmp_path, text) == expected
+
+
+def test_several_problems_are_all_named(tmp_path):
+    assert refusal(tmp_path, "output_dir: o\nseed: x\npushh: true\n").endswith("(also wrong: seed)")
+
+
+def test_missing_file_and_broken_yaml_are_one_line_each(tmp_path):
+    with pytest.raises(InputError, match="no such configuration file"):
+        load_config(Stage, tmp_path / "absent.yaml")
+    assert refusal(tmp_path, "a: [1,").startswith("F:1: not valid YAML")
+    assert "expected `key: value` lines" in refusal(tmp_path, "- 1\n")
+
+
+def test_merge_keys_may_be_overridden(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("base: &b {x: 1, y: 2}\nmore:\n  <<: *b\n  x: 3\n")
+    assert load_yaml(path)["more"] == {"x": 3, "y": 2}
+
+
+def test_overrides_are_typed_and_checked(tmp_path):
+    stage = load(tmp_path, "output_dir: o", ("optimiser.learning_rate=2e-5", "seed=3"))
+    assert (stage.optimiser.learning_rate, stage.seed) == (2e-5, 3)
+    with pytest.raises(InputError, match=r"optimiser\.rate is not a setting"):
+        load(tmp_path, "output_dir: o", ("optimiser.rate=1",))
+    with pytest.raises(InputError, match="expected dotted\\.key=value"):
+        load(tmp_path, "output_dir: o", ("seed",))
+
+
+def test_hash_follows_values_not_key_order():
+    first = parse_config(Stage, {"output_dir": "o", "seed": 1})
+    assert config_hash(first) == config_hash(parse_config(Stage, {"seed": 1, "output_dir": "o"}))
+    assert config_hash(first) != config_hash(parse_config(Stage, {"output_dir": "o", "seed": 2}))
+    assert to_dict(first)["output_dir"] == "o"
+
+
+class Schedule(Enum):
+    COSINE = "cosine"
+    LINEAR = "linear"
+
+
+@dataclass
+class ThirdParty:
+    warmup_steps: float = 0
+    max_steps: int = -1
+    scheduler: Schedule | str = "linear"
+    bf16: bool | None = None
+
+
+def test_third_party_arguments(caplog):
+    with caplog.at_level(logging.WARNING):
+        checked = check_arguments(
+            ThirdParty, {"warmup_ratio": 0.1, "scheduler": "cosine"}, "trainer", {"warmup_ratio": "warmup_steps"}
+        )
+    assert checked == {"warmup_steps": 0.1, "scheduler": "cosine"}
+    assert "trainer.warmup_ratio is now called warmup_steps" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "message"),
+    [
+        ({"max_step": 1}, "trainer.max_step is not a setting of ThirdParty; did you mean max_steps?"),
+        ({"max_steps": 2.7}, "trainer.max_steps should be a valid integer"),
+        ({"scheduler": "cosin"}, "trainer.scheduler: 'cosin' is not one of cosine, linear; did you mean cosine?"),
+        ({"bf16": "yes"}, "trainer.bf16 should be a valid boolean"),
+        ({"warmup_ratio": 0.1, "warmup_steps": 3}, "keep warmup_steps"),
+    ],
+)
+def test_third_party_arguments_are_refused_by_name(given_arguments, message):
+    with pytest.raises(InputError) as caught:
+        check_arguments(ThirdParty, given_arguments, "trainer", {"warmup_ratio": "warmup_steps"})
+    assert message in str(caught.value)
+
+
+scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=True) | st.text(max_size=4)
+trees = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+keys = st.sampled_from(["output_dir", "seed", "push", "optimiser", "sources", "curriculum", "nonsense"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(keys, trees, max_size=4))
+def test_no_mapping_gives_anything_but_a_config_or_one_line(mapping):
+    try:
+        assert isinstance(parse_config(Stage, mapping), Stage)
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="ab:-[]{}?|>&*!%@`'\"#, \n\t0.e", max_size=30))
+def test_no_text_gives_anything_but_data_or_one_line(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("yaml") / "x.yaml"
+    path.write_text(text)
+    try:
+        assert isinstance(load_yaml(path), dict)
+    except InputError as error:
+        assert str(path) in str(error)

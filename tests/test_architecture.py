@@ -1,0 +1,58 @@
+"""The layout holds: import contracts, names that shadow nothing, nothing that only this machine knows."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("pipeline", "data", "post_training", "mrl", "evaluation")
+
+
+def sources(*suffixes: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if line.endswith(suffixes) and (ROOT / line).is_file()]
+
+
+def test_import_contracts_are_kept():
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_no_file_in_a_script_folder_shadows_a_library():
+    # `uv run data/x.py` puts data/ first on sys.path: data/datasets.py would replace Hugging Face datasets.
+    taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - set(ROOMS)
+    files = [p for room in ROOMS for p in (ROOT / room).glob("*.py") if p.stem != "__init__"]
+    assert len(files) > 15
+    assert [str(p) for p in files if p.stem in taken] == []
+
+
+def test_nothing_is_called_after_a_drawer():
+    drawers = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base"}
+    assert [str(p) for p in sources(".py") if p.stem in drawers] == []
+
+
+def test_scripts_are_not_imported():
+    scripts = {p.stem: p for room in ROOMS for p in (ROOT / room).glob("*.py") if "__main__" in p.read_text()}
+    assert scripts
+    pattern = re.compile(r"^\s*(?:from|import)\s+(?:pipeline|data|post_training|mrl|evaluation)\.(\w+)", re.MULTILINE)
+    offenders = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for name in pattern.findall(path.read_text())
+        if name in scripts and scripts[name].parent == ROOT / room
+    ]
+    assert offenders == []
+
+
+def test_no_file_names_a_registry_or_a_machine():
+    wrong = re.compile(r"/root/|/work/main|files\.pythonhosted|pypi\.org/simple|download\.pytorch\.org")
+    offenders = [str(p) for p in sources(".py", ".toml", ".yaml", ".yml", ".md", ".sh", "Makefile", ".json")
+                 if p != Path(__file__) and wrong.search(p.read_text(encoding="utf-8", errors="ignore"))]  # fmt: skip
+    assert offenders == []
