@@ -1,4 +1,4 @@
-# The table of contents. Everything runs on a machine that has only Python 3.12 and make: uv is installed with pip when missing.
+# The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
 .PHONY: help uv setup quickstart test lint bench clean
 
@@ -7,16 +7,17 @@ QUICK ?=
 BACKEND ?= default
 export OUT QUICK
 
-# A version manager's shim may answer to `uv` and still fail, so uv counts as present only when it runs.
-UV_OK = uv --version >/dev/null 2>&1
-PIP_UV = python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore uv
+# pip may put uv where the shell doesn't look, and a version manager's shim may answer to `uv` and still fail:
+# both script folders of this Python go on PATH, and uv counts as present only when it runs.
+SCRIPTS := $(shell python3 -c 'import os, site, sysconfig; print(sysconfig.get_path("scripts") + ":" + os.path.join(site.getuserbase(), "bin"))')
+export PATH := $(PATH):$(SCRIPTS)
+PIP := python3 -m pip install --quiet --disable-pip-version-check
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 uv:
-	@$(UV_OK) || python3 -m uv --version >/dev/null 2>&1 || $(PIP_UV)
-	@$(UV_OK) || { echo "uv is installed but not on PATH; add the folder that 'python3 -m site --user-base' names, /bin, to PATH" >&2; exit 2; }
+	@uv --version >/dev/null 2>&1 || $(PIP) uv 2>/dev/null || $(PIP) --user --break-system-packages uv
 
 setup: uv  ## install everything; BACKEND=cpu|cuda|rocm picks the torch build
 	@uv run --no-project python pipeline/torch_backend.py "$(BACKEND)"
@@ -28,10 +29,13 @@ test: uv  ## all tests
 	@uv run pytest
 
 lint: uv  ## style, types, import contracts
-	@uv run ruff check . && uv run ruff format --check . && uv run lint-imports && uv run ty check pipeline
+	@uv run ruff check .
+	@uv run ruff format --check .
+	@uv run lint-imports
+	@uv run ty check pipeline
 
 bench: uv  ## the benchmarks, one JSON line each
-	@for file in evaluation/benchmarks/*.py; do case $$file in */__init__.py) ;; *) echo "# $$file" >&2; uv run $$file || exit 1;; esac; done
+	@for file in evaluation/benchmarks/[a-z]*.py; do echo "# $$file" >&2; uv run $$file || exit 1; done
 
 clean:  ## remove what runs made
 	rm -rf outputs data/artefacts .pytest_cache .ruff_cache
