@@ -1,0 +1,206 @@
+"""Building blocks that encoder, decoder and memory share: rotary positions, SDPA, self-attention, feed-forward layers.
+
+Shapes: B rows, T tokens, D width, d head width, Hq query heads, G key/value heads. Attention always goes through
+`torch.nn.functional.scaled_dot_product_attention`, which picks the flash kernel where the device has one.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@lru_cache(maxsize=16)
+def _rotary_table(length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # A table made inside inference_mode could never be used in training afterwards, so it is made outside of it.
+    with torch.inference_mode(False), torch.no_grad():
+        frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+        cos, sin = angle.cos(), angle.sin()
+        table = torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
+        return table.to(device=device, dtype=dtype)
+
+
+def rotary_table(length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Cosines and signed sines of the rotary positions 0..length-1: [2, length, d].
+
+    Held outside of the module, not as a buffer: nothing to save, to broadcast between processes or to lose when
+    transformers builds a model on the meta device. Lengths are rounded up, so that few tables exist.
+    """
+    rounded = max(64, 1 << (length - 1).bit_length())
+    return _rotary_table(rounded, head_dim, float(base), torch.device(device), dtype)[:, :length]
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Apply rotary positions to x [..., T, heads, d] by table [2, T, d] (or [2, B, T, d] with positions per row).
+
+    Channel i is paired with channel i + d/2. The partner is fetched by one roll, its sign sits in the table.
+    """
+    cos, sin = table[0].unsqueeze(-2), table[1].unsqueeze(-2)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """SDPA for query [B, T, Hq, d], key and value [B, S, G, d]; returns [B, T, Hq * d].
+
+    mask: bool (True = may be read) or additive, broadcastable to [B, 1, T, S]. Query heads in excess of the
+    key/value heads share them group by group.
+    """
+    grouped = query.shape[2] != key.shape[2]
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, is_causal=causal, enable_gqa=grouped
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+def key_mask(attention_mask: Tensor | None) -> Tensor | None:
+    """Mask over keys [B, 1, 1, S] from an attention mask [B, S]; None where there is nothing to hide.
+
+    On the CPU the look at the mask is almost free and saves a masked kernel; elsewhere it would stall the device.
+    """
+    if attention_mask is None or (attention_mask.device.type == "cpu" and bool(attention_mask.all())):
+        return None
+    return attention_mask.bool()[:, None, None, :]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a learned scale over the last dimension."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class SelfAttention(nn.Module):
+    """Attention over tokens with rotary positions on queries and keys; one fused projection for q, k and v."""
+
+    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
+        self.qkv = nn.Linear(width, (query_heads + 2 * kv_heads) * head_dim, bias=False)
+        self.out = nn.Linear(query_heads * head_dim, width, bias=False)
+        self.out.is_residual_exit = True
+
+    def project(self, x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, D] -> rotated query [B, T, Hq, d], rotated key and value [B, T, G, d]."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        turning, value = heads.split([self.query_heads + self.kv_heads, self.kv_heads], dim=2)
+        query, key = rotate(turning, table).split([self.query_heads, self.kv_heads], dim=2)
+        return query, key, value
+
+    def forward(self, x: Tensor, table: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        return self.out(attend(*self.project(x, table), mask, causal))
+
+
+class MemoryCrossAttention(nn.Module):
+    """Tokens read the memory: rotary positions on the queries only, for slots have no order; never causal."""
+
+    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
+        self.query = nn.Linear(width, query_heads * head_dim, bias=False)
+        self.key_value = nn.Linear(width, 2 * kv_heads * head_dim, bias=False)
+        self.out = nn.Linear(query_heads * head_dim, width, bias=False)
+        self.out.is_residual_exit = True
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed memory [B, S, D] -> key and value [B, S, G, d]; once per answer."""
+        heads = self.key_value(memory).unflatten(-1, (-1, self.head_dim))
+        return heads.split([self.kv_heads, self.kv_heads], dim=2)
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
+        query = rotate(self.query(x).unflatten(-1, (-1, self.head_dim)), table)
+        return self.out(attend(query, key, value, mask))
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU: gate and value in one projection, silu(gate) * value, then back to the width."""
+
+    def __init__(self, width: int, inner: int, dropout: float = 0.0):
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+        self.down.is_residual_exit = True
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        inner = F.silu(gate) * up
+        if self.dropout and self.training:
+            inner = F.dropout(inner, self.dropout)
+        return self.down(inner)
+
+
+class MixtureOfExperts(nn.Module):
+    """Top-k mixture of gated experts. After a forward pass the balance of the router is read with `balance()`.
+
+    Small inputs (a decoding step) run through all experts in three batched products, without a host
+    synchronisation; large ones are sorted by expert, so each token pays for its own k experts only.
+    """
+
+    DENSE_LIMIT = 64
+
+    def __init__(self, width: int, inner: int, experts: int, per_token: int, dropout: float = 0.0):
+        super().__init__()
+        self.experts, self.per_token, self.dropout = experts, per_token, dropout
+        self.router = nn.Linear(width, experts, bias=False)
+        self.gate_up = nn.Parameter(torch.empty(experts, width, 2 * inner))
+        self.down = nn.Parameter(torch.empty(experts, inner, width))
+        self._routing: tuple[Tensor, Tensor] | None = None
+
+    def _expert(self, x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        gate, up = (x @ gate_up).chunk(2, dim=-1)
+        inner = F.silu(gate) * up
+        if self.dropout and self.training:
+            inner = F.dropout(inner, self.dropout)
+        return inner @ down
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.reshape(-1, x.shape[-1])
+        probability = torch.softmax(self.router(tokens).float(), dim=-1)
+        weight, chosen = probability.topk(self.per_token, dim=-1)
+        weight = (weight / weight.sum(-1, keepdim=True)).to(x.dtype)
+        if torch.is_grad_enabled():
+            self._routing = (probability, chosen)
+        if tokens.shape[0] <= self.DENSE_LIMIT:
+            mixed = self._dense(tokens, weight, chosen)
+        else:
+            mixed = self._sorted(tokens, weight, chosen)
+        return mixed.view_as(x)
+
+    def _dense(self, tokens: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
+        every = self._expert(tokens.expand(self.experts, -1, -1), self.gate_up, self.down)
+        share = torch.zeros(tokens.shape[0], self.experts, dtype=tokens.dtype, device=tokens.device)
+        share = share.scatter(1, chosen, weight)
+        return torch.einsum("end,ne->nd", every, share)
+
+    def _sorted(self, tokens: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
+        order = chosen.flatten().argsort(stable=True)
+        row = order // self.per_token
+        counts = torch.bincount(chosen.flatten(), minlength=self.experts).tolist()
+        parts = tokens[row].split(counts)
+        done = [self._expert(part, self.gate_up[e], self.down[e]) for e, part in enumerate(parts) if part.shape[0]]
+        return torch.zeros_like(tokens).index_add(0, row, torch.cat(done) * weight.flatten()[order, None])
+
+    def balance(self, attention_mask: Tensor | None = None) -> Tensor:
+        """Load-balancing loss of the last pass: experts * sum_e share_e * mean probability_e; 1 when perfectly even.
+
+        Padding tokens (attention_mask [B, T] of 0) count neither in the share nor in the mean. Raises RuntimeError
+        before the first pass with gradients.
+        """
+        if self._routing is None:
+            raise RuntimeError("balance() needs a forward pass with gradients enabled before it")
+        probability, chosen = self._routing
+        if attention_mask is None:
+            kept = torch.ones(probability.shape[0], 1, device=probability.device)
+        else:
+            kept = attention_mask.reshape(-1, 1).to(probability.dtype)
+        total = kept.sum().clamp(min=1)
+        picks = torch.zeros_like(probability).scatter(1, chosen, 1.0)
+        share = (picks * kept).sum(0) / (total * self.per_token)
+        return self.experts * (share * (probability * kept).sum(0) / total).sum()

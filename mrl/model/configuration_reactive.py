@@ -1,0 +1,128 @@
+"""Configuration of the Reactive Transformer.
+
+The file is copied into every checkpoint (`auto_map`), so it imports transformers and nothing of this repository.
+"""
+
+from transformers import PreTrainedConfig
+
+MEMORY_VARIANTS = ("simple", "self", "interlayer", "self-interlayer")
+GATES = ("off", "static", "elementwise", "linear")
+GATE_ACTIVATIONS = ("sigmoid", "tanh")
+GATE_SCOPES = ("slot", "layer")
+INITIAL_STATES = ("normal", "learned", "loaded")
+
+
+class ReactiveConfig(PreTrainedConfig):
+    """Sizes and switches of one reactive model; every field has a default that makes a model of about 1.5M parameters.
+
+    Sizes: `hidden_size` D, `num_hidden_layers` L (the same for encoder, decoder and memory), `num_attention_heads` H
+    (nominal; head dimension d = D / H), `num_query_heads` <= H and `num_key_value_heads` (a divisor of the query
+    heads) choose between MHA (H, H), GQA (H, G), MQA (H, 1) and SQA (fewer query heads than H). The memory side may
+    have its own counts. `memory_slots` S; S = 0 makes the plain stateless decoder that the benchmarks compare with.
+
+    Limits: `max_interaction_length` is T, the most tokens of ONE interaction (query and answer together);
+    `max_position_embeddings` is what a flat rendered conversation may have in all (lm_eval reads it as the
+    context length). Raises ValueError, one line with the remedy, where fields contradict each other.
+    """
+
+    model_type = "reactive"
+    keys_to_ignore_at_inference = ("past_key_values", "memory")
+
+    vocab_size: int = 2048
+    hidden_size: int = 128
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 8
+    num_query_heads: int | None = None
+    num_key_value_heads: int | None = None
+    memory_query_heads: int | None = None
+    memory_key_value_heads: int | None = None
+
+    intermediate_size: int = 384
+    encoder_intermediate_size: int | None = None
+    num_experts: int = 0
+    num_experts_per_token: int = 2
+    router_aux_loss_coef: float = 0.01
+    dropout: float = 0.0
+
+    max_interaction_length: int = 256
+    max_position_embeddings: int | None = None
+    rope_base: float = 10000.0
+    rms_norm_eps: float = 1e-6
+
+    memory_slots: int = 32
+    memory_variant: str = "interlayer"
+    memory_groups: int = 1
+    gate: str = "linear"
+    gate_activation: str = "sigmoid"
+    gate_scope: str = "slot"
+    gate_init: float = 0.0
+    initial_state: str = "normal"
+    initial_state_std: float = 0.02
+    initial_state_seed: int = 0
+
+    pad_token_id: int | None = 0
+    unk_token_id: int = 1
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 3
+    mask_token_id: int = 4
+    query_token_id: int = 5
+    answer_token_id: int = 6
+    think_token_id: int = 7
+    query_token: str = "[Q]"
+    answer_token: str = "[A]"
+    think_token: str = "[T]"
+    tie_word_embeddings: bool = False
+    use_cache: bool = True
+
+    def __post_init__(self, **kwargs):
+        """Fill in the counts that follow from others, then check that all of them fit together."""
+        self.num_query_heads = self.num_query_heads or self.num_attention_heads
+        self.num_key_value_heads = self.num_key_value_heads or self.num_query_heads
+        self.memory_query_heads = self.memory_query_heads or self.num_query_heads
+        self.memory_key_value_heads = self.memory_key_value_heads or min(
+            self.num_key_value_heads, self.memory_query_heads
+        )
+        self.encoder_intermediate_size = self.encoder_intermediate_size or self.intermediate_size
+        if self.max_position_embeddings is None:
+            self.max_position_embeddings = max(2048, 8 * self.max_interaction_length)
+        super().__post_init__(**kwargs)
+        self._check_heads()
+        self._check_memory()
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head, d = D / H (H the nominal count, however few heads are used)."""
+        return self.hidden_size // self.num_attention_heads
+
+    def _check_heads(self) -> None:
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} over num_attention_heads {self.num_attention_heads} must be a whole "
+                "and even head dimension (rotary positions turn pairs of channels): change one of the two"
+            )
+        for queries, keys in (
+            ("num_query_heads", "num_key_value_heads"),
+            ("memory_query_heads", "memory_key_value_heads"),
+        ):
+            if getattr(self, queries) % getattr(self, keys):
+                raise ValueError(f"{queries} {getattr(self, queries)} is no multiple of {keys} {getattr(self, keys)}")
+        if self.num_experts and not 1 <= self.num_experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"num_experts_per_token {self.num_experts_per_token} must lie in 1..num_experts ({self.num_experts})"
+            )
+
+    def _check_memory(self) -> None:
+        choices = {
+            "memory_variant": MEMORY_VARIANTS,
+            "gate": GATES,
+            "gate_activation": GATE_ACTIVATIONS,
+            "gate_scope": GATE_SCOPES,
+            "initial_state": INITIAL_STATES,
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; choose one of {', '.join(allowed)}")
+        if self.memory_groups < 1 or self.num_hidden_layers % self.memory_groups:
+            raise ValueError(
+                f"memory_groups {self.memory_groups} must divide num_hidden_layers {self.num_hidden_layers}"
+            )

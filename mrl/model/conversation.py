@@ -1,0 +1,171 @@
+"""A flat rendered conversation as input: split into turns, earlier turns written into memory, the last one decoded.
+
+The chat template below renders a conversation as `[BOS][Q]query[T]think[A]answer[EOS]` once per turn; a turn begins
+at each `[Q]`, or at the `[BOS]` right before it. Text before the first turn belongs to it; without any `[Q]` the whole
+row is one turn, so plain text works too. Rows may be padded on either side and have different numbers of turns.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.utils import ModelOutput, logging
+
+from .decoding import AnswerCache, prefill, step
+from .padding import take_rows
+
+logger = logging.get_logger(__name__)
+
+CHAT_TEMPLATE = """\
+{%- set system = messages[0]['content'] + '\\n' if messages and messages[0]['role'] == 'system' else '' -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'user' -%}
+{{- '[BOS][Q]' + (system if loop.index0 == (1 if system else 0) else '') + message['content'] -}}
+{%- elif message['role'] == 'assistant' -%}
+{%- set think = message['think'] or message['reasoning_content'] or message['thinking'] -%}
+{%- generation -%}
+{{- ('[T]' + think if think else '') + '[A]' + message['content'] + '[EOS]' -}}
+{%- endgeneration -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '[T]' if enable_thinking else '[A]' -}}{%- endif -%}
+"""
+
+
+def chat_template(config) -> str:
+    """The chat template with the turn tokens that this configuration names; put it on the tokenizer."""
+    names = {"[Q]": config.query_token, "[A]": config.answer_token, "[T]": config.think_token}
+    template = CHAT_TEMPLATE
+    for default, name in names.items():
+        template = template.replace(f"'{default}", f"'{name}").replace(f"[BOS]{default}", f"[BOS]{name}")
+    return template
+
+
+@dataclass
+class ReactiveOutput(ModelOutput):
+    """loss where labels were given; logits [B, T, V]; the cache to continue with; memory [L, B, S, D] read from."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: AnswerCache | None = None
+    memory: Tensor | None = None
+
+
+def turn_indices(input_ids: Tensor, attention_mask: Tensor, bos: int | None, query: int) -> Tensor:
+    """Number of the turn that each position [B, T] belongs to, counted from 0 (values under padding mean nothing)."""
+    present = attention_mask.bool()
+    asks = (input_ids == query) & present
+    opens = torch.zeros_like(asks) if bos is None else (input_ids == bos) & present
+    after_bos = F.pad(opens[:, :-1], (1, 0))
+    before_query = F.pad(asks[:, 1:], (0, 1))
+    starts = (asks & ~after_bos) | (opens & before_query)
+    return (starts.cumsum(1) - 1).clamp(min=0)
+
+
+class ConversationForward:
+    """`forward` and the hooks of `generate()` for `ReactiveForCausalLM`."""
+
+    def split(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Turn number [B, T] (-1 on padding) and turns per row [B]."""
+        if attention_mask is None:
+            pad = self.config.pad_token_id
+            attention_mask = torch.ones_like(input_ids) if pad is None else (input_ids != pad).long()
+        turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
+        turn = turn.masked_fill(attention_mask == 0, -1)
+        return turn, turn.amax(1).clamp(min=0) + 1
+
+    def remember(self, input_ids: Tensor, turn: Tensor, turns: Tensor, state: Tensor) -> Tensor:
+        """Write every turn but each row's last into the state, in order; rows with fewer turns keep theirs."""
+        limit = self.config.max_interaction_length
+        for index in range(int(turns.max()) - 1):
+            rows = (turns - 1 > index).nonzero().squeeze(1)
+            ids, mask, _ = take_rows(input_ids[rows], turn[rows] == index)
+            if ids.shape[1] > limit:
+                logger.warning_once(
+                    f"an earlier turn of {ids.shape[1]} tokens is cut to max_interaction_length {limit}"
+                )
+                ids, mask = ids[:, :limit], mask[:, :limit]
+            state = state.index_copy(1, rows, self.write(state[:, rows], ids, mask))
+        return state
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: AnswerCache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        memory: Tensor | None = None,
+        logits_to_keep: int = 0,
+        **_,
+    ) -> ReactiveOutput:
+        """Logits [B, T, V] for a flat conversation; with a cache, for the next tokens [B, n] of the open answer.
+
+        Logits of the last turn are exact, and zero (a uniform distribution) at positions of earlier turns, which went
+        into memory instead of the decoder; at padding after a row's end they repeat its last real position, so that
+        `generate()` continues right-padded rows correctly. `labels` are scored in the last turn only. `memory`
+        [L, B, S, D] is the state before the first turn given; by default the initial one of
+        `config.initial_state_seed`. `logits_to_keep` = n returns the last n columns only.
+        """
+        if past_key_values is not None:
+            logits = torch.stack([step(self, tokens, past_key_values) for tokens in input_ids.unbind(1)], dim=1)
+            return ReactiveOutput(logits=logits, past_key_values=past_key_values, memory=past_key_values.memory)
+        turn, turns = self.split(input_ids, attention_mask)
+        if self.config.memory_slots:
+            memory = self.initial_state(input_ids.shape[0]) if memory is None else memory
+            memory = self.remember(input_ids, turn, turns, memory)
+            ids, mask, columns = take_rows(input_ids, turn == (turns - 1)[:, None])
+        else:
+            # A stateless decoder has nowhere to put earlier turns: it reads the whole history.
+            memory = None
+            turn, turns = turn.clamp(max=0), torch.ones_like(turns)
+            ids, mask, columns = take_rows(input_ids, turn == 0)
+        if ids.shape[1] > self.config.max_interaction_length:
+            logger.warning_once(
+                f"the last turn has {ids.shape[1]} tokens, more than max_interaction_length "
+                f"{self.config.max_interaction_length}: answers may be poor"
+            )
+        cache = None
+        if use_cache and not torch.is_grad_enabled():
+            hidden, cache = prefill(self, ids, mask, memory)
+        else:
+            hidden = self.model.hidden(ids, memory)
+        logits = self._flat_logits(hidden, mask, columns, turn, turns, logits_to_keep)
+        loss = None if labels is None else self._flat_loss(hidden, mask, columns, labels)
+        return ReactiveOutput(loss=loss, logits=logits, past_key_values=cache, memory=memory)
+
+    def _flat_logits(
+        self, hidden: Tensor, mask: Tensor, columns: Tensor, turn: Tensor, turns: Tensor, keep: int
+    ) -> Tensor:
+        # Position inside the last turn for every flat column; padding after the end repeats the last token's.
+        last = turn == (turns - 1)[:, None]
+        inside = (last.cumsum(1) - 1)[:, -keep:]
+        source = inside.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[-1])
+        logits = self.lm_head(hidden.gather(1, source))
+        return logits.masked_fill((inside < 0)[..., None], 0.0)
+
+    def _flat_loss(self, hidden: Tensor, mask: Tensor, columns: Tensor, labels: Tensor) -> Tensor:
+        targets = labels.gather(1, columns).masked_fill(mask == 0, -100)[:, 1:]
+        scored = targets != -100
+        return F.cross_entropy(self.lm_head(hidden[:, :-1][scored]).float(), targets[scored])
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: AnswerCache | None = None,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        memory: Tensor | None = None,
+        logits_to_keep: int | None = None,
+        **_,
+    ) -> dict:
+        """The whole conversation at first, then one token at a time with the cache."""
+        if past_key_values is not None:
+            return {"input_ids": input_ids[:, -1:], "past_key_values": past_key_values}
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": use_cache}
+        return inputs | {"memory": memory, "logits_to_keep": logits_to_keep or 1}

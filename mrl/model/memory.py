@@ -1,0 +1,192 @@
+"""The short-term memory: initial states, the attention that rewrites it, and its life on disk.
+
+A state is a plain tensor [L, B, S, D] (layers, dialogues, slots, width), passed in and returned. All layers of the
+memory attention read the OLD state, so they run as one batch of size L: a write costs the same few operators
+whatever the depth.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .attention import rotate
+
+
+def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std: float) -> Tensor:
+    """Draw an initial state [L, len(seeds), S, D] on the CPU; row b depends on seeds[b] alone, on every device."""
+    rows = [
+        torch.randn(layers, slots, width, generator=torch.Generator().manual_seed(int(seed) % 2**63)) for seed in seeds
+    ]
+    return torch.stack(rows, dim=1) * std
+
+
+def save_state(path: str | Path, state: Tensor, **notes: str | int) -> None:
+    """Write a state [L, B, S, D] to a safetensors file with free-form notes (seeds, turn number, user...)."""
+    save_file({"state": state.detach().contiguous().cpu()}, str(path), {k: str(v) for k, v in notes.items()})
+
+
+def load_state(path: str | Path, device: str | torch.device = "cpu") -> tuple[Tensor, dict[str, str]]:
+    """Read a state and its notes. Raises ValueError where the file holds none."""
+    with safe_open(str(path), framework="pt", device=str(device)) as file:
+        if "state" not in file.keys():  # noqa: SIM118 - safe_open has keys() but is no mapping
+            raise ValueError(f"{path} holds no memory state (expected a tensor named 'state')")
+        return file.get_tensor("state"), dict(file.metadata() or {})
+
+
+def inspect_state(state: Tensor) -> dict[str, list[float] | list[int]]:
+    """Numbers to look at: shape, and by layer the mean slot norm, its spread, and how alike slots are.
+
+    `similarity` is the mean cosine between different slots of a dialogue: near 1, the memory has collapsed.
+    """
+    state = state.detach().float()
+    norm = state.norm(dim=-1)
+    unit = F.normalize(state, dim=-1)
+    slots = state.shape[2]
+    alike = (unit @ unit.transpose(-1, -2)).sum((-1, -2)) - slots
+    return {
+        "shape": list(state.shape),
+        "norm": norm.mean((1, 2)).tolist(),
+        "norm_std": norm.flatten(1).std(dim=1, correction=0).tolist(),
+        "similarity": (alike / max(1, slots * (slots - 1))).mean(1).tolist(),
+    }
+
+
+class LayerwiseNorm(nn.Module):
+    """RMS norm with one scale per layer for x [L, B, S, D] (layers = 1 shares the scale)."""
+
+    def __init__(self, layers: int, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(layers, 1, 1, width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], None, self.eps) * self.weight
+
+
+class LayerwiseAttention(nn.Module):
+    """Attention of all layers at once: weights [L, in, out], inputs [L, B, S, D]."""
+
+    def __init__(self, layers: int, width: int, query_heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
+        self.query = nn.Parameter(torch.empty(layers, width, query_heads * head_dim))
+        self.key_value = nn.Parameter(torch.empty(layers, width, 2 * kv_heads * head_dim))
+        self.out = nn.Parameter(torch.empty(layers, query_heads * head_dim, width))
+
+    @staticmethod
+    def _product(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.bmm(x.flatten(1, 2), weight).unflatten(1, x.shape[1:3])
+
+    def project(self, source: Tensor, table: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """source [L, B, T, D] -> key, value [L, B, T, G, d]; keys get rotary positions where a table is given."""
+        heads = self._product(source, self.key_value).unflatten(-1, (-1, self.head_dim))
+        key, value = heads.split([self.kv_heads, self.kv_heads], dim=3)
+        return (key if table is None else rotate(key, table)), value
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x [L, B, S, D] reads key and value [L, B, T, G, d]; mask [B, 1, 1, T] True where readable."""
+        query = self._product(x, self.query).unflatten(-1, (-1, self.head_dim))
+        if mask is not None:
+            mask = mask.expand(x.shape[0], *mask.shape).flatten(0, 1)
+        out = F.scaled_dot_product_attention(
+            query.flatten(0, 1).transpose(1, 2),
+            key.flatten(0, 1).transpose(1, 2),
+            value.flatten(0, 1).transpose(1, 2),
+            mask,
+            enable_gqa=self.query_heads != self.kv_heads,
+        )
+        return self._product(out.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]), self.out)
+
+
+class ResidualGate(nn.Module):
+    """How much of the new value replaces the old one, for all layers at once.
+
+    off: old + new. Otherwise with g = activation(z): sigmoid mixes g * new + (1 - g) * old; tanh keeps the scale of a
+    sum, (1 + g) * new + (1 - g) * old. z is a weight w (static), w * s (elementwise) or W s + b (linear), where s
+    [L, B, S] is the status of each slot: the mean of new + old over the width. `scope` slot gives each slot its own
+    weight, layer one per layer.
+    """
+
+    def __init__(self, kind: str, activation: str, scope: str, layers: int, slots: int, start: float):
+        super().__init__()
+        self.kind, self.activation, self.start = kind, activation, start
+        outputs = slots if scope == "slot" else 1
+        if kind in ("static", "elementwise"):
+            self.weight = nn.Parameter(torch.full((layers, 1, outputs), start))
+        elif kind == "linear":
+            self.weight = nn.Parameter(torch.zeros(layers, slots, outputs))
+            self.bias = nn.Parameter(torch.full((layers, 1, outputs), start))
+
+    def forward(self, old: Tensor, new: Tensor) -> Tensor:
+        if self.kind == "off":
+            return old + new
+        if self.kind == "static":
+            z = self.weight
+        else:
+            status = (old + new).mean(-1)
+            z = self.weight * status if self.kind == "elementwise" else torch.baddbmm(self.bias, status, self.weight)
+        z = z.unsqueeze(-1)
+        if self.activation == "sigmoid":
+            return old + torch.sigmoid(z) * (new - old)
+        return old + new + torch.tanh(z) * (new - old)
+
+
+class MemoryAttention(nn.Module):
+    """Rewrites the state from the encoder's view of one interaction; `config.memory_variant` chooses what comes first.
+
+    simple: nothing. self: slots of a layer attend to each other. interlayer: slots attend to the mean state over
+    layers (over each of `memory_groups` contiguous groups of layers). self-interlayer: that mean, mixed by a gate
+    with the layer's own normed state. Then, in all variants, slots read the encoded tokens (rotary positions on the
+    keys) and a residual gate decides what to keep.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        layers, width, slots, eps = (
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.memory_slots,
+            config.rms_norm_eps,
+        )
+        heads = (layers, width, config.memory_query_heads, config.memory_key_value_heads, config.head_dim)
+        gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init)
+        self.variant, self.groups, self.rope_base = config.memory_variant, config.memory_groups, config.rope_base
+        self.state_norm = LayerwiseNorm(layers, width, eps)
+        self.encoded_norm = LayerwiseNorm(layers, width, eps)
+        self.read = LayerwiseAttention(*heads)
+        self.gate = ResidualGate(*gate)
+        if self.variant != "simple":
+            self.mixing_norm = LayerwiseNorm(layers, width, eps)
+            self.mixing = LayerwiseAttention(*heads)
+            self.mixing_gate = ResidualGate(*gate)
+        if self.variant in ("interlayer", "self-interlayer"):
+            self.mean_norm = LayerwiseNorm(1, width, eps)
+        if self.variant == "self-interlayer":
+            self.source_gate = ResidualGate(*gate)
+
+    def project(self, encoded: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded tokens [L, B, T, D] -> key, value [L, B, T, G, d]. Needs no state: do it for all turns at once."""
+        return self.read.project(self.encoded_norm(encoded), table)
+
+    def _mix(self, state: Tensor) -> Tensor:
+        normed = self.mixing_norm(state)
+        if self.variant == "self":
+            source = normed
+        else:
+            group = state.unflatten(0, (self.groups, -1))
+            mean = group.mean(1, keepdim=True).expand_as(group).flatten(0, 1)
+            source = self.mean_norm(mean)
+            if self.variant == "self-interlayer":
+                source = self.source_gate(normed, source)
+        return self.mixing_gate(state, self.mixing(normed, *self.mixing.project(source)))
+
+    def forward(self, state: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """state [L, B, S, D], key and value from `project`, mask [B, 1, 1, T] -> new state [L, B, S, D]."""
+        if self.variant != "simple":
+            state = self._mix(state)
+        return self.gate(state, self.read(self.state_norm(state), key, value, mask))

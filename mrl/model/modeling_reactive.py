@@ -1,0 +1,401 @@
+"""The Reactive Transformer: decoder, encoder and memory attention around an explicit short-term memory.
+
+Symbols: L layers, B rows (dialogues, or turns x dialogues), T tokens of one interaction, S slots, D width, V vocabulary.
+The memory state is a tensor [L, B, S, D], passed in and returned, never kept by the model. Interactions are
+`[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded, with attention_mask [B, T] of 0/1 (None = no padding).
+
+`ReactiveForCausalLM`:
+    initial_state(batch_size=None, *, seeds=None, device=None) -> state [L, B, S, D]
+    encode(input_ids, attention_mask=None) -> EncoderOutput(layers [L, B, T, D], hidden [B, T, D])
+    mlm_logits(hidden [..., D]) -> [..., V]; pass encode(...).hidden[masked] so that only masked positions pay
+    update_memory(state, encoded, attention_mask=None) -> new state; encoded = EncoderOutput or [L, B, T, D]
+    write(state, input_ids, attention_mask=None) -> new state (encode + update_memory)
+    replay(state, interactions) -> list of states after each write; interactions = iterable of (input_ids, mask)
+    unroll(state, input_ids [B, K, T], attention_mask=None) -> [K + 1, L, B, S, D]: states before and after K writes,
+        the training path: all K turns are encoded as one batch, only the state updates run one after another.
+        State k is what the decoder reads at turn k. For ONE decode call of all turns: `turns_as_rows`
+    turns_as_rows(states [K, L, B, S, D]) -> [L, B * K, S, D], in the order of input_ids.flatten(0, 1) of [B, K, T]
+    decode(input_ids, attention_mask=None, state=None, *, state_mask=None, labels=None, logits_at=None)
+        -> DecoderOutput(logits, loss, targets, aux_loss, hidden); differentiable in state and parameters.
+        labels [B, T] (-100 = ignored, not shifted: HF convention): logits [n, V] at the predicting positions only,
+        targets [n], loss = mean cross-entropy + router_aux_loss_coef * aux_loss. logits_at [B, T] bool: logits [n, V]
+        that follow those positions, row-major. Neither: logits [B, T, V]. state [L, 1, S, D] serves every row;
+        None reads no memory. state_mask [B, S]: slots that may be read (pre-training on encoder outputs)
+    generate_answers(input_ids, attention_mask, state, ...) -> Answers; interact(...): see generation.py
+    answer_log_probs(...): teacher-forced log-probs of sampled tokens: see generation.py
+    parts() -> {"embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder": [parameters]}
+    set_initial_state(state [L, S, D])  for config.initial_state "learned" (a start) or "loaded"
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from .attention import (
+    GatedFeedForward,
+    MemoryCrossAttention,
+    MixtureOfExperts,
+    RMSNorm,
+    SelfAttention,
+    key_mask,
+    rotary_table,
+)
+from .configuration_reactive import ReactiveConfig
+from .conversation import ConversationForward
+from .generation import AnswerGeneration
+from .memory import LayerwiseAttention, MemoryAttention, normal_state
+
+
+@dataclass
+class EncoderOutput(ModelOutput):
+    """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer."""
+
+    layers: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+@dataclass
+class DecoderOutput(ModelOutput):
+    """logits [n, V] or [B, T, V]; loss and targets [n] where labels were given; aux_loss of a mixture; hidden [B, T, D]."""
+
+    logits: Tensor | None = None
+    loss: Tensor | None = None
+    targets: Tensor | None = None
+    aux_loss: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Bidirectional self-attention and a dense gated feed-forward layer, both after a norm."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, config.head_dim)
+        self.forward_norm = RMSNorm(width, eps)
+        self.feed_forward = GatedFeedForward(width, config.encoder_intermediate_size, config.dropout)
+
+    def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), table, mask)
+        return x + self.feed_forward(self.forward_norm(x))
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Causal self-attention, reading the memory, feed-forward (dense or mixture), each after a norm."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__()
+        width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, head)
+        self.cross_attention: MemoryCrossAttention | None = None
+        if config.memory_slots:
+            self.cross_norm = RMSNorm(width, eps)
+            self.memory_norm = RMSNorm(width, eps)
+            self.cross_attention = MemoryCrossAttention(
+                width, config.memory_query_heads, config.memory_key_value_heads, head
+            )
+        self.forward_norm = RMSNorm(width, eps)
+        if config.num_experts:
+            self.feed_forward = MixtureOfExperts(
+                width, config.intermediate_size, config.num_experts, config.num_experts_per_token, config.dropout
+            )
+        else:
+            self.feed_forward = GatedFeedForward(width, config.intermediate_size, config.dropout)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
+        return self.cross_attention.project_memory(self.memory_norm(memory))
+
+    def forward(self, x: Tensor, table: Tensor, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), table, causal=True)
+        if memory is not None:
+            key, value = self.project_memory(memory)
+            x = x + self.cross_attention(self.cross_norm(x), key, value, table, memory_mask)
+        return x + self.feed_forward(self.forward_norm(x))
+
+
+class MaskedTokenHead(nn.Module):
+    """Encoder's head for joint pre-training: dense, GELU, norm; the output weights are the shared embedding."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = RMSNorm(width, eps)
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.dense(hidden))), embedding)
+
+
+class ReactivePreTrainedModel(PreTrainedModel):
+    """Weight initialisation and the switches transformers asks for."""
+
+    config_class = ReactiveConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = False
+    _no_split_modules = ("EncoderLayer", "DecoderLayer")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Variance-preserving starts; layers that end a residual branch are scaled by 1 / sqrt(2L)."""
+        depth = (2 * self.config.num_hidden_layers) ** -0.5
+        if isinstance(module, nn.Linear):
+            scale = depth if getattr(module, "is_residual_exit", False) else 1.0
+            init.normal_(module.weight, std=scale * module.in_features**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, LayerwiseAttention):
+            for weight in (module.query, module.key_value, module.out):
+                init.normal_(weight, std=weight.shape[1] ** -0.5)
+        elif isinstance(module, MixtureOfExperts):
+            init.normal_(module.gate_up, std=module.gate_up.shape[1] ** -0.5)
+            init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
+        elif isinstance(module, ReactiveModel) and module.initial_memory is not None:
+            init.normal_(module.initial_memory, std=self.config.initial_state_std)
+        else:
+            self._init_constants(module)
+
+    @staticmethod
+    def _init_constants(module: nn.Module) -> None:
+        # Norm scales start at 1 and gates at their configured constant; on the meta device the values would be lost.
+        name = type(module).__name__
+        if name in ("RMSNorm", "LayerwiseNorm"):
+            init.ones_(module.weight)
+        elif name == "ResidualGate" and module.kind != "off":
+            if module.kind == "linear":
+                init.zeros_(module.weight)
+                init.constant_(module.bias, module.start)
+            else:
+                init.constant_(module.weight, module.start)
+
+
+class ReactiveModel(ReactivePreTrainedModel):
+    """The parts of a reactive model without its vocabulary heads."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Embeddings are kept at std D^-0.5, right for a tied output, and scaled to unit variance at the input.
+        self.embedding_scale = config.hidden_size**0.5
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.initial_memory: nn.Parameter | None = None
+        if config.memory_slots:
+            self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.memory_attention = MemoryAttention(config)
+            if config.initial_state != "normal":
+                shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+                self.initial_memory = nn.Parameter(torch.zeros(shape), config.initial_state == "learned")
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embedding
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embedding = value
+
+    def table(self, length: int, x: Tensor) -> Tensor:
+        """Rotary table for positions 0..length-1 in the precision of x."""
+        return rotary_table(length, self.config.head_dim, self.config.rope_base, x.device, x.dtype)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        return self.embedding(input_ids) * self.embedding_scale
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
+        """Read whole interactions [B, T] in both directions."""
+        self._check_length(input_ids)
+        x = self.embed(input_ids)
+        table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
+        for layer in self.encoder:
+            x = layer(x, table, mask)
+            layers.append(x)
+        return EncoderOutput(torch.stack(layers), self.encoder_norm(x))
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        state: Tensor | None = None,
+        state_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
+        x = self.embed(input_ids)
+        if state is not None and state.shape[1] != x.shape[0]:
+            state = state.expand(-1, x.shape[0], -1, -1)
+        table, mask = self.table(x.shape[1], x), key_mask(state_mask)
+        for index, layer in enumerate(self.decoder):
+            x = layer(x, table, None if state is None else state[index], mask)
+        return self.decoder_norm(x)
+
+    def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder layers [L, B, T, D] -> key, value [L, B, T, G, d] of the memory attention."""
+        return self.memory_attention.project(encoded, self.table(encoded.shape[2], encoded))
+
+    def _check_length(self, input_ids: Tensor) -> None:
+        if input_ids.shape[1] > self.config.max_interaction_length:
+            raise ValueError(
+                f"an interaction of {input_ids.shape[1]} tokens is longer than max_interaction_length "
+                f"{self.config.max_interaction_length}: truncate it or raise the limit in the configuration"
+            )
+
+
+class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrainedModel, GenerationMixin):
+    """Reactive model with its language-modelling heads; the module's docstring lists the methods.
+
+    `forward` takes a flat rendered conversation (see `ConversationForward`), so that `generate()`, lm_eval and chat
+    loops can drive it like any causal language model.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.embedding.weight"}  # noqa: RUF012 - transformers reads a plain dict
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__(config)
+        self.model = ReactiveModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.memory_slots:
+            self.mlm_head = MaskedTokenHead(config.hidden_size, config.rms_norm_eps)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.lm_head = value
+
+    def initial_state(
+        self,
+        batch_size: int | None = None,
+        *,
+        seeds: Sequence[int] | Tensor | None = None,
+        device: str | torch.device | None = None,
+    ) -> Tensor:
+        """Initial memory [L, B, S, D]. Normal states: row b is a function of seeds[b] only; without seeds every row
+        is drawn from `config.initial_state_seed`. Learned and loaded states are the same for every row."""
+        config = self.config
+        if seeds is not None:
+            seeds = seeds.tolist() if isinstance(seeds, Tensor) else list(seeds)
+            if batch_size not in (None, len(seeds)):
+                raise ValueError(f"initial_state got {len(seeds)} seeds for {batch_size} rows")
+        rows = len(seeds) if seeds is not None else (batch_size or 1)
+        if self.model.initial_memory is not None:
+            return self.model.initial_memory[:, None].expand(-1, rows, -1, -1).to(device or self.device)
+        shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+        state = normal_state(seeds or [config.initial_state_seed], *shape, config.initial_state_std)
+        return state.to(device or self.device, self.dtype).expand(-1, rows, -1, -1)
+
+    def set_initial_state(self, state: Tensor) -> None:
+        """Store a state [L, S, D] or [L, 1, S, D] as the initial one (a system prompt written once, for example)."""
+        memory = self.model.initial_memory
+        if memory is None:
+            raise ValueError("set_initial_state needs config.initial_state 'learned' or 'loaded', not 'normal'")
+        with torch.no_grad():
+            memory.copy_(state.reshape(memory.shape))
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
+        return self.model.encode(input_ids, attention_mask)
+
+    def mlm_logits(self, hidden: Tensor) -> Tensor:
+        return self.mlm_head(hidden, self.model.embedding.weight)
+
+    def update_memory(
+        self, state: Tensor, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        layers = encoded if isinstance(encoded, Tensor) else encoded.layers
+        key, value = self.model.project_encoded(layers)
+        return self.model.memory_attention(state, key, value, key_mask(attention_mask))
+
+    def write(self, state: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.update_memory(state, self.encode(input_ids, attention_mask), attention_mask)
+
+    def replay(self, state: Tensor, interactions: Iterable[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
+        """States after each interaction, bit for bit those of writing them one by one."""
+        states = []
+        for input_ids, attention_mask in interactions:
+            state = self.write(state, input_ids, attention_mask)
+            states.append(state)
+        return states
+
+    def unroll(self, state: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        batch, turns, _ = input_ids.shape
+        # Turn-major, so that the projected tokens of one turn are a slice.
+        rows = input_ids.transpose(0, 1).flatten(0, 1)
+        mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
+        projected = self.model.project_encoded(self.encode(rows, mask).layers)
+        keys, values = (part.unflatten(1, (turns, batch)).unbind(1) for part in projected)
+        hidden_keys = key_mask(mask)
+        masks = [None] * turns if hidden_keys is None else hidden_keys.unflatten(0, (turns, batch)).unbind(0)
+        states = [state.expand(-1, batch, -1, -1)]
+        for key, value, readable in zip(keys, values, masks, strict=True):
+            states.append(self.model.memory_attention(states[-1], key, value, readable))
+        return torch.stack(states)
+
+    @staticmethod
+    def turns_as_rows(states: Tensor) -> Tensor:
+        return states.permute(1, 2, 0, 3, 4).flatten(1, 2)
+
+    def decode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        state: Tensor | None = None,
+        *,
+        state_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        self.model._check_length(input_ids)
+        if attention_mask is not None and attention_mask.device.type == "cpu" and not bool(attention_mask[:, 0].all()):
+            raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
+        hidden = self.model.hidden(input_ids, state, state_mask)
+        output = DecoderOutput(hidden=hidden)
+        if self.config.num_experts and torch.is_grad_enabled():
+            output.aux_loss = torch.stack([x.feed_forward.balance(attention_mask) for x in self.model.decoder]).mean()
+        if labels is not None:
+            scored = labels[:, 1:] != -100
+            output.targets = labels[:, 1:][scored]
+            output.logits = self.lm_head(hidden[:, :-1][scored])
+            output.loss = F.cross_entropy(output.logits.float(), output.targets)
+            if output.aux_loss is not None:
+                output.loss = output.loss + self.config.router_aux_loss_coef * output.aux_loss
+        else:
+            output.logits = self.lm_head(hidden if logits_at is None else hidden[logits_at])
+        return output
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by part, each exactly once (a tied head belongs to the embedding), for freezing and rates."""
+        groups: dict[str, list[nn.Parameter]] = {
+            "embedding": [],
+            "encoder": [],
+            "memory_attention": [],
+            "memory_cross_attention": [],
+            "decoder": [],
+        }
+        for name, parameter in self.named_parameters():
+            if "embedding" in name:
+                part = "embedding"
+            elif "encoder" in name or "mlm_head" in name:
+                part = "encoder"
+            elif "memory_attention" in name or "initial_memory" in name:
+                part = "memory_attention"
+            elif any(key in name for key in ("cross_attention", "cross_norm", "memory_norm")):
+                part = "memory_cross_attention"
+            else:
+                part = "decoder"
+            groups[part].append(parameter)
+        return groups
+
+
+ReactiveConfig.register_for_auto_class()
+ReactiveForCausalLM.register_for_auto_class("AutoModelForCausalLM")
