@@ -1,4 +1,4 @@
-"""One token at a time: a cache of self-attention keys and values, and memory keys and values projected once an answer."""
+"""One token at a time: self-attention keys and values are kept, those of the memory projected once per answer."""
 
 from dataclasses import dataclass
 

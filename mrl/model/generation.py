@@ -61,7 +61,6 @@ class AnswerGeneration:
         listed = [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
         return torch.tensor(listed, dtype=torch.long, device=self.device)
 
-    @torch.inference_mode()
     def generate_answers(
         self,
         input_ids: Tensor,
@@ -92,14 +91,15 @@ class AnswerGeneration:
                 f"a query of {ids.shape[1]} tokens leaves no room for an answer within max_interaction_length "
                 f"{self.config.max_interaction_length}: shorten it"
             )
-        run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop))
-        first = self._forced_tokens(run.logits, forced, ids.shape[0])
-        numbers = None if sampling.greedy else uniforms(ids.shape[0], max_new_tokens, generator, seeds, ids.device)
-        if first is not None:
-            run.feed(first, None)
-        while run.column < max_new_tokens and not run.done():
-            uniform = None if numbers is None else numbers[run.alive, run.column]
-            run.feed(*draw(run.logits(), uniform, sampling))
+        with torch.inference_mode():
+            run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop))
+            first = self._forced_tokens(run.logits, forced, ids.shape[0])
+            numbers = None if sampling.greedy else uniforms(ids.shape[0], max_new_tokens, generator, seeds, ids.device)
+            if first is not None:
+                run.feed(first, None)
+            while run.column < max_new_tokens and not run.done():
+                uniform = None if numbers is None else numbers[run.alive, run.column]
+                run.feed(*draw(run.logits(), uniform, sampling))
         return run.answers()
 
     def answer_log_probs(
@@ -242,10 +242,10 @@ class _Run:
         return False
 
     def answers(self) -> Answers:
+        """The outputs so far; copied, for a tensor made in inference mode can't take part in training."""
         end = max(1, self.column)
-        return Answers(
-            self.ids[:, :end], self.mask[:, :end], self.sampled[:, :end], self.log_probs[:, :end], self.finished
-        )
+        parts = (part[:, :end] for part in (self.ids, self.mask, self.sampled, self.log_probs))
+        return Answers(*(part.clone() for part in parts), self.finished.clone())
 
 
 class Dialogue:

@@ -1,7 +1,7 @@
 """The Reactive Transformer: decoder, encoder and memory attention around an explicit short-term memory.
 
-Symbols: L layers, B rows (dialogues, or turns x dialogues), T tokens of one interaction, S slots, D width, V vocabulary.
-The memory state is a tensor [L, B, S, D], passed in and returned, never kept by the model. Interactions are
+Symbols: L layers, B rows (dialogues, or turns x dialogues), T tokens of one interaction, S slots, D width, V
+vocabulary. The memory state is a tensor [L, B, S, D], passed in and returned, never kept by the model. Interactions are
 `[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded, with attention_mask [B, T] of 0/1 (None = no padding).
 
 `ReactiveForCausalLM`:
@@ -63,7 +63,8 @@ class EncoderOutput(ModelOutput):
 
 @dataclass
 class DecoderOutput(ModelOutput):
-    """logits [n, V] or [B, T, V]; loss and targets [n] where labels were given; aux_loss of a mixture; hidden [B, T, D]."""
+    """logits [n, V] or [B, T, V]; loss and targets [n] where labels were given; aux_loss of a mixture; hidden
+    [B, T, D]."""
 
     logits: Tensor | None = None
     loss: Tensor | None = None
@@ -219,6 +220,9 @@ class ReactiveModel(ReactivePreTrainedModel):
         self._check_length(input_ids)
         x = self.embed(input_ids)
         table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
+        if mask is not None:
+            # A row of padding alone still needs something to look at; nobody reads its output.
+            mask = mask | ~mask.any(-1, keepdim=True)
         for layer in self.encoder:
             x = layer(x, table, mask)
             layers.append(x)
@@ -314,7 +318,24 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
     ) -> Tensor:
         layers = encoded if isinstance(encoded, Tensor) else encoded.layers
         key, value = self.model.project_encoded(layers)
-        return self.model.memory_attention(state, key, value, key_mask(attention_mask))
+        readable, silent = self._readable(attention_mask)
+        updated = self.model.memory_attention(state, key, value, readable)
+        return updated if silent is None else torch.where(silent[:, None, None], state, updated)
+
+    @staticmethod
+    def _readable(attention_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Key mask of a write, and which rows have nothing to write (None where all have): those keep their state.
+
+        A row without a token is a dialogue that has ended before its neighbours.
+        """
+        mask = key_mask(attention_mask)
+        if mask is None:
+            return None, None
+        silent = ~mask.flatten(1).any(1)
+        if silent.device.type == "cpu" and not bool(silent.any()):
+            return mask, None
+        # Some key has to be readable, or the attention of these rows is not a number; the result is thrown away.
+        return mask | silent[:, None, None, None], silent
 
     def write(self, state: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.update_memory(state, self.encode(input_ids, attention_mask), attention_mask)
@@ -334,11 +355,14 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
         projected = self.model.project_encoded(self.encode(rows, mask).layers)
         keys, values = (part.unflatten(1, (turns, batch)).unbind(1) for part in projected)
-        hidden_keys = key_mask(mask)
-        masks = [None] * turns if hidden_keys is None else hidden_keys.unflatten(0, (turns, batch)).unbind(0)
+        readable, silent = (
+            [None] * turns if part is None else part.unflatten(0, (turns, batch)).unbind(0)
+            for part in self._readable(mask)
+        )
         states = [state.expand(-1, batch, -1, -1)]
-        for key, value, readable in zip(keys, values, masks, strict=True):
-            states.append(self.model.memory_attention(states[-1], key, value, readable))
+        for key, value, mask, ended in zip(keys, values, readable, silent, strict=True):
+            updated = self.model.memory_attention(states[-1], key, value, mask)
+            states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
         return torch.stack(states)
 
     @staticmethod
