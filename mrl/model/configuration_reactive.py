@@ -31,7 +31,7 @@ class ReactiveConfig(PreTrainedConfig):
     vocab_size: int = 2048
     hidden_size: int = 128
     num_hidden_layers: int = 4
-    num_attention_heads: int = 8
+    num_attention_heads: int = 4
     num_query_heads: int | None = None
     num_key_value_heads: int | None = None
     memory_query_heads: int | None = None

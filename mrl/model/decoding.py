@@ -1,12 +1,17 @@
-"""One token at a time: self-attention keys and values are kept, those of the memory projected once per answer."""
+"""One token at a time: self-attention keys and values are kept, those of the memory projected once per answer.
 
-from dataclasses import dataclass
+An eager operator costs about as much as the arithmetic of a small model, so the step is written with few of them:
+weights are packed once per answer (transposed to the layout that the matrix product likes, norm scales folded in, the
+rotated partner of every query and key channel computed by the same product), results go to buffers that stay.
+"""
+
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import rotate
+from .attention import MixtureOfExperts, attend, rotary_table
 
 
 @dataclass
@@ -14,7 +19,8 @@ class AnswerCache:
     """What an open answer needs. Rows are right-aligned: every row's next token goes to the same column.
 
     history [L, B, C, 2G, d]: keys and values of the tokens so far (C = capacity, grown by doubling); column: the
-    next free column; lengths [B]: tokens of each row so far = position of the next one; hidden [B, 1, 1, C]:
+    next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
+    is `column`); hidden [B, 1, 1, C]:
     additive mask over columns before a row's first token, None where no row is padded; memory_keys and memory_values
     one [B, G, S, d] a layer; memory [L, B, S, D] the state they came from.
     """
@@ -26,6 +32,8 @@ class AnswerCache:
     memory_keys: list[Tensor]
     memory_values: list[Tensor]
     memory: Tensor | None
+    weights: "PackedDecoder | None" = field(default=None, repr=False)
+    scratch: "Scratch | None" = field(default=None, repr=False)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns in use (transformers' name)."""
@@ -42,6 +50,7 @@ class AnswerCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only, in their order; repeats allowed (beams, finished rows)."""
+        before = self.lengths.shape[0]
         self.history = self.history.index_select(1, rows)
         self.lengths = self.lengths.index_select(0, rows)
         if self.hidden is not None:
@@ -49,7 +58,8 @@ class AnswerCache:
         self.memory_keys = [x.index_select(0, rows) for x in self.memory_keys]
         self.memory_values = [x.index_select(0, rows) for x in self.memory_values]
         if self.memory is not None:
-            self.memory = self.memory.index_select(1, rows)
+            self.memory = self.memory.expand(-1, before, -1, -1).index_select(1, rows)
+        self.scratch = None
 
     def reorder_cache(self, beam_idx: Tensor) -> "AnswerCache":
         """Beam search's name for `select`."""
@@ -57,14 +67,17 @@ class AnswerCache:
         return self
 
     def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each row `repeats` times in a row."""
         self.select(torch.arange(self.lengths.shape[0], device=self.lengths.device).repeat_interleave(repeats))
 
     batch_select_indices = select
 
 
-def prefill(model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | None, room: int = 64):
-    """Run a right-padded prompt [B, T]; returns the normed hidden [B, T, D] and a cache ready for the next token."""
-    body, config = model.model, model.config
+def prefill(
+    model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | None, room: int = 64
+) -> tuple[Tensor, AnswerCache]:
+    """Run a right-padded prompt [B, T]; returns the normed hidden [B, T, D] and a cache with `room` for more tokens."""
+    body = model.model
     x = body.embed(input_ids)
     rows, length = input_ids.shape
     table = body.table(length, x)
@@ -72,58 +85,143 @@ def prefill(model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | N
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
         pairs.append(torch.cat([key, value], dim=2))
-        x = x + layer.attention.out(_attend(query, key, value))
+        x = x + layer.attention.out(attend(query, key, value, causal=True))
         if memory is not None:
             key, value = layer.project_memory(memory[index].expand(rows, -1, -1))
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
             keys.append(key.transpose(1, 2).contiguous())
             values.append(value.transpose(1, 2).contiguous())
         x = x + layer.feed_forward(layer.forward_norm(x))
-    history = torch.stack(pairs)
-    lengths = attention_mask.sum(1)
-    hidden = None
+    history, lengths, hidden = torch.stack(pairs), attention_mask.sum(1), None
     if not bool(attention_mask.all()):
-        shift = torch.arange(length, device=x.device) - (length - lengths)[:, None]
-        index = shift.clamp(min=0)[None, :, :, None, None].expand(config.num_hidden_layers, -1, -1, *history.shape[3:])
+        source = torch.arange(length, device=x.device) - (length - lengths)[:, None]
+        index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
         history = history.gather(2, index)
-        hidden = torch.zeros_like(shift, dtype=x.dtype).masked_fill(shift < 0, float("-inf"))[:, None, None]
+        hidden = torch.zeros_like(source, dtype=x.dtype).masked_fill(source < 0, float("-inf"))[:, None, None]
     cache = AnswerCache(history, length, lengths, hidden, keys, values, memory)
     cache.reserve(length + room)
     return body.decoder_norm(x), cache
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    grouped = query.shape[2] != key.shape[2]
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
-    return out.transpose(1, 2).flatten(2)
+def _swap(weight: Tensor, head_dim: int) -> Tensor:
+    # Output channels of a projection [out, in] moved so that each head's channel i holds its rotary partner.
+    return weight.unflatten(0, (-1, head_dim)).roll(head_dim // 2, 1).flatten(0, 1)
+
+
+class PackedDecoder:
+    """The decoder's weights in the layout of the step: [in, out], contiguous, norm scales folded in."""
+
+    def __init__(self, model):
+        body, config = model.model, model.config
+        self.eps, self.width, self.head_dim = config.rms_norm_eps, config.hidden_size, config.head_dim
+        self.groups, self.query_width = config.num_key_value_heads, config.num_query_heads * self.head_dim
+        self.memory_groups, self.memory_width = config.memory_key_value_heads, config.memory_query_heads * self.head_dim
+        self.turning = self.query_width + self.groups * self.head_dim
+        self.rope = (self.head_dim, config.rope_base)
+        self.embedding, self.scale = body.embedding.weight, body.embedding_scale
+        weight = body.embedding.weight
+        # On the CPU in full precision the norm is three cheap operators instead of PyTorch's seven.
+        self.split_norm = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+        self.floor = torch.tensor((self.eps * self.width) ** 0.5, dtype=weight.dtype, device=weight.device)
+        self.unit = self.width**0.5 if self.split_norm else 1.0
+        self.layers = [self._layer(layer) for layer in body.decoder]
+        self.head = self._fold(model.lm_head.weight, body.decoder_norm)
+
+    def _fold(self, weight: Tensor, norm) -> Tensor:
+        return (weight * (norm.weight * self.unit)).t().contiguous()
+
+    def _layer(self, layer) -> tuple:
+        qkv = layer.attention.qkv.weight
+        qkv = torch.cat([qkv, _swap(qkv[: self.turning], self.head_dim)])
+        read = read_out = gate_up = down = experts = None
+        if layer.cross_attention is not None:
+            query = layer.cross_attention.query.weight
+            read = self._fold(torch.cat([query, _swap(query, self.head_dim)]), layer.cross_norm)
+            read_out = layer.cross_attention.out.weight.t().contiguous()
+        if isinstance(layer.feed_forward, MixtureOfExperts):
+            experts = (layer.forward_norm, layer.feed_forward)
+        else:
+            gate_up = self._fold(layer.feed_forward.gate_up.weight, layer.forward_norm)
+            down = layer.feed_forward.down.weight.t().contiguous()
+        out = layer.attention.out.weight.t().contiguous()
+        return self._fold(qkv, layer.attention_norm), out, read, read_out, gate_up, down, experts
+
+    def norm(self, x: Tensor, length: Tensor, out: Tensor) -> Tensor:
+        """Root-mean-square norm of x [B, D] without its scale (and without sqrt(D) where the norm is split)."""
+        if not self.split_norm:
+            return F.rms_norm(x, (self.width,), None, self.eps)
+        torch.linalg.vector_norm(x, dim=-1, keepdim=True, out=length)
+        torch.hypot(length, self.floor, out=length)
+        return torch.div(x, length, out=out)
+
+
+class Scratch:
+    """Buffers and fixed views of one batch size; every step overwrites them."""
+
+    def __init__(self, packed: PackedDecoder, rows: int, capacity: int):
+        weight, dim, turning = packed.embedding, packed.head_dim, packed.turning
+        new = weight.new_empty
+        self.length, self.normed = new(rows, 1), new(rows, packed.width)
+        qkv = new(rows, 2 * turning + packed.groups * dim)
+        self.qkv, self.turned = qkv, qkv[:, :turning]
+        self.swapped = qkv[:, -turning:]
+        # One query sees every key, so the query heads that share a key can stand as its tokens: nothing is expanded.
+        self.query = qkv[:, : packed.query_width].unflatten(1, (packed.groups, -1, dim))
+        self.fresh = qkv[:, packed.query_width : -turning].unflatten(1, (2 * packed.groups, dim))
+        self.read = new(rows, 2 * packed.memory_width)
+        self.read_turned, self.read_swapped = self.read.chunk(2, dim=1)
+        self.read_query = self.read_turned.unflatten(1, (packed.memory_groups, -1, dim))
+        inner = packed.layers[0][4].shape[1] if packed.layers[0][4] is not None else 0
+        self.gate_up = new(rows, inner)
+        self.gate, self.up = self.gate_up.chunk(2, dim=1)
+        # Rotary tables [C, heads * d], tiled over heads: a plain product of rows.
+        table = rotary_table(capacity, *packed.rope, weight.device, weight.dtype)
+        heads = max(turning, packed.memory_width) // dim
+        self.cos, self.sin = table[0].repeat(1, heads), table[1].repeat(1, heads)
+        self.capacity = capacity
 
 
 def step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
-    """Feed one token per row [B]; returns the logits [B, V] of the next and moves the cache on by one."""
-    body = model.model
+    """Feed one token per row [B]; returns the logits [B, V] of the next and moves the cache on by one. No gradients."""
+    with torch.no_grad():
+        return _step(model, tokens, cache)
+
+
+def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     cache.reserve(cache.column + 1)
-    column, rows = cache.column, tokens.shape[0]
-    x = body.embed(tokens)[:, None]
-    table = body.table(cache.history.shape[2], x)[:, cache.lengths, None]
-    mask = None if cache.hidden is None else cache.hidden[..., : column + 1]
-    for index, layer in enumerate(body.decoder):
-        query, key, value = layer.attention.project(layer.attention_norm(x), table)
-        heads, groups = query.shape[2], key.shape[2]
+    packed = cache.weights = cache.weights or PackedDecoder(model)
+    _, rows, capacity, pair, dim = cache.history.shape
+    if cache.scratch is None or cache.scratch.capacity < capacity:
+        cache.scratch = Scratch(packed, rows, capacity)
+    s, column, groups = cache.scratch, cache.column, packed.groups
+    ragged = cache.hidden is not None
+    cos, sin = (x.index_select(0, cache.lengths) if ragged else x[column] for x in (s.cos, s.sin))
+    turns = (cos[..., : packed.turning], sin[..., : packed.turning])
+    read_turns = (cos[..., : packed.memory_width], sin[..., : packed.memory_width])
+    mask = cache.hidden[..., : column + 1] if ragged else None
+    size, stride = (rows, groups, column + 1, dim), (capacity * pair * dim, dim, pair * dim, 1)
+    x = F.embedding(tokens, packed.embedding).mul_(packed.scale)
+    for index, (qkv, out, read, read_out, gate_up, down, experts) in enumerate(packed.layers):
+        torch.mm(packed.norm(x, s.length, s.normed), qkv, out=s.qkv)
+        s.turned.mul_(turns[0]).addcmul_(s.swapped, turns[1])
         past = cache.history[index]
-        past[:, column] = torch.cat([key, value], dim=2)[:, 0]
-        past = past[:, : column + 1].transpose(1, 2)
-        # One query sees every key, so the query heads of a group can stand as its tokens: no expanded keys.
-        folded = query.view(rows, groups, heads // groups, -1)
-        out = F.scaled_dot_product_attention(folded, past[:, :groups], past[:, groups:], mask)
-        x = x + layer.attention.out(out.reshape(rows, 1, -1))
+        past.select(1, column).copy_(s.fresh)
+        offset = past.storage_offset()
+        keys, values = past.as_strided(size, stride, offset), past.as_strided(size, stride, offset + groups * dim)
+        seen = F.scaled_dot_product_attention(s.query, keys, values, mask)
+        x.addmm_(seen.reshape(rows, -1), out)
         if cache.memory_keys:
-            cross = layer.cross_attention
-            query = rotate(cross.query(layer.cross_norm(x)).unflatten(-1, (-1, cross.head_dim)), table)
-            folded = query.view(rows, cross.kv_heads, -1, cross.head_dim)
-            out = F.scaled_dot_product_attention(folded, cache.memory_keys[index], cache.memory_values[index])
-            x = x + cross.out(out.reshape(rows, 1, -1))
-        x = x + layer.feed_forward(layer.forward_norm(x))
+            torch.mm(packed.norm(x, s.length, s.normed), read, out=s.read)
+            s.read_turned.mul_(read_turns[0]).addcmul_(s.read_swapped, read_turns[1])
+            seen = F.scaled_dot_product_attention(s.read_query, cache.memory_keys[index], cache.memory_values[index])
+            x.addmm_(seen.reshape(rows, -1), read_out)
+        if experts is None:
+            torch.mm(packed.norm(x, s.length, s.normed), gate_up, out=s.gate_up)
+            F.silu(s.gate, inplace=True).mul_(s.up)
+            x.addmm_(s.gate, down)
+        else:
+            x.add_(experts[1](experts[0](x)))
     cache.column += 1
-    cache.lengths = cache.lengths + 1
-    return model.lm_head(body.decoder_norm(x))[:, 0]
+    if ragged:
+        cache.lengths = cache.lengths + 1
+    return torch.mm(packed.norm(x, s.length, s.normed), packed.head)

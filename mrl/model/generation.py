@@ -98,8 +98,7 @@ class AnswerGeneration:
             if first is not None:
                 run.feed(first, None)
             while run.column < max_new_tokens and not run.done():
-                uniform = None if numbers is None else numbers[run.alive, run.column]
-                run.feed(*draw(run.logits(), uniform, sampling))
+                run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         return run.answers()
 
     def answer_log_probs(
@@ -173,7 +172,7 @@ class AnswerGeneration:
         run.feed(self._forced_tokens(run.logits, "think" if think else "answer", 1), None)
         shown = ""
         while run.column < max_new_tokens and not run.done():
-            run.feed(*draw(run.logits(), None if numbers is None else numbers[:, run.column], sampling))
+            run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
             spoken = tokenizer.decode(run.ids[0, : run.column].tolist(), skip_special_tokens=True)
             if not spoken.endswith("\ufffd") and len(spoken) > len(shown):
                 yield spoken[len(shown) :]
@@ -184,68 +183,99 @@ class AnswerGeneration:
 
 
 class _Run:
-    """One batch being answered: the cache of the rows still open, and the outputs of all."""
+    """One batch being answered: the cache of the rows still open, and the tokens of all.
+
+    Rows that have ended run along until a quarter of the batch has, then leave it; what they said after their end is
+    cut off at the very end, so a step pays for no bookkeeping but one comparison.
+    """
 
     def __init__(self, model, ids: Tensor, mask: Tensor, state: Tensor | None, room: int, stop: Tensor):
-        rows, self.model, self.stop = ids.shape[0], model, stop
-        self.pad = model.config.pad_token_id or 0
+        rows, self.model, self.room = ids.shape[0], model, room
+        self.stop = stop
         hidden, self.cache = prefill(model, ids, mask, state, room)
-        self.last = hidden[torch.arange(rows, device=ids.device), mask.sum(1) - 1]
+        lengths = mask.sum(1)
+        self._logits = model.lm_head(hidden[torch.arange(rows, device=ids.device), lengths - 1])
         self.pending: Tensor | None = None
-        self.column = 0
-        self.alive = torch.arange(rows, device=ids.device)
-        self.open = torch.ones(rows, dtype=torch.bool, device=ids.device)
-        self.limit = model.config.max_interaction_length
-        self.ids = torch.full((rows, room), self.pad, device=ids.device)
-        self.mask = torch.zeros_like(self.ids)
-        self.sampled = torch.zeros_like(self.ids, dtype=torch.bool)
+        self.column = self.forced = 0
+        # How many tokens each row may add; told apart from `room` only where the limit really binds.
+        self.allowed = (model.config.max_interaction_length - lengths).clamp(max=room)
+        self.limits = self.allowed if bool((self.allowed < room).any()) else None
+        self.alive: Tensor | None = None
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+        self.said: list[tuple[Tensor, Tensor | None]] = []
+        self.ids = torch.full((rows, room), model.config.pad_token_id or 0, device=ids.device)
         self.log_probs = torch.zeros(rows, room, device=ids.device)
-        self.finished = torch.zeros(rows, dtype=torch.bool, device=ids.device)
         self.check_every = 1 if ids.device.type == "cpu" else 8
 
     def logits(self) -> Tensor:
-        """Logits [alive, V] of the next token; feeds the pending one at most once."""
+        """Logits [alive, V] of the next token; a token fed before is run through the model once."""
         if self.pending is not None:
-            value = step(self.model, self.pending, self.cache)
-            self.pending = None
-            self._logits = value
-        elif self.column == 0:
-            self._logits = self.model.lm_head(self.last)
+            self._logits, self.pending = step(self.model, self.pending, self.cache), None
         return self._logits
 
+    def numbers(self, uniform: Tensor | None) -> Tensor | None:
+        """This step's random numbers [alive] out of [rows, room]."""
+        if uniform is None:
+            return None
+        return uniform[:, self.column] if self.alive is None else uniform[self.alive, self.column]
+
     def feed(self, token: Tensor, log_prob: Tensor | None) -> None:
-        """Append a token [alive] to every open row (log_prob None = forced)."""
-        rows, column = self.alive, self.column
-        token = torch.where(self.open, token, self.pad)
-        self.ids[rows, column] = token
-        self.mask[rows, column] = self.open.long()
-        if log_prob is not None:
-            self.sampled[rows, column] = self.open
-            self.log_probs[rows, column] = log_prob * self.open
-        ended = torch.isin(token, self.stop) & self.open if log_prob is not None else torch.zeros_like(self.open)
-        self.finished[rows] |= ended
-        self.open = self.open & ~ended & (self.cache.lengths + 1 < self.limit)
-        self.pending = token
+        """Append a token [alive] to every open row (log_prob None = forced, only before the first sampled one)."""
+        self.said.append((token, log_prob))
         self.column += 1
+        if log_prob is None:
+            self.forced += 1
+        elif self.stop.shape[0] == 1:
+            self.ended |= token == self.stop
+        elif self.stop.shape[0]:
+            self.ended |= torch.isin(token, self.stop)
+        if self.limits is not None:
+            self.ended |= self.limits == self.column
+        self.pending = token
 
     def done(self) -> bool:
         """Whether every row has ended; drops ended rows from the batch once they are a quarter of it."""
-        if self.column % self.check_every:
+        if self.column % self.check_every or (self.limits is None and not self.stop.shape[0]):
             return False
-        remaining = int(self.open.sum())
-        if remaining == 0:
+        rows = self.ended.shape[0]
+        ended = int(self.ended.sum())
+        if ended == rows:
             return True
-        if remaining <= 0.75 * self.open.shape[0]:
-            kept = self.open.nonzero().squeeze(1)
+        if 4 * ended >= rows:
+            self._flush()
+            kept = (~self.ended).nonzero().squeeze(1)
             self.cache.select(kept)
-            self.alive, self.open, self.pending = self.alive[kept], self.open[kept], self.pending[kept]
+            self.alive = kept if self.alive is None else self.alive[kept]
+            self.ended, self.pending = self.ended[kept], self.pending[kept]
+            self.limits = None if self.limits is None else self.limits[kept]
         return False
 
+    def _flush(self) -> None:
+        # Move what was said since the last change of the batch to the rows it belongs to.
+        if not self.said:
+            return
+        tokens, log_probs = zip(*self.said, strict=True)
+        rows = slice(None) if self.alive is None else self.alive
+        start = self.column - len(tokens)
+        self.ids[rows, start : self.column] = torch.stack(tokens, dim=1)
+        silent = sum(log_prob is None for log_prob in log_probs)
+        if silent < len(tokens):
+            self.log_probs[rows, start + silent : self.column] = torch.stack(log_probs[silent:], dim=1)
+        self.said = []
+
     def answers(self) -> Answers:
-        """The outputs so far; copied, for a tensor made in inference mode can't take part in training."""
+        """The outputs so far; fresh tensors, for one made in inference mode can't take part in training."""
+        with torch.inference_mode():
+            self._flush()
         end = max(1, self.column)
-        parts = (part[:, :end] for part in (self.ids, self.mask, self.sampled, self.log_probs))
-        return Answers(*(part.clone() for part in parts), self.finished.clone())
+        ids, log_probs = self.ids[:, :end].clone(), self.log_probs[:, :end].clone()
+        place = torch.arange(end, device=ids.device)
+        chosen = place >= self.forced
+        stops = torch.isin(ids, self.stop) & chosen
+        mask = (stops.cumsum(1) - stops.long() == 0) & (place < self.allowed[:, None]) & (place < self.column)
+        sampled = mask & chosen
+        ids = ids.masked_fill(~mask, self.model.config.pad_token_id or 0)
+        return Answers(ids, mask.long(), sampled, log_probs.masked_fill(~sampled, 0.0), (stops & mask).any(1))
 
 
 class Dialogue:

@@ -1,0 +1,114 @@
+"""Layers of encoder and decoder, the masked-token head, and how all weights start."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, RMSNorm, SelfAttention
+from .configuration_reactive import ReactiveConfig
+from .memory import LayerwiseAttention, LayerwiseNorm, ResidualGate
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Bidirectional self-attention and a dense gated feed-forward layer, both after a norm."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, config.head_dim)
+        self.forward_norm = RMSNorm(width, eps)
+        self.feed_forward = GatedFeedForward(width, config.encoder_intermediate_size, config.dropout)
+
+    def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), table, mask)
+        return x + self.feed_forward(self.forward_norm(x))
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Causal self-attention, reading the memory, feed-forward (dense or mixture), each after a norm."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__()
+        width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, head)
+        self.cross_attention: MemoryCrossAttention | None = None
+        if config.memory_slots:
+            self.cross_norm = RMSNorm(width, eps)
+            self.memory_norm = RMSNorm(width, eps)
+            self.cross_attention = MemoryCrossAttention(
+                width, config.memory_query_heads, config.memory_key_value_heads, head
+            )
+        self.forward_norm = RMSNorm(width, eps)
+        if config.num_experts:
+            self.feed_forward = MixtureOfExperts(
+                width, config.intermediate_size, config.num_experts, config.num_experts_per_token, config.dropout
+            )
+        else:
+            self.feed_forward = GatedFeedForward(width, config.intermediate_size, config.dropout)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
+        return self.cross_attention.project_memory(self.memory_norm(memory))
+
+    def forward(self, x: Tensor, table: Tensor, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), table, causal=True)
+        if memory is not None:
+            key, value = self.project_memory(memory)
+            x = x + self.cross_attention(self.cross_norm(x), key, value, table, memory_mask)
+        return x + self.feed_forward(self.forward_norm(x))
+
+
+class MaskedTokenHead(nn.Module):
+    """Encoder's head for joint pre-training: dense, GELU, norm; the output weights are the shared embedding."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = RMSNorm(width, eps)
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.dense(hidden))), embedding)
+
+
+class ReactivePreTrainedModel(PreTrainedModel):
+    """Weight initialisation and the switches transformers asks for."""
+
+    config_class = ReactiveConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = False
+    _no_split_modules = ("EncoderLayer", "DecoderLayer")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Variance-preserving starts; layers that end a residual branch are scaled by 1 / sqrt(2L)."""
+        depth = (2 * self.config.num_hidden_layers) ** -0.5
+        if isinstance(module, nn.Linear):
+            scale = depth if getattr(module, "is_residual_exit", False) else 1.0
+            init.normal_(module.weight, std=scale * module.in_features**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, LayerwiseAttention):
+            for weight in (module.query, module.key_value, module.out):
+                init.normal_(weight, std=weight.shape[1] ** -0.5)
+        elif isinstance(module, MixtureOfExperts):
+            init.normal_(module.gate_up, std=module.gate_up.shape[1] ** -0.5)
+            init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
+        elif getattr(module, "initial_memory", None) is not None:
+            init.normal_(module.initial_memory, std=self.config.initial_state_std)
+        # What follows has its value from the constructor already, but would lose it on the meta device.
+        elif isinstance(module, RMSNorm | LayerwiseNorm):
+            init.ones_(module.weight)
+        elif isinstance(module, ResidualGate) and module.kind == "linear":
+            init.zeros_(module.weight)
+            init.constant_(module.bias, module.start)
+        elif isinstance(module, ResidualGate) and module.kind != "off":
+            init.constant_(module.weight, module.start)
