@@ -1,0 +1,103 @@
+"""The report's pictures. Each function draws one PNG from plain numbers whatever their source."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display on a training machine
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+Points = Sequence[tuple[float, float]]
+
+COLOURS = ("#2f6db3", "#d1742f", "#3a8f5c", "#8a5aa8", "#a8443d", "#6b6b6b", "#b08d1f", "#3d9aa0")
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def loss_curves(stages: Mapping[str, Mapping[str, Points]], path: Path) -> Path:
+    """A panel a stage: `stages[stage][series]` are (step, loss) points; short series get markers."""
+    columns = min(len(stages), 3)
+    rows = -(-len(stages) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False, layout="constrained")
+    panels = list(grid.flat)
+    for axes, (stage, series) in zip(panels, stages.items(), strict=False):
+        for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
+            style = "o-" if len(points) <= 16 else "-"
+            axes.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=1.3, markersize=3.5)
+        axes.set_title(stage, fontsize=10)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(fontsize=8, frameon=False)
+        _tidy(axes)
+    for axes in panels[len(stages) :]:
+        axes.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel("loss")
+    return _save(figure, path)
+
+
+def bars(groups: Mapping[str, Mapping[str, tuple[float, float | None]]], path: Path, *, ylabel: str) -> Path:
+    """Grouped bars of shares (0 to 1): `groups[group][bar]` is (value, standard error or None)."""
+    names = list(dict.fromkeys(bar for bars_ in groups.values() for bar in bars_))
+    width = 0.8 / max(len(names), 1)
+    figure, axes = plt.subplots(
+        figsize=(max(4.5, 1.2 + 0.75 * len(groups) * len(names) ** 0.7), 3.6), layout="constrained"
+    )
+    for i, name in enumerate(names):
+        shown = [(x, *group[name]) for x, group in enumerate(groups.values()) if name in group]
+        places = [x + (i - (len(names) - 1) / 2) * width for x, _, _ in shown]
+        values = [value for _, value, _ in shown]
+        errors = [error or 0.0 for _, _, error in shown]
+        drawn = axes.bar(
+            places, values, width * 0.92, yerr=errors if any(errors) else None, capsize=2.5,
+            color=COLOURS[i % len(COLOURS)], label=name, error_kw={"elinewidth": 1},
+        )  # fmt: skip
+        axes.bar_label(drawn, [f"{100 * v:.0f}" for v in values], padding=2, fontsize=8)
+    axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups], fontsize=9)
+    axes.set_ylim(0, 1.08)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylabel(ylabel)
+    if len(names) > 1:
+        axes.legend(fontsize=8, frameon=False, ncols=min(len(names), 4), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    _tidy(axes)
+    return _save(figure, path)
+
+
+def by_turn(
+    lines: Mapping[str, Points], path: Path, *, xlabel: str, ylabel: str, share: bool, dashed: Sequence[str] = ()
+) -> Path:
+    """Values over turns. With `share` they run from 0 to 1 over distances that double; `dashed` names the controls."""
+    figure, axes = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
+    for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
+        style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed else "-")
+        axes.plot(*zip(*points, strict=True), style, color=colour, label=name.replace("_", " "), markersize=4)
+    if share:
+        turns = sorted({turn for points in lines.values() for turn, _ in points})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(turns, [f"{turn:g}" for turn in turns])
+        axes.minorticks_off()
+        axes.set_ylim(-0.03, 1.05)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _tidy(axes)
+    return _save(figure, path)
