@@ -1,0 +1,5 @@
+"""Fixtures that every room's tests may use."""
+
+from tests.hub import hub
+
+__all__ = ["hub"]
