@@ -1,0 +1,124 @@
+"""The `trainer` section: TRL's own arguments, checked before work, completed with what this machine and run decide."""
+
+import logging
+import sys
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from transformers import TrainingArguments
+
+from pipeline.config import check_arguments
+from pipeline.device import best_device, best_dtype, cpu_has_bf16
+from pipeline.errors import InputError
+from pipeline.hub import tracker
+from pipeline.run import Run
+
+logger = logging.getLogger(__name__)
+RENAMED = {"max_seq_length": "max_length", "gradient_checkpointing": "activation_checkpointing"}
+
+
+def modernise(section: dict[str, Any]) -> dict[str, Any]:
+    """The section in today's names: `warmup_ratio: 0.1` becomes `warmup_steps: 0.1` (below 1 it means a share)."""
+    section = dict(section)
+    if "warmup_ratio" in section:
+        ratio = section.pop("warmup_ratio")
+        if "warmup_steps" in section:
+            raise InputError("trainer.warmup_ratio is the old form of warmup_steps, which is given as well; keep one")
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+            raise InputError(f"trainer.warmup_ratio should be a share from 0 to below 1, not {ratio!r}")
+        logger.warning("trainer.warmup_ratio is now a fractional warmup_steps; %s is used as warmup_steps", ratio)
+        section["warmup_steps"] = float(ratio)
+    return section
+
+
+def modernise_dpo(section: dict[str, Any], current: int | None) -> tuple[dict[str, Any], int | None]:
+    """DPO's section in today's names, and the longest prompt: `max_prompt_length` is now the filter of `dataset.py`.
+
+    A single `loss_type` may stand without a list around it.
+    """
+    section = dict(section)
+    if isinstance(section.get("loss_type"), str):
+        section["loss_type"] = [section["loss_type"]]
+    if "max_prompt_length" not in section:
+        return section, current
+    length = section.pop("max_prompt_length")
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise InputError(f"trainer.max_prompt_length should be a positive whole number, not {length!r}")
+    if current is not None:
+        raise InputError("trainer.max_prompt_length is now dataset.max_prompt_length, which is given as well; keep one")
+    logger.warning("trainer.max_prompt_length is now dataset.max_prompt_length: longer prompts are filtered out")
+    return section, length
+
+
+def precision(section: dict[str, Any], device: torch.device | None = None) -> dict[str, bool]:
+    """`bf16` and `fp16` for this machine.
+
+    An accelerator: bf16 where it has it, else fp16, unless the YAML switches it off. A CPU: fp32, and bf16 autocast
+    only when the YAML asks for it and the CPU has the instructions.
+    """
+    device = device or best_device()
+    wants_bf16, wants_fp16 = section.get("bf16"), section.get("fp16")
+    if wants_bf16 and wants_fp16:
+        raise InputError("trainer.bf16 and trainer.fp16 are both true; keep one")
+    if device.type == "cpu":
+        if wants_fp16:
+            logger.warning("trainer.fp16 needs an accelerator; this CPU trains in fp32")
+        if wants_bf16 and not cpu_has_bf16():
+            logger.warning("trainer.bf16: this CPU has no bf16 instructions, so it trains in fp32")
+        return {"bf16": bool(wants_bf16) and cpu_has_bf16(), "fp16": False}
+    best = best_dtype(device)
+    if wants_bf16 is False and not wants_fp16:
+        return {"bf16": False, "fp16": False}
+    if wants_bf16 and best is not torch.bfloat16:
+        logger.warning("trainer.bf16: this accelerator has no bf16, so it trains in fp16")
+    use_bf16 = best is torch.bfloat16 and not wants_fp16
+    return {"bf16": use_bf16, "fp16": not use_bf16}
+
+
+def settle_process() -> None:
+    """TF32 for what stays fp32 on an accelerator, denormals flushed on a CPU (they cost a hundred times a normal
+    number), and no progress bars of the libraries where nobody sees them."""
+    torch.set_float32_matmul_precision("high")
+    torch.set_flush_denormal(True)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+
+
+def training_arguments[A: TrainingArguments](
+    cls: type[A], section: dict[str, Any], run: Run, *, evaluates: bool, **defaults: Any
+) -> A:
+    """Build `cls` from the checked section. `defaults` hold unless the YAML says otherwise. Raises InputError."""
+    section = modernise(section)
+    checked = check_arguments(cls, section, "trainer", renamed=RENAMED)
+    for key, owner in (("output_dir", "output_dir"), ("seed", "seed"), ("resume_from_checkpoint", "resume")):
+        if key in checked:
+            raise InputError(f"trainer.{key}: write {owner} at the top level of the YAML")
+    on_terminal = sys.stderr.isatty()
+    settings: dict[str, Any] = {
+        "report_to": [tracker()],
+        "activation_checkpointing": False,  # recompute only where the YAML says that memory asks for it
+        "eval_strategy": "epoch" if evaluates else "no",
+        "per_device_eval_batch_size": checked.get("per_device_train_batch_size", 8),
+        "dataloader_pin_memory": best_device().type != "cpu",
+        "use_cpu": best_device().type == "cpu",
+        "disable_tqdm": not on_terminal,
+        "logging_nan_inf_filter": False,  # a loss that isn't a number must be seen
+        "run_name": run.dir.name,
+        **defaults,
+        **checked,
+        **precision(checked),
+        "output_dir": str(run.dir),
+        "seed": run.seed,
+        "data_seed": checked.get("data_seed", run.seed),
+    }
+    if not evaluates:
+        if checked.get("eval_strategy", "no") != "no":
+            raise InputError("trainer.eval_strategy: there is nothing to evaluate; name dataset.held_out")
+        settings["eval_strategy"] = "no"
+    try:
+        return cls(**settings)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"trainer: {str(error).splitlines()[0]}") from None

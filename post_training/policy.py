@@ -1,0 +1,158 @@
+"""The model that is trained and its tokenizer: loading, special tokens, and agreement on how a turn ends."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.artifact import is_complete
+from pipeline.errors import InputError
+from pipeline.hub import retrying
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "model"
+"""Folder inside a run's output_dir that holds the finished weights."""
+
+
+@dataclass(kw_only=True)
+class PolicyConfig:
+    """Section `model`: which weights to start from."""
+
+    name: str
+    """A Hub name, a folder with weights, or the output_dir of an earlier stage."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    tokenizer: str | None = None
+    """Where the tokenizer comes from when it isn't beside the weights."""
+    special_tokens: list[str] = field(default_factory=list)
+    """Tokens to add; their embedding rows start from the mean of the old ones."""
+    eos_token: str | None = None
+    """The token that ends a turn. Default: <|im_end|> where the chat template uses it, else the tokenizer's own."""
+    pad_token: str | None = None
+    """Default: the tokenizer's own, else the EOS token. Labels never depend on it."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights that the optimizer updates; the arithmetic's type is trainer.bf16 / trainer.fp16."""
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+
+def resolve_model(name: str) -> str:
+    """The folder with weights that `name` stands for, or `name` itself for the Hub. Raises InputError."""
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "outputs/")) or name.count("/") > 1:
+            raise InputError(f"model.name: there is no folder {name}; run the stage that makes it, or give a Hub name")
+        return name
+    inner = folder / MODEL_FOLDER
+    if is_complete(inner):
+        return str(inner)
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise InputError(
+            f"model.name: {name} holds no finished model (config.json and *.safetensors, or {MODEL_FOLDER}/ with a"
+            " manifest.json); let the stage that makes it run to its end"
+        )
+    return str(folder)
+
+
+def load_policy(config: PolicyConfig, chat_template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer, give them the template and the tokens of the YAML. Raises InputError.
+
+    Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD.
+    """
+    path = resolve_model(config.name)
+    revision = config.revision if path == config.name else None
+    try:
+        tokenizer = retrying(
+            lambda: AutoTokenizer.from_pretrained(
+                config.tokenizer or path,
+                revision=None if config.tokenizer else revision,
+                trust_remote_code=config.trust_remote_code,
+            ),
+            what=f"loading the tokenizer of {config.tokenizer or path}",
+        )
+        model = retrying(
+            lambda: AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=config.attn_implementation,
+                trust_remote_code=config.trust_remote_code,
+            ),
+            what=f"loading {path}",
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"model.name: {config.name} can't be loaded: {first}; check the name and the network"
+        ) from None
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    elif not tokenizer.chat_template:
+        raise InputError(f"chat_template: {config.name} brings no chat template; write one into the YAML")
+    add_special_tokens(model, tokenizer, config.special_tokens)
+    agree_on_turn_end(model, tokenizer, eos=config.eos_token, pad=config.pad_token)
+    if not set(config.special_tokens) <= set(tokenizer.get_vocab()):
+        raise InputError(f"model.special_tokens: {config.special_tokens} could not all be added")
+    return model, tokenizer
+
+
+def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
+    """Add `tokens` where missing and start their rows from the mean of the old ones. Returns the new ids.
+
+    A random row has another length than the trained ones and its logit starts anywhere; the mean row starts new
+    tokens as an average word (J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models", 2021).
+    """
+    known = set(tokenizer.get_vocab())
+    rows_used = len(tokenizer)
+    missing = [token for token in dict.fromkeys(tokens) if token not in known]
+    existing = [token for token in tokens if token in known]
+    if tokens:
+        tokenizer.add_special_tokens(
+            {"additional_special_tokens": existing + missing}, replace_extra_special_tokens=False
+        )
+    if not missing:
+        return []
+    new_ids = tokenizer.convert_tokens_to_ids(missing)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(new_ids) >= rows:
+        model.resize_token_embeddings(max(new_ids) + 1, mean_resizing=False)
+    old = min(rows_used, rows)
+    seen: set[int] = set()
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if layer is None or layer.weight.data_ptr() in seen:  # tied weights: one table
+            continue
+        seen.add(layer.weight.data_ptr())
+        with torch.no_grad():
+            layer.weight[new_ids] = layer.weight[:old].float().mean(dim=0).to(layer.weight.dtype)
+    logger.info("added %s as ids %s, rows start from the mean of %d old ones", missing, new_ids, old)
+    return new_ids
+
+
+def agree_on_turn_end(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, eos: str | None = None, pad: str | None = None
+) -> None:
+    """Make tokenizer, config and generation config name the same EOS, PAD and BOS. Raises InputError."""
+    vocabulary = tokenizer.get_vocab()
+    if eos is None and "<|im_end|>" in str(tokenizer.chat_template) and "<|im_end|>" in vocabulary:
+        eos = "<|im_end|>"
+    for key, token in (("eos_token", eos), ("pad_token", pad)):
+        if token is not None and token not in vocabulary:
+            raise InputError(f"model.{key}: {token} is not in the vocabulary; add it to model.special_tokens")
+    if eos is not None:
+        tokenizer.eos_token = eos
+    if tokenizer.eos_token is None:
+        raise InputError("model.eos_token: the tokenizer has no EOS token; name one")
+    if pad is not None:
+        tokenizer.pad_token = pad
+    elif tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    for config in (model.config, model.generation_config):
+        if config is not None:
+            config.eos_token_id = tokenizer.eos_token_id
+            config.pad_token_id = tokenizer.pad_token_id
+            config.bos_token_id = tokenizer.bos_token_id
