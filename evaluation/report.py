@@ -346,12 +346,12 @@ def main() -> None:
     options = parser.parse_args()
     setup_logging(options.log_level)
     with exit_status():
-        found = read(options.results)
         folder = options.output_dir
         if folder is None:
-            if len(options.results) > 1 or not options.results[0].is_dir():
+            if len(options.results) > 1 or options.results[0].is_file():
                 raise InputError("several RESULTS, or a file: name the folder of the report with --output-dir")
             folder = options.results[0]
+        found = read(options.results)
         write_report(found, folder, time.monotonic() - begun)
         print(folder / "report.md")
 
