@@ -14,7 +14,7 @@ from typing import Any
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from pipeline.artifact import checkpoints, latest_complete, read_manifest, remove_partial, rotate, seal, write_text
+from pipeline.artifact import checkpoints, latest_complete, read_manifest, remove_partial, rotate, seal
 from pipeline.config import config_hash, to_dict
 from pipeline.errors import InputError
 from pipeline.hub import push_folder, retrying
@@ -238,9 +238,3 @@ def _require_same_run(manifest: dict[str, Any], run: Run, folder: Path) -> None:
         raise InputError(
             f"resume: {folder} was trained on other data ({manifest['data_fingerprint']}, now {data}); {remedy}"
         )
-
-
-def write_preview(run: Run, text: str) -> None:
-    """The rendered first example, kept beside the run."""
-    if is_main_process():
-        write_text(run.dir / "preview.txt", text + "\n")
