@@ -1,0 +1,242 @@
+"""What rows look like: Arrow schemas of several sources brought together without losing a value, or refused by name.
+
+Aligned: a column or a struct field that some sources lack (filled with null), a null-typed column (takes the type that
+others have), integers or floats of different widths (the wider; 64-bit integers with floats only where every value
+survives), the large/view/dictionary encodings of strings and lists. Anything else that differs is refused.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from pipeline.errors import InputError
+
+TRACE = ("_source_dataset", "_source_subset", "_source_split")
+"""Columns added to every row."""
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without its encoding: `large_string`, `string_view` and dictionaries of strings are all `string`."""
+    if pt.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pt.is_large_string(kind) or pt.is_string_view(kind):
+        return pa.string()
+    if pt.is_large_binary(kind) or pt.is_binary_view(kind):
+        return pa.binary()
+    if is_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    if pt.is_struct(kind):
+        return pa.struct([pa.field(f.name, plain_type(f.type)) for f in kind])
+    return kind
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return (
+        pt.is_list(kind)
+        or pt.is_large_list(kind)
+        or pt.is_fixed_size_list(kind)
+        or pt.is_list_view(kind)
+        or pt.is_large_list_view(kind)
+    )
+
+
+def plain_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows with `plain_type` columns and no schema metadata."""
+    arrays = []
+    for array in batch.columns:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        kind = plain_type(array.type)
+        arrays.append(array if array.type == kind else cast_exactly(array, kind))
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast `array` to a type that `wider` allowed. Raises pa.ArrowInvalid when a value wouldn't survive."""
+    if array.type.equals(kind):
+        return array
+    if pt.is_null(array.type):
+        return pa.nulls(len(array), kind)
+    if pt.is_struct(kind) and pt.is_struct(array.type):
+        given = {array.type.field(i).name: i for i in range(array.type.num_fields)}
+        children = [
+            # `flatten`-like access: `field` ignores the parent's offset and nulls, `struct_field` keeps both
+            cast_exactly(pc.struct_field(array, given[f.name]), f.type)
+            if f.name in given
+            else pa.nulls(len(array), f.type)
+            for f in kind
+        ]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=pc.is_null(array))
+    if is_list(kind) and is_list(array.type):
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths.cast(pa.int32()))])
+        values = cast_exactly(pc.list_flatten(array), kind.value_type)
+        return pa.ListArray.from_arrays(offsets, values, type=kind, mask=pc.is_null(array))
+    return array.cast(kind)
+
+
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type that holds every value of both, None when there is none. Both are plain types."""
+    if one.equals(other) or pt.is_null(other):
+        return one
+    if pt.is_null(one):
+        return other
+    if pt.is_struct(one) and pt.is_struct(other):
+        return _wider_struct(one, other)
+    if is_list(one) and is_list(other):
+        inner = wider(one.value_type, other.value_type)
+        return None if inner is None else pa.list_(inner)
+    if pt.is_integer(one) and pt.is_integer(other):
+        signed = [pt.is_signed_integer(t) for t in (one, other)]
+        return max(one, other, key=lambda t: t.bit_width) if signed[0] == signed[1] else pa.int64()
+    if pt.is_floating(one) and pt.is_floating(other):
+        return max(one, other, key=lambda t: t.bit_width)
+    if {pt.is_integer(one), pt.is_integer(other)} == {True, False} and (pt.is_floating(one) or pt.is_floating(other)):
+        return pa.float64()
+    return None
+
+
+def _wider_struct(one: pa.StructType, other: pa.StructType) -> pa.DataType | None:
+    fields = {f.name: f.type for f in one}
+    for f in other:
+        kind = wider(fields[f.name], f.type) if f.name in fields else f.type
+        if kind is None:
+            return None
+        fields[f.name] = kind
+    return pa.struct([pa.field(name, kind) for name, kind in fields.items()])
+
+
+def align_schemas(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
+    """One schema for all sources, columns in order of first appearance. `schemas` are (label of source, plain schema).
+
+    Raises InputError that names the column, both sources and both types where they can't be brought together.
+    """
+    kinds: dict[str, pa.DataType] = {}
+    first: dict[str, str] = {}
+    for label, schema in schemas:
+        for f in schema:
+            if f.name not in kinds:
+                kinds[f.name], first[f.name] = f.type, label
+                continue
+            kind = wider(kinds[f.name], f.type)
+            if kind is None:
+                path, left, right = _difference(f.name, kinds[f.name], f.type)
+                raise InputError(
+                    f"column {path} is {left} in {first[f.name]} but {right} in {label}; drop it (drop_columns) or"
+                    " give one of the two another name (rename_columns)"
+                )
+            if pt.is_null(kinds[f.name]) and not pt.is_null(f.type):
+                first[f.name] = label
+            kinds[f.name] = kind
+    for name, kind in kinds.items():
+        if empty := _empty_struct(name, kind):
+            raise InputError(
+                f"column {empty} holds only empty objects ({{}}) in {first[name]}, which no data file can"
+                f" store; add {name} to drop_columns"
+            )
+    return pa.schema(list(kinds.items()))
+
+
+def _difference(path: str, one: pa.DataType, other: pa.DataType) -> tuple[str, str, str]:
+    """The innermost place where two types clash, with both types there."""
+    if is_list(one) and is_list(other):
+        return _difference(f"{path}[]", one.value_type, other.value_type)
+    if pt.is_struct(one) and pt.is_struct(other):
+        for f in other:
+            index = one.get_field_index(f.name)
+            if index >= 0 and wider(one.field(index).type, f.type) is None:
+                return _difference(f"{path}.{f.name}", one.field(index).type, f.type)
+    return path, _shown(one), _shown(other)
+
+
+def _shown(kind: pa.DataType) -> str:
+    if is_list(kind):
+        return "a list"
+    if pt.is_struct(kind):
+        return f"an object ({', '.join(f.name for f in kind)})"
+    return str(kind)
+
+
+def _empty_struct(path: str, kind: pa.DataType) -> str | None:
+    if is_list(kind):
+        return _empty_struct(f"{path}[]", kind.value_type)
+    if pt.is_struct(kind):
+        if kind.num_fields == 0:
+            return path
+        return next((p for f in kind if (p := _empty_struct(f"{path}.{f.name}", f.type))), None)
+    return None
+
+
+def align_batch(batch: pa.RecordBatch, schema: pa.Schema, label: str) -> pa.RecordBatch:
+    """Rows of one source in the common schema. Raises InputError when a number wouldn't survive the common type."""
+    arrays = []
+    for f in schema:
+        index = batch.schema.get_field_index(f.name)
+        try:
+            arrays.append(cast_exactly(batch.column(index), f.type) if index >= 0 else pa.nulls(len(batch), f.type))
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"column {f.name} of {label} doesn't fit {f.type}, which another source needs: {error}; drop it"
+                " (drop_columns) or give it another name (rename_columns)"
+            ) from None
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def fits_json(schema: pa.Schema) -> bool:
+    """Whether JSON can hold every value of these types and give it back unchanged."""
+
+    def fits(kind: pa.DataType) -> bool:
+        if is_list(kind):
+            return fits(kind.value_type)
+        if pt.is_struct(kind):
+            return all(fits(f.type) for f in kind)
+        return (
+            pt.is_string(kind) or pt.is_integer(kind) or pt.is_boolean(kind) or pt.is_null(kind) or kind == pa.float64()
+        )
+
+    return all(fits(f.type) for f in schema)
+
+
+def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
+    """The columns in the form of a dataset card's `features`, so that readers needn't guess types from JSON."""
+
+    def value(kind: pa.DataType) -> dict[str, Any]:
+        if is_list(kind):
+            inner = value(kind.value_type)
+            return {"list": inner["struct"] if set(inner) == {"struct"} else inner.get("dtype", inner)}
+        if pt.is_struct(kind):
+            return {"struct": [{"name": f.name, **value(f.type)} for f in kind]}
+        names = {"double": "float64", "float": "float32", "halffloat": "float16"}
+        return {"dtype": names.get(str(kind), str(kind))}
+
+    return [{"name": f.name, **value(f.type)} for f in schema]
+
+
+def row_kind(columns: Sequence[str]) -> str:
+    """What the rows are for, by their columns: `preference`, `chat`, `episode` or `other`."""
+    has: Callable[..., bool] = lambda *names: set(names) <= set(columns)  # noqa: E731
+    if has("chosen", "rejected"):
+        return "preference"
+    if has("messages"):
+        return "chat"
+    return "episode" if has("query", "answer", "interactions") else "other"
+
+
+__all__ = [
+    "TRACE",
+    "align_batch",
+    "align_schemas",
+    "card_features",
+    "cast_exactly",
+    "fits_json",
+    "is_list",
+    "plain_batch",
+    "plain_type",
+    "row_kind",
+    "wider",
+]
