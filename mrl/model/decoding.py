@@ -1,7 +1,7 @@
 """One token at a time: self-attention keys and values are kept, those of the memory projected once per answer.
 
 An eager operator costs about as much as the arithmetic of a small model, so the step is written with few of them:
-weights are packed once per answer (transposed to the layout that the matrix product likes, norm scales folded in, the
+weights are packed once (transposed to the layout that the matrix product likes, norm scales folded in, the
 rotated partner of every query and key channel computed by the same product), results go to buffers that stay.
 """
 
@@ -74,26 +74,38 @@ class AnswerCache:
 
 
 def prefill(
-    model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | None, room: int = 64
+    model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | None, room: int = 64, last_only: bool = False
 ) -> tuple[Tensor, AnswerCache]:
-    """Run a right-padded prompt [B, T]; returns the normed hidden [B, T, D] and a cache with `room` for more tokens."""
+    """Run a right-padded prompt [B, T]; returns the normed hidden [B, T, D] and a cache with `room` for more tokens.
+
+    With last_only the hidden is [B, 1, D], of each row's last token: the last layer then computes keys and values
+    for the others and nothing else.
+    """
     body = model.model
     x = body.embed(input_ids)
     rows, length = input_ids.shape
-    table = body.table(length, x)
+    table, lengths = body.table(length, x), attention_mask.sum(1)
+    ragged = not bool(attention_mask.all())
     pairs, keys, values = [], [], []
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
         pairs.append(torch.cat([key, value], dim=2))
-        x = x + layer.attention.out(attend(query, key, value, causal=True))
+        if last_only and index + 1 == len(body.decoder):
+            place = (torch.arange(rows, device=x.device), lengths - 1)
+            x, query, table = x[place][:, None], query[place][:, None], table[:, lengths - 1, None]
+            mask = attention_mask.bool()[:, None, None] if ragged else None
+            seen = attend(query, key, value, mask)
+        else:
+            seen = attend(query, key, value, causal=True)
+        x = x + layer.attention.out(seen)
         if memory is not None:
             key, value = layer.project_memory(memory[index].expand(rows, -1, -1))
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
             keys.append(key.transpose(1, 2).contiguous())
             values.append(value.transpose(1, 2).contiguous())
         x = x + layer.feed_forward(layer.forward_norm(x))
-    history, lengths, hidden = torch.stack(pairs), attention_mask.sum(1), None
-    if not bool(attention_mask.all()):
+    history, hidden = torch.stack(pairs), None
+    if ragged:
         source = torch.arange(length, device=x.device) - (length - lengths)[:, None]
         index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
         history = history.gather(2, index)
@@ -126,6 +138,24 @@ class PackedDecoder:
         self.unit = self.width**0.5 if self.split_norm else 1.0
         self.layers = [self._layer(layer) for layer in body.decoder]
         self.head = self._fold(model.lm_head.weight, body.decoder_norm)
+
+    @staticmethod
+    def of(model) -> "PackedDecoder":
+        """The model's packed weights, made again if a parameter was replaced, updated in place or differs in norm.
+
+        Versions catch what optimizers and state dicts do; the norms catch writes through `.data`.
+        """
+        weights = [*model.model.decoder.parameters(), *model.model.decoder_norm.parameters(), model.lm_head.weight]
+        weights.append(model.model.embedding.weight)
+        with torch.no_grad():
+            norms = torch.stack(torch._foreach_norm([weight.detach() for weight in weights]))
+        marks = [(weight.data_ptr(), -1 if weight.is_inference() else weight._version) for weight in weights]
+        packed = getattr(model, "_packed_decoder", None)
+        if packed is None or packed.marks != marks or not torch.equal(packed.norms, norms):
+            packed = PackedDecoder(model)
+            packed.marks, packed.norms = marks, norms
+            model._packed_decoder = packed
+        return packed
 
     def _fold(self, weight: Tensor, norm) -> Tensor:
         return (weight * (norm.weight * self.unit)).t().contiguous()
@@ -189,7 +219,7 @@ def step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
 
 def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     cache.reserve(cache.column + 1)
-    packed = cache.weights = cache.weights or PackedDecoder(model)
+    packed = cache.weights = cache.weights or PackedDecoder.of(model)
     _, rows, capacity, pair, dim = cache.history.shape
     if cache.scratch is None or cache.scratch.capacity < capacity:
         cache.scratch = Scratch(packed, rows, capacity)

@@ -192,9 +192,9 @@ class _Run:
     def __init__(self, model, ids: Tensor, mask: Tensor, state: Tensor | None, room: int, stop: Tensor):
         rows, self.model, self.room = ids.shape[0], model, room
         self.stop = stop
-        hidden, self.cache = prefill(model, ids, mask, state, room)
+        hidden, self.cache = prefill(model, ids, mask, state, room, last_only=True)
         lengths = mask.sum(1)
-        self._logits = model.lm_head(hidden[torch.arange(rows, device=ids.device), lengths - 1])
+        self._logits = model.lm_head(hidden[:, 0])
         self.pending: Tensor | None = None
         self.column = self.forced = 0
         # How many tokens each row may add; told apart from `room` only where the limit really binds.
