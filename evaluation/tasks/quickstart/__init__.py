@@ -1,0 +1,1 @@
+"""lm_eval tasks over the held-out puzzles of the quickstart."""
