@@ -25,8 +25,8 @@ dependencies = [
     { name = "triton", marker = "sys_platform == 'linux'" },
 ]
 wheels = [
-    { url = "https://files.invalid/ab/torch-2.15.0-cp312-cp312-manylinux_2_28_x86_64.whl", hash = "sha256:00", size = 1 },
-    { url = "https://files.invalid/cd/torch-2.15.0-cp312-none-macosx_11_0_arm64.whl", hash = "sha256:01", size = 1 },
+    { url = "https://f.invalid/a/torch-2.15.0-cp312-cp312-manylinux_2_28_x86_64.whl", hash = "sha256:00", size = 1 },
+    { url = "https://f.invalid/c/torch-2.15.0-cp312-none-macosx_11_0_arm64.whl", hash = "sha256:01", size = 1 },
 ]
 
 [[package]]
