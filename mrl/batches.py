@@ -1,0 +1,181 @@
+"""Encoded dialogues as padded tensors, and the order in which training visits them.
+
+The order is a function of (seed, epoch) and the same on every process: a step's *global* batch is decided first, then
+each process takes every world-th row of it. So two processes see what one would, and a resumed run what an unbroken
+one would.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrl.dialogues import FACT, MARKER, SCORED, EncodedDialogues
+
+IGNORED = -100
+
+
+@dataclass
+class _Rows:
+    """Tensors whose first dimension is the row."""
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """Some of the rows."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def __len__(self) -> int:
+        return getattr(self, fields(self)[0].name).shape[0]
+
+
+@dataclass
+class Interactions(_Rows):
+    """Single turns. ids, mask [B, T]; labels [B, T] (-100: not scored); hidden [B, T] bool, set by the objective:
+    tokens that the encoder doesn't see; noise [B]: a seed per row for whatever else is random."""
+
+    ids: Tensor
+    mask: Tensor
+    labels: Tensor
+    hidden: Tensor
+    noise: Tensor
+
+    def trim(self) -> Self:
+        """Without the columns that are padding in every row."""
+        longest = int(self.mask.sum(1).max())
+        cut = {n: getattr(self, n)[:, :longest] for n in ("ids", "mask", "labels", "hidden")}
+        return replace(self, **cut)
+
+
+@dataclass
+class Episodes(_Rows):
+    """Whole dialogues. ids, mask, labels [B, K, T]; facts [B, K, T] bool: tokens that hold a needed fact; distance
+    [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the initial states; group [B]."""
+
+    ids: Tensor
+    mask: Tensor
+    labels: Tensor
+    facts: Tensor
+    distance: Tensor
+    asks: Tensor
+    seeds: Tensor
+    group: Tensor
+
+    def trim(self) -> Self:
+        """Without the columns and the turns that are padding in every row."""
+        longest = max(1, int(self.mask.sum(2).max()))
+        turns = max(1, int((self.mask[:, :, 0] > 0).sum(1).max()))
+        cut = {n: getattr(self, n)[:, :turns, :longest] for n in ("ids", "mask", "labels", "facts")}
+        return replace(self, **cut, distance=self.distance[:, :turns], asks=self.asks[:, :turns])
+
+
+def _gather(data: EncodedDialogues, turn: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, ...]:
+    """ids, mask, flags of shape turn.shape + (T,), from turn numbers; absent turns are all padding."""
+    lengths = np.where(present, data.lengths[turn], 0)
+    position = np.arange(max(1, int(lengths.max())))
+    mask = position < lengths[..., None]
+    index = np.where(mask, data.start[turn][..., None] + position, 0)
+    ids = np.where(mask, data.tokens[index], data.names.pad)
+    return ids, mask, np.where(mask, data.flags[index], 0)
+
+
+def _labels(data: EncodedDialogues, ids: np.ndarray, mask: np.ndarray, flags: np.ndarray, scored: str) -> np.ndarray:
+    if scored == "all":
+        wanted = mask.copy()
+        wanted[..., 0] = False
+    else:
+        wanted = (flags & (SCORED | (MARKER if data.thinks else 0))) > 0
+    return np.where(wanted, ids, IGNORED)
+
+
+def collate_interactions(data: EncodedDialogues, turn: np.ndarray, scored: str, seed: int) -> Interactions:
+    """Turns by number. scored: "all" tokens but the first, or the "answer" alone."""
+    ids, mask, flags = _gather(data, turn, np.ones(len(turn), dtype=bool))
+    noise = np.random.default_rng(seed).integers(0, 2**62, len(turn))
+    return Interactions(
+        torch.from_numpy(ids),
+        torch.from_numpy(mask.astype(np.int64)),
+        torch.from_numpy(_labels(data, ids, mask, flags, scored)),
+        torch.zeros(ids.shape, dtype=torch.bool),
+        torch.from_numpy(noise),
+    )
+
+
+def collate_episodes(data: EncodedDialogues, dialogue: np.ndarray, turns: int | None, seed: int) -> Episodes:
+    """The first `turns` turns (None: all) of dialogues by number; initial states are seeded by (seed, row)."""
+    counts = data.turns[dialogue] if turns is None else np.minimum(data.turns[dialogue], turns)
+    place = np.arange(int(counts.max()))
+    present = place < counts[:, None]
+    turn = np.where(present, data.first[dialogue][:, None] + place, 0)
+    ids, mask, flags = _gather(data, turn, present)
+    names = {name: i for i, name in enumerate(sorted(set(data.groups)))}
+    return Episodes(
+        torch.from_numpy(ids),
+        torch.from_numpy(mask.astype(np.int64)),
+        torch.from_numpy(_labels(data, ids, mask, flags, "answer")),
+        torch.from_numpy((flags & FACT) > 0),
+        torch.from_numpy(np.where(present, data.distance[turn], 0)),
+        torch.from_numpy(present & data.asks[turn]),
+        torch.from_numpy(np.random.default_rng(seed).integers(0, 2**62, len(dialogue))),
+        torch.tensor([names[data.groups[d]] for d in dialogue]),
+    )
+
+
+def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, pool: int = 32) -> list[np.ndarray]:
+    """One epoch: indices in batches of like lengths. Shuffled, cut into pools of `pool` batches, sorted by length
+    inside each, and the batches shuffled again. No row is dropped: the last batch of a pool may be smaller."""
+    order = rng.permutation(len(lengths))
+    batches = []
+    for at in range(0, len(order), pool * batch_size):
+        part = order[at : at + pool * batch_size]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Order:
+    """An endless, resumable walk through epochs of bucketed batches; a Stateful part of the checkpoint."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, salt: int = 0) -> None:
+        self.lengths, self.batch_size, self.seed, self.salt = lengths, batch_size, seed, salt
+        self.epoch = self.position = 0
+        self._batches: list[np.ndarray] | None = None
+
+    @property
+    def batches(self) -> list[np.ndarray]:
+        if self._batches is None:
+            rng = np.random.default_rng((self.seed, self.salt, self.epoch))
+            self._batches = bucketed(self.lengths, self.batch_size, rng)
+        return self._batches
+
+    def next(self) -> np.ndarray:
+        """Indices of the next global batch."""
+        if self.position >= len(self.batches):
+            self.epoch, self.position, self._batches = self.epoch + 1, 0, None
+        self.position += 1
+        return self.batches[self.position - 1]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position, "rows": len(self.lengths)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if state["rows"] != len(self.lengths):
+            raise ValueError(f"the checkpoint's data had {state['rows']} rows, now there are {len(self.lengths)}")
+        self.epoch, self.position, self._batches = state["epoch"], state["position"], None
+
+
+def in_order(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Every index once, in batches of like lengths: for evaluation."""
+    order = np.argsort(lengths, kind="stable")
+    yield from (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+
+
+def share[Batch: _Rows](batch: Batch, rank: int, world: int, parts: int) -> list[Batch]:
+    """This process's rows of a global batch, in `parts` slices for gradient accumulation (fewer if rows are few)."""
+    own = batch.rows(slice(rank, None, world))
+    pieces = [own.rows(slice(i, None, parts)) for i in range(min(parts, len(own)))]
+    return [piece.trim() for piece in pieces]
