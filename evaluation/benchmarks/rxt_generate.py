@@ -4,8 +4,8 @@
 
 prints one JSON line. The weights are random (speed doesn't depend on them), no end token is set, so every row
 generates exactly `--tokens` tokens after a prompt of `--prompt` tokens; tokens_per_s counts the whole call, prompt
-included. Vocabulary 2,000: the size behind the figures this benchmark is compared with (their shared embedding has 0.26M
-parameters at width 128). Each figure is the median over `--repeats` calls after one warm-up call.
+included. Vocabulary 2,000: the size behind the figures this benchmark is compared with (their shared embedding has
+0.26M parameters at width 128). Each figure is the median over `--repeats` calls after one warm-up call.
 """
 
 import argparse

@@ -102,7 +102,7 @@ class ReactivePreTrainedModel(PreTrainedModel):
         elif isinstance(module, MixtureOfExperts):
             init.normal_(module.gate_up, std=module.gate_up.shape[1] ** -0.5)
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
-        elif getattr(module, "initial_memory", None) is not None:
+        elif isinstance(getattr(module, "initial_memory", None), nn.Parameter):
             init.normal_(module.initial_memory, std=self.config.initial_state_std)
         # What follows has its value from the constructor already, but would lose it on the meta device.
         elif isinstance(module, RMSNorm | LayerwiseNorm):

@@ -74,14 +74,18 @@ class ReactiveModel(ReactivePreTrainedModel):
         self.embedding_scale = config.hidden_size**0.5
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.initial_memory: nn.Parameter | None = None
+        self.initial_memory: Tensor | None = None
         if config.memory_slots:
             self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
             self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
             self.memory_attention = MemoryAttention(config)
-            if config.initial_state != "normal":
-                shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
-                self.initial_memory = nn.Parameter(torch.zeros(shape), config.initial_state == "learned")
+            shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+            if config.initial_state == "learned":
+                self.initial_memory = nn.Parameter(torch.zeros(shape))
+            elif config.initial_state == "loaded":
+                # A buffer, for loading a checkpoint makes every parameter trainable again.
+                del self.initial_memory
+                self.register_buffer("initial_memory", torch.zeros(shape))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
