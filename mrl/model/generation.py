@@ -178,6 +178,9 @@ class AnswerGeneration:
                 yield spoken[len(shown) :]
                 shown = spoken
         answers = run.answers()
+        rest = tokenizer.decode(answers.ids[0].tolist(), skip_special_tokens=True)[len(shown) :]
+        if rest:  # the answer was cut off in the middle of a character
+            yield rest
         ids, mask, _ = join_rows(ids, None, answers.ids, answers.mask)
         return self.write(state, ids, mask)
 
