@@ -1,17 +1,19 @@
-"""Seeded multi-step puzzles: chains of small sums, variables, who sits where. Each has a question, steps and an answer.
+"""Seeded multi-step puzzles: chains of small sums, variables, who is where. Each has a question, steps and an answer.
 
-A model of a million parameters can take each step (look one thing up, add two small numbers) and can't take five at
-once: the answers spread over ten possibilities and more. `key` is a puzzle's content without its wording and order; the
+A model of a million parameters can take each step (find the next move, apply it to a small state) and cannot take five
+at once: the answers spread over eight possibilities and more. `key` is a puzzle's content without its wording; the
 split is a hash of it, so that no held-out puzzle is a trained one in other words.
 """
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 NAMES = "Ann Bob Cid Dan Eve Fay Gus Hal Ivy Jim Kim Leo Mia Ned Ola Pam Ray Sue Tom Uma Vic Wim Yan Zoe".split(" ")
 LETTERS = "abcdefghkmnpqrstuvwxyz"
+PLACES = "kitchen garden school station market library park office".split(" ")
+"""In the order in which one walks round them."""
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 HELD_OUT_PERCENT = 10
 
@@ -87,68 +89,91 @@ def sums(rng: random.Random) -> Puzzle:
     )
 
 
-def _variable_steps(
-    names: Sequence[str], parents: Sequence[int], changes: Sequence[int], slip_at: int | None, slip: int
-) -> tuple[list[str], int]:
-    values, steps = [changes[0]], [f"{names[0]}={changes[0]}"]
-    for i in range(1, len(names)):
-        known = values[parents[i]]
-        result = slip if i == slip_at else known + changes[i]
-        steps.append(f"{names[i]}={names[parents[i]]}{_signed(changes[i])}={known}{_signed(changes[i])}={result}")
-        values.append(result)
-    return steps, values[-1]
+def _state(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _steps[Value](
+    start: Mapping[str, Value],
+    moves: Sequence[str],
+    apply: Callable[[Mapping[str, Value], str], dict[str, Value]],
+    slip: tuple[int, str, Value] | None,
+) -> tuple[tuple[str, ...], dict[str, Value]]:
+    """Each move with the whole state after it, and the last state. `slip`: (index, name, value) goes wrong there."""
+    values, steps = dict(start), []
+    for index, move in enumerate(moves):
+        values = apply(values, move)
+        if slip and slip[0] == index:
+            values[slip[1]] = slip[2]
+        steps.append(f"{ORDINALS[index]} {move} {_state(values)}")
+    return tuple(steps), values
+
+
+def changed(values: Mapping[str, int], move: str) -> dict[str, int]:
+    """Two numbers after `a +3`, `b -4` or `swap`."""
+    if move == "swap":
+        return dict(zip(values, reversed(values.values()), strict=True))
+    name, change = move.split(" ")
+    return {**values, name: values[name] + int(change)}
 
 
 def variables(rng: random.Random) -> Puzzle:
-    """Four or five variables, each an earlier one plus or minus a small number; the value of the last is asked."""
-    count = rng.randint(4, 5)
-    names = rng.sample(LETTERS, count)
-    parents = [0, 0] + [i - 1 if rng.random() < 0.7 else rng.randrange(i) for i in range(2, count)]
-    values = [rng.randint(10, 30)]
-    changes = [values[0]]
-    for i in range(1, count):
-        changes += _changes(rng, values[parents[i]], 1, 60)
-        values.append(values[parents[i]] + changes[i])
-    steps, answer = _variable_steps(names, parents, changes, None, 0)
-    slip_at = rng.randrange(1, count)
-    slipped, wrong = _variable_steps(names, parents, changes, slip_at, _slip(rng, 9, values[slip_at]))
-    told = ";".join([f"{names[0]}={changes[0]}"] + [
-        f"{names[i]}={names[parents[i]]}{_signed(changes[i])}" for i in range(1, count)
-    ])  # fmt: skip
+    """Two variables, four or five changes of one of them or swaps of both; one of them is asked for at the end."""
+    names = rng.sample(LETTERS, 2)
+    start = {name: rng.randint(10, 59) for name in names}
+    values, moves = dict(start), []
+    for _ in range(rng.randint(4, 5)):
+        name = rng.choice(names)
+        swaps = rng.random() < 0.2 and "swap" not in moves[-1:]
+        moves.append("swap" if swaps else f"{name} {_signed(_changes(rng, values[name], 1, 99)[0])}")
+        values = changed(values, moves[-1])
+    asked = rng.choice(names)
+    # A slip followed by one swap would be handed to the variable that isn't asked for.
+    slip_at = rng.choice([i for i in range(len(moves)) if moves[i + 1 :].count("swap") % 2 == 0])
+    before = _steps(start, moves[: slip_at + 1], changed, None)[1]
+    slip = (slip_at, asked, _slip(rng, 9, before[asked]))
+    slipped, wrong = _steps(start, moves, changed, slip)
+    told = ", ".join(f"{ORDINALS[i]} {move}" for i, move in enumerate(moves))
     return Puzzle(
         task="variables",
-        key=f"variables {parents} {changes}",
-        question=f"{told}; What is {names[-1]}?",
-        steps=tuple(steps),
-        answer=str(answer),
-        slipped=tuple(slipped),
-        slipped_answer=str(wrong),
+        key=f"variables {sorted(start.values())} {[move.split(' ')[-1] for move in moves]}",
+        question=f"Now {_state(start)}. Then {told}. What is {asked}?",
+        steps=_steps(start, moves, changed, None)[0],
+        answer=str(values[asked]),
+        slipped=slipped,
+        slipped_answer=str(wrong[asked]),
     )
 
 
-def seats(rng: random.Random, people: int = 10) -> Puzzle:
-    """Ten people round a table, told pair by pair in any order; who sits three to five places after one of them?"""
-    ring = rng.sample(NAMES, people)
-    places = rng.randint(3, 5)
-    pairs = [f"{ring[i]} then {ring[(i + 1) % people]}" for i in range(people)]
-    steps = [f"{ORDINALS[i]} {pairs[i]}" for i in range(places)]
-    slip_at = rng.randrange(places)
-    wrong = rng.choice([name for i, name in enumerate(ring) if i not in (slip_at, slip_at + 1)])
-    slipped, at = steps[:slip_at], ring[slip_at]
-    for i in range(slip_at, places):
-        after = wrong if i == slip_at else ring[(ring.index(at) + 1) % people]
-        slipped.append(f"{ORDINALS[i]} {at} then {after}")
-        at = after
-    shuffled = rng.sample(pairs, people)
+def walked(where: Mapping[str, str], move: str) -> dict[str, str]:
+    """Where everybody is after `Ann on 2` or `Bob back 1` round the eight places."""
+    name, direction, count = move.split(" ")
+    places = int(count) if direction == "on" else -int(count)
+    return {**where, name: PLACES[(PLACES.index(where[name]) + places) % len(PLACES)]}
+
+
+def whereabouts(rng: random.Random) -> Puzzle:
+    """Two people walk round eight places in their order; where is one of them after four or five walks?"""
+    names = rng.sample(NAMES, 2)
+    start = dict(zip(names, rng.sample(PLACES, 2), strict=True))
+    count = rng.randint(4, 5)
+    moves = [f"{rng.choice(names)} {rng.choice(('on', 'back'))} {rng.randint(1, 3)}" for _ in range(count)]
+    asked = rng.choice(names)
+    steps, end = _steps(start, moves, walked, None)
+    slip_at = rng.randrange(count)
+    right = _steps(start, moves[: slip_at + 1], walked, None)[1][asked]
+    slip = (slip_at, asked, rng.choice([place for place in PLACES if place != right]))
+    slipped, wrong = _steps(start, moves, walked, slip)
+    told = ", ".join(f"{ORDINALS[i]} {move}" for i, move in enumerate(moves))
     return Puzzle(
-        task="seats",
-        key=f"seats {places} {ring}",
-        question=f"Seats: {', '.join(shuffled)}. Who is {places} after {ring[0]}?",
-        steps=tuple(steps),
-        answer=ring[places],
-        slipped=tuple(slipped),
-        slipped_answer=at,
+        task="whereabouts",
+        key=f"whereabouts {start} {moves}",
+        question=f"Now {_state(start)}. Then {told}. Where is {asked}?",
+        steps=steps,
+        answer=end[asked],
+        slipped=slipped,
+        slipped_answer=wrong[asked],
     )
 
 
-TASKS: dict[str, Callable[[random.Random], Puzzle]] = {"sums": sums, "variables": variables, "seats": seats}
+TASKS: dict[str, Callable[[random.Random], Puzzle]] = {"sums": sums, "variables": variables, "whereabouts": whereabouts}

@@ -202,6 +202,15 @@ def fits_json(schema: pa.Schema) -> bool:
     return all(fits(f.type) for f in schema)
 
 
+def all_finite(array: pa.Array) -> bool:
+    """Whether no number in the column is NaN or infinite, which JSON can't write."""
+    if is_list(array.type):
+        return all_finite(pc.list_flatten(array))
+    if pt.is_struct(array.type):
+        return all(all_finite(pc.struct_field(array, i)) for i in range(array.type.num_fields))
+    return not pt.is_floating(array.type) or pc.all(pc.is_finite(array), min_count=0).as_py() is not False
+
+
 def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
     """The columns in the form of a dataset card's `features`, so that readers needn't guess types from JSON."""
 
@@ -231,6 +240,7 @@ __all__ = [
     "TRACE",
     "align_batch",
     "align_schemas",
+    "all_finite",
     "card_features",
     "cast_exactly",
     "fits_json",

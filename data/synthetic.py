@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from data.puzzles import LETTERS, NAMES, ORDINALS, TASKS, Puzzle, in_split
+from data.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, Puzzle, changed, in_split, walked
 from pipeline.config import nearest, parse_config
 from pipeline.errors import InputError
 
@@ -18,7 +18,6 @@ BATCH = 500
 NOUNS = "tea cake soup bread boat dog cat horse bird book lamp chair garden river song game letter kite".split(" ")
 ADJECTIVES = "red blue green old new small big warm cold quiet bright sweet".split(" ")
 VERBS = "sees likes wants finds brings paints keeps draws".split(" ")
-PLACES = "kitchen garden school station market library park office".split(" ")
 FEELINGS = {"happy": True, "glad": True, "proud": True, "sad": False, "tired": False, "ill": False, "lost": False}
 
 Messages = list[dict[str, str]]
@@ -129,24 +128,28 @@ def sum_of_two(rng: random.Random) -> Exchange:
     return Exchange(expression, f"What is {expression}?", answer, answer)
 
 
-def neighbour(rng: random.Random) -> Exchange:
-    """One step round a table."""
-    count = rng.randint(2, 10)
-    names = rng.sample(NAMES, count)
-    pairs = [f"{names[i]} then {names[(i + 1) % count]}" for i in range(count)]
-    told = ", ".join(rng.sample(pairs, count))
-    answer = f"So first {pairs[0]}"
-    return Exchange(f"{names}", f"Seats: {told}. Who is next to {names[0]}?", answer, answer)
+def walk(rng: random.Random) -> Exchange:
+    """One walk of one of two people."""
+    names = rng.sample(NAMES, 2)
+    where = dict(zip(names, rng.sample(PLACES, 2), strict=True))
+    move = f"{rng.choice(names)} {rng.choice(('on', 'back'))} {rng.randint(1, 3)}"
+    return _one_move(where, walked(where, move), move, "Where are they?")
 
 
-def value_of(rng: random.Random) -> Exchange:
-    """One variable of several."""
-    names = rng.sample(LETTERS, rng.randint(1, 5))
-    values = [rng.randint(2, 60) for _ in names]
-    told = ";".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    asked = rng.randrange(len(names))
-    answer = f"{names[asked]}={values[asked]}"
-    return Exchange(f"{told} {asked}", f"{told}; What is {names[asked]}?", answer, answer)
+def change(rng: random.Random) -> Exchange:
+    """One change of one of two variables, or a swap of both."""
+    names = rng.sample(LETTERS, 2)
+    values = {name: rng.randint(10, 89) for name in names}
+    move = "swap" if rng.random() < 0.2 else f"{rng.choice(names)} {rng.choice('+-')}{rng.randint(2, 9)}"
+    return _one_move(values, changed(values, move), move, "What are they?")
+
+
+def _one_move(before: Mapping[str, object], after: Mapping[str, object], move: str, asked: str) -> Exchange:
+    def told(state: Mapping[str, object]) -> str:
+        return " ".join(f"{name} {value}" for name, value in state.items())
+
+    answer = f"So {move} {told(after)}"
+    return Exchange(f"{told(before)} {move}", f"Now {told(before)}. Then {move}. {asked}", answer, answer)
 
 
 def nth(rng: random.Random) -> Exchange:
@@ -160,7 +163,7 @@ def nth(rng: random.Random) -> Exchange:
 
 CHAT = (greeting, wish, thanks)
 REWRITING = (repeat, repeat, listed, renamed)
-SINGLE_STEPS = (sum_of_two, neighbour, value_of, nth)
+SINGLE_STEPS = (sum_of_two, walk, change, nth)
 
 
 # ---- rows --------------------------------------------------------------------------------------------------------
@@ -169,8 +172,7 @@ SINGLE_STEPS = (sum_of_two, neighbour, value_of, nth)
 def thought(puzzle: Puzzle, steps: tuple[str, ...], last: str) -> str:
     """A trace and what is said after it. Words of a trace follow a space as they do in the question, so that copying
     a word is copying a token."""
-    written = ";".join(steps) if puzzle.task == "variables" else "So " + ", ".join(steps)
-    return f"<think>\n{written}\n</think>\n{last}"
+    return f"<think>\nSo {', '.join(steps)}\n</think>\n{last}"
 
 
 def curt(answer: str) -> str:
@@ -188,7 +190,7 @@ class Options:
     """What a blend may write beside `kind`."""
 
     tasks: list[str] | None = None
-    """Which puzzles, of sums, variables and seats. Default: all."""
+    """Which puzzles, of sums, variables and whereabouts. Default: all."""
     courteous_percent: int = 10
     """How many of a hundred answers are courteous."""
     chat_percent: int = 25

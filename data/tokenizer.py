@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from data.schema import TRACE
 from data.sources import SourceConfig, check_sources
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
@@ -98,10 +99,11 @@ def rows_of(path: Path, limit: int | None, seed: int) -> Iterator[dict[str, Any]
     """Rows of a folder or file of data, columns that trace their source left out. Raises InputError."""
     if not path.exists():
         raise InputError(f"datasets: there is nothing at {path}; build it with data/data_collection.py")
-    source = check_sources([(f"datasets: {path}", SourceConfig(name=str(path.resolve()), split=None))], seed)[0]
+    config = SourceConfig(name=str(path.resolve()), drop_columns=list(TRACE))
+    source = check_sources([(f"datasets: {path}", config)], seed)[0]
     given = 0
     for batch in source.batches(1000):
-        columns = [name for name in batch.schema.names if not name.startswith("_source")]
+        columns = [name for name in batch.schema.names if name not in TRACE]
         for row in batch.select(columns).to_pylist():
             if given == limit:
                 return

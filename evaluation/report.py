@@ -71,17 +71,15 @@ def reasoning(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def preference(found: Findings) -> dict[str, float]:
-    """Held-out preference accuracy: `after` belongs to the stage that reports it, `before` to the one ahead of it."""
+    """Held-out preference accuracy: a stage reports what it reached, and where it began as that of the stage before."""
     table: dict[str, float] = {}
+    names = list(found.stages)
     for name, stage in found.stages.items():
-        match stage.facts.get("preference_accuracy"):
-            case {"before": before, "after": after}:
-                names = list(found.stages)
-                earlier = names[: names.index(name)]
-                table.setdefault(earlier[-1] if earlier else f"before {name}", before)
-                table[name] = after
-            case float() | int() as value:
-                table[name] = value
+        if (before := stage.facts.get("preference_accuracy_before")) is not None:
+            earlier = names[: names.index(name)]
+            table.setdefault(earlier[-1] if earlier else f"before {name}", before)
+        if (after := stage.facts.get("preference_accuracy")) is not None:
+            table[name] = after
     return table
 
 
@@ -144,7 +142,7 @@ def stage_section(found: Findings) -> str:
     """Time, memory, speed and loss by stage, and whatever else a stage reported as one number."""
     if not found.stages:
         return ""
-    known = {*STAGE_FIGURES, "seed"}
+    known = {*STAGE_FIGURES, "seed", "preference_accuracy", "preference_accuracy_before"}
     rows = [[name, *(number(s.facts.get(key)) for key in STAGE_FIGURES)] for name, s in found.stages.items()]
     lines = [table(["stage", "wall s", "peak MB", "real tokens/s", "final loss"], rows)]
     for name, stage in found.stages.items():

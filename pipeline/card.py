@@ -62,6 +62,7 @@ def dataset_card(
     description: str,
     sources: Sequence[Mapping[str, Any]],
     configs: Sequence[Mapping[str, Any]],
+    dataset_info: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     rows: int,
     license: str | None = None,
     tags: Sequence[str] = (),
@@ -69,7 +70,8 @@ def dataset_card(
 ) -> str:
     """The text of a dataset card. `sources` rows need dataset, subset, split, requested, actual, share.
 
-    `configs` are the Hub's data_files sections (`{config_name, data_files: [{split, path}]}`).
+    `configs` are the Hub's data_files sections (`{config_name, data_files: [{split, path}]}`), `dataset_info` its
+    section of columns and sizes, one for all or one a configuration.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -84,7 +86,9 @@ def dataset_card(
         source_datasets=[f"extended|{n}" for n in names if n.count("/") == 1 and not n.startswith((".", "/"))] or None,
         tags=["trlm", *tags],
         configs=list(configs),
-        dataset_info={"sources": [dict(s) for s in sources], "num_rows": rows},
+        dataset_info=dataset_info,
+        num_rows=rows,
+        sources=[dict(s) for s in sources],
     )
     head = "| source | subset | split | asked | rows | share |\n|---|---|---|---:|---:|---:|"
     lines = []

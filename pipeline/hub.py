@@ -82,10 +82,12 @@ def push_folder(
     message: str,
     private: bool = True,
     ignore_patterns: list[str] | None = None,
+    delete_patterns: list[str] | None = None,
     path_in_repo: str | None = None,
 ) -> str:
     """Create the repository when missing and upload `folder` in one commit. Returns the commit's address.
 
+    Files in the repository that match `delete_patterns` and aren't in `folder` go in the same commit.
     Raises InputError when the Hub refuses the credentials or the name.
     """
     from huggingface_hub import HfApi  # half a second of imports that a local run can do without
@@ -105,6 +107,7 @@ def push_folder(
                 path_in_repo=path_in_repo,
                 commit_message=message,
                 ignore_patterns=ignore_patterns,
+                delete_patterns=delete_patterns,
             ),
             what=f"uploading {folder.name} to {repo_id}",
         )

@@ -42,10 +42,10 @@ def _barrier() -> None:
 
 
 class LogOnSave(TrainerCallback):
-    """Log whenever a checkpoint is due."""
+    """Log whenever a checkpoint is due, and at the last step."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if control.should_save:
+        if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
         return control
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from pipeline.progress import progress_bar
 from post_training.chat import IGNORED
-from post_training.ragged import label_log_probs, lay_end_to_end
+from post_training.ragged import lay_end_to_end
 
 
 def _batch(rows: dict[str, Sequence[Any]], column: str, limit: int | None) -> dict[str, torch.Tensor]:
@@ -66,6 +66,3 @@ def preference_accuracy(
         won["mean"] += int((chosen_mean > rejected_mean).sum())
     model.train(was_training)
     return {"mean": won["mean"] / len(pairs), "sum": won["sum"] / len(pairs), "pairs": len(pairs)}
-
-
-__all__ = ["answer_scores", "label_log_probs", "preference_accuracy"]

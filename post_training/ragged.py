@@ -21,10 +21,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from trl.trainer.utils import FusedCausalLMOutput
 
+from post_training.operators import LONGEST_BY_PRODUCTS, causal_products, label_log_probs, root_mean_square_norm
+
 ATTENTION = "ragged"
 IGNORED = -100
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-_STORED_LOGITS_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -126,78 +127,28 @@ def ragged_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    device = query.device.type
+    if torch.is_autocast_enabled(device):  # rotation leaves queries and keys wider than values
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    by_products = device == "cpu" and query.dtype is torch.bfloat16 and dropout == 0 and query.requires_grad
     out = []
     sizes = [count * length for count, length in groups]
     parts = zip(groups, *(x[0].split(sizes, dim=1) for x in (query, key, value)), strict=True)
     for (count, length), q, k, v in parts:
         # [heads, count * length, dim] -> [count, heads, length, dim]
         q, k, v = (x.unflatten(1, (count, length)).transpose(0, 1) for x in (q, k, v))
-        attended = F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        if by_products and length <= LONGEST_BY_PRODUCTS:
+            attended = causal_products(q, k, v, scaling)
+        else:
+            attended = F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            )
         out.append(attended.transpose(1, 2).flatten(0, 1))  # [count * length, heads, dim]
     return torch.cat(out)[None], None
 
 
 AttentionInterface.register(ATTENTION, ragged_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-class _LabelLogProbs(torch.autograd.Function):
-    """log p(label) of each row, and whether the label is the likeliest token, without keeping all logits at once."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, rows: int) -> Any:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
-        log_probs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-        normalisers = torch.empty_like(log_probs)
-        top = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
-        keep = hidden.requires_grad or weight.requires_grad
-        keep &= len(labels) * len(weight) * narrow_weight.element_size() <= _STORED_LOGITS_BYTES
-        kept = []
-        with torch.autocast(device, enabled=False):
-            for start in range(0, len(labels), rows):
-                piece = slice(start, start + rows)
-                logits = narrow_hidden[piece] @ narrow_weight.T
-                wide = logits.float()
-                chosen = wide.gather(1, labels[piece, None])[:, 0]
-                normalisers[piece] = wide.logsumexp(dim=1)
-                log_probs[piece] = chosen - normalisers[piece]
-                top[piece] = chosen >= wide.amax(dim=1)
-                if keep:
-                    kept.append(logits)
-        ctx.save_for_backward(narrow_hidden, narrow_weight, labels, normalisers)
-        ctx.kept, ctx.rows, ctx.types = kept, rows, (hidden.dtype, weight.dtype)
-        ctx.mark_non_differentiable(top)
-        return log_probs, top
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> Any:
-        hidden, weight, labels, normalisers = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-        kept, ctx.kept = ctx.kept, []
-        for index, start in enumerate(range(0, len(labels), ctx.rows)):
-            piece = slice(start, start + ctx.rows)
-            logits = kept[index] if kept else hidden[piece] @ weight.T
-            # d log p(label) / d logits = onehot(label) - p
-            slope = logits.float().sub_(normalisers[piece, None]).exp_().mul_(-grad[piece, None])
-            slope.scatter_add_(1, labels[piece, None], grad[piece, None].to(slope.dtype))
-            slope = slope.to(hidden.dtype)
-            grad_hidden[piece] = slope @ weight
-            grad_weight += slope.T @ hidden[piece]
-        return grad_hidden.to(ctx.types[0]), grad_weight.to(ctx.types[1]), None, None
-
-
-def label_log_probs(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """fp32 log-probability of `labels` [n] under softmax(hidden [n, dim] @ weight.T [dim, vocabulary]), top-1 hits."""
-    budget = 2**19 if hidden.device.type == "cpu" else 2**26  # elements of one piece of logits
-    rows = max(16, budget // weight.shape[0])
-    return _LabelLogProbs.apply(hidden, weight, labels, rows)
 
 
 def supports(model: PreTrainedModel) -> bool:
@@ -233,8 +184,21 @@ def lay_end_to_end(model: PreTrainedModel) -> bool:
         return _log_probs(self, labels, inputs)
 
     model.forward = types.MethodType(forward, model)
+    if next(model.parameters()).device.type == "cpu":
+        _quicken_norms(model)
     model._ragged = True
     return True
+
+
+def _quicken_norms(model: PreTrainedModel) -> None:
+    """Use one operator for each RMSNorm of the model's own family (the same numbers, fewer passes over memory)."""
+
+    def forward(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+        return root_mean_square_norm(hidden_states, self.weight, self.variance_epsilon)
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.forward = types.MethodType(forward, module)
 
 
 def _log_probs(model: PreTrainedModel, labels: torch.Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput:

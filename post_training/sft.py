@@ -58,6 +58,7 @@ def main(stage: SFTStage, run: Run) -> None:
         max_length=args.max_length if not args.packing else None,
         workers=args.dataset_num_proc,
     )
+    args.assistant_only_loss = False  # the labels say it already, and TRL takes the option for rows of messages only
     run.report(data_fingerprint=splits.fingerprint, rows=len(splits.train))
     run.preview(preview(tokenizer, splits.train[0]["input_ids"], splits.train[0]["labels"]))
     resume_from = resume_point(run)

@@ -63,7 +63,7 @@ def out(tmp_path: Path) -> Path:
     stage(tmp_path / "stage_1", wall_s=10.0, peak_mb=700.0, tokens_per_s=5000.0, final_loss=2.0)
     stage(tmp_path / "stage_2", wall_s=20.5, peak_mb=900.0, tokens_per_s=4000.0, final_loss=0.5)
     stage(tmp_path / "stage_3", wall_s=5.0, peak_mb=800.0, tokens_per_s=3000.0, final_loss=0.4,
-          preference_accuracy={"before": 0.55, "after": 0.95}, eval_loss=0.41)  # fmt: skip
+          preference_accuracy=0.95, preference_accuracy_before=0.55, eval_loss=0.41)  # fmt: skip
     stage(tmp_path / "stage_3" / "checkpoint-30", wall_s=99.0)  # never read
     for name, chain, where in (("stage_1", 0.1, 0.2), ("stage_2", 0.8, 0.9), ("stage_3", 0.8, 0.9)):
         results = {

@@ -1,0 +1,68 @@
+"""Datasets of the Hugging Face Hub, streamed by the `datasets` library. Apart, since that takes seconds to import."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets.exceptions import DatasetNotFoundError
+
+from data.sources import SourceConfig
+from pipeline.config import nearest
+from pipeline.errors import InputError
+from pipeline.hub import retrying
+
+logger = logging.getLogger(__name__)
+
+
+class HubChecker:
+    """Asks the Hub for each dataset and subset once, however many sources read from it."""
+
+    def __init__(self) -> None:
+        datasets.disable_progress_bars()
+        self.builders: dict[tuple[str, str | None], Any] = {}
+
+    def check(self, config: SourceConfig, where: str) -> tuple[Callable[[int], Iterator[pa.RecordBatch]], str | None]:
+        """How to stream the source, and the commit it is read at. Downloads metadata, no rows."""
+        builder = self._builder(str(config.name), config.subset, where)
+        splits = list(builder.config.data_files or {})
+        if config.split not in splits:
+            raise InputError(
+                f"{where}.split: {config.name} has no split {config.split}"
+                f"{f' in subset {config.subset}' if config.subset else ''}{nearest(config.split_name, splits)}"
+            )
+
+        def batches(batch_size: int) -> Iterator[pa.RecordBatch]:
+            stream = builder.as_streaming_dataset(split=config.split).with_format("arrow")
+            for table in stream.iter(batch_size):
+                yield from table.to_batches()
+
+        return batches, getattr(builder, "hash", None)
+
+    def _builder(self, name: str, subset: str | None, where: str) -> Any:
+        if (name, subset) not in self.builders:
+            try:
+                self.builders[name, subset] = retrying(
+                    lambda: datasets.load_dataset_builder(name, subset), what=f"asking the Hub about {name}"
+                )
+            except DatasetNotFoundError:
+                raise InputError(
+                    f"{where}.name: the Hub has no dataset {name} that can be read from here; check the name, and for"
+                    " a private or gated one log in with `hf auth login`; a local path begins with ./"
+                ) from None
+            except ValueError as error:
+                raise InputError(f"{where}.subset: {_one_line(error)}") from None
+            except (ConnectionError, OSError) as error:
+                raise InputError(
+                    f"{where}.name: the Hub can't be asked about {name} ({_one_line(error)}); check the network, or"
+                    " give a local path"
+                ) from None
+        return self.builders[name, subset]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+__all__ = ["HubChecker"]

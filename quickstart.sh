@@ -1,0 +1,30 @@
+#!/bin/sh
+# The whole way from nothing to a report, one real command a line. `make quickstart` runs it; copy from it what you need.
+# OUT=DIR writes elsewhere than outputs/quickstart. QUICK=1 takes every step with a fraction of the data: it shows that
+# everything runs, not that anything is learnt.
+set -eu
+OUT=${OUT:-outputs/quickstart}
+if [ "${QUICK:-}" ]; then SFT="--set trainer.max_steps=40" DPO="--set trainer.max_steps=10" EVAL="--limit 16"; else SFT="" DPO="" EVAL=""; fi
+mkdir -p "$OUT" && date +%s >"$OUT/started_at"
+
+# Data, generated: the blends of the three stages and the held-out puzzles, whose content is in none of them.
+uv run data/data_collection.py --config-path data/config/quickstart/stage_1.yaml --output-dir "$OUT/data/stage_1"
+uv run data/data_collection.py --config-path data/config/quickstart/stage_2.yaml --output-dir "$OUT/data/stage_2"
+uv run data/data_collection.py --config-path data/config/quickstart/stage_3.yaml --output-dir "$OUT/data/stage_3"
+uv run data/data_collection.py --config-path data/config/quickstart/held_out.yaml --output-dir "$OUT/data/held_out"
+
+# A tokenizer and a Llama with random weights, then the three stages: answers at once, thinks first, prefers.
+uv run data/tokenizer.py --config-path data/config/quickstart/tokenizer.yaml --output-dir "$OUT/tokenizer" --set datasets="[$OUT/data/stage_1, $OUT/data/stage_2, $OUT/data/stage_3]"
+uv run post_training/initialise.py --config-path post_training/config/quickstart/model.yaml --output-dir "$OUT/model" --set tokenizer="$OUT/tokenizer/tokenizer"
+uv run post_training/sft.py --config-path post_training/config/quickstart/stage_1.yaml --output-dir "$OUT/stage_1" --set model.name="$OUT/model" --set dataset.name="$OUT/data/stage_1" $SFT
+uv run post_training/sft.py --config-path post_training/config/quickstart/stage_2.yaml --output-dir "$OUT/stage_2" --set model.name="$OUT/stage_1" --set dataset.name="$OUT/data/stage_2" $SFT
+uv run post_training/dpo.py --config-path post_training/config/quickstart/stage_3.yaml --output-dir "$OUT/stage_3" --set model.name="$OUT/stage_2" --set dataset.name="$OUT/data/stage_3" $DPO
+
+# Held-out puzzles after each stage, generated freely and scored by lm_eval.
+export TRLM_HELD_OUT="$OUT/data/held_out"
+for STAGE in stage_1 stage_2 stage_3; do
+  uv run lm_eval run --model hf --model_args "pretrained=$OUT/$STAGE/model" --include_path evaluation/tasks --tasks quickstart_sums,quickstart_variables,quickstart_whereabouts --apply_chat_template --batch_size 64 --log_samples --output_path "$OUT/lm_eval/$STAGE" $EVAL
+done
+
+# Tables, plots and samples.
+uv run evaluation/report.py "$OUT"
