@@ -1,11 +1,17 @@
-"""Generated tokens per second of the reactive model, beside a plain decoder of the same size without memory.
+"""Generated tokens per second of the reactive model, beside plain decoders of the same width and depth.
 
     uv run evaluation/benchmarks/rxt_generate.py [--batch 16 --tokens 64 --width 128 --layers 4 --slots 32]
 
-prints one JSON line. The weights are random (speed doesn't depend on them), no end token is set, so every row
-generates exactly `--tokens` tokens after a prompt of `--prompt` tokens; tokens_per_s counts the whole call, prompt
-included. Vocabulary 2,000: the size behind the figures this benchmark is compared with (their shared embedding has
-0.26M parameters at width 128). Each figure is the median over `--repeats` calls after one warm-up call.
+prints one JSON line. The weights are random (speed doesn't depend on them), no end token is set, so every row generates
+exactly `--tokens` tokens after a prompt of `--prompt` tokens; tokens_per_s counts the whole call, prompt included.
+Vocabulary 2,000: the size behind the figures this benchmark is compared with. Each figure is the median over
+`--repeats` calls after one warm-up call; tokens_per_s_slowest is the slowest of them.
+
+Keys without a prefix are the reactive model's; `plain_` is a transformers Llama with its own `generate()`,
+`stateless_` this project's decoder without memory (what memory costs). Times are for one row unless named batch.
+first_token_turn_64_ms: time to the first token after 63 earlier turns of prompt + answer, which the reactive model
+has in its memory and the plain ones read again. peak_mb is the whole process, start_mb the part that Python and the
+libraries had taken before there was a model.
 """
 
 import argparse
@@ -16,25 +22,52 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
 
-
-def median_seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median and spread (largest - smallest) of `repeats` timed calls, after one that isn't counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]), max(times[1:]) - min(times[1:])
+TURNS = 64
+Generate = Callable[[int, int], object]
+"""Answer with (rows, tokens)."""
 
 
-def build(arguments: argparse.Namespace, slots: int) -> ReactiveForCausalLM:
+def peak_mb() -> float:
+    """Peak resident memory of this process in MB (on Linux from /proc: getrusage counts what stood before exec)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def seconds_each(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
+    """Seconds of `repeats` calls of each work, taken in turns after one uncounted call, so that drift hits all."""
+    times: list[list[float]] = [[] for _ in works]
+    for round_number in range(repeats + 1):
+        for work, taken in zip(works, times, strict=True):
+            start = time.perf_counter()
+            work()
+            if round_number:
+                taken.append(time.perf_counter() - start)
+    return times
+
+
+def median_ms(repeats: int, work: Callable[[], object]) -> float:
+    return 1e3 * statistics.median(seconds_each(repeats, work)[0])
+
+
+def random_ids(arguments: argparse.Namespace, length: int) -> torch.Tensor:
+    return torch.randint(8, arguments.vocab, (arguments.batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def reactive_model(arguments: argparse.Namespace, slots: int) -> ReactiveForCausalLM:
     """A random model; slots = 0 leaves out encoder, memory attention and memory cross-attention."""
     torch.manual_seed(0)
+    longest = arguments.prompt + arguments.tokens
     config = ReactiveConfig(
         vocab_size=arguments.vocab,
         hidden_size=arguments.width,
@@ -43,45 +76,97 @@ def build(arguments: argparse.Namespace, slots: int) -> ReactiveForCausalLM:
         num_key_value_heads=arguments.kv_heads,
         intermediate_size=3 * arguments.width,
         memory_slots=slots,
-        max_interaction_length=max(256, arguments.prompt + arguments.tokens),
+        max_interaction_length=max(256, longest if slots else TURNS * longest),
     )
     return ReactiveForCausalLM(config).eval()
 
 
-def measure(arguments: argparse.Namespace, slots: int) -> dict[str, float]:
-    """Speed, first token and (with memory) the write of one interaction; times in ms, at the given batch."""
-    model = build(arguments, slots)
-    prompt = torch.randint(8, arguments.vocab, (arguments.batch, arguments.prompt))
-    whole = torch.randint(8, arguments.vocab, (arguments.batch, arguments.prompt + arguments.tokens))
+def llama_model(arguments: argparse.Namespace) -> LlamaForCausalLM:
+    """The plain decoder: the same width, depth, heads and feed-forward width."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=arguments.vocab,
+        hidden_size=arguments.width,
+        num_hidden_layers=arguments.layers,
+        num_attention_heads=arguments.heads,
+        num_key_value_heads=arguments.kv_heads,
+        intermediate_size=3 * arguments.width,
+        max_position_embeddings=TURNS * (arguments.prompt + arguments.tokens) + 1,
+        attn_implementation="sdpa",
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def speeds(arguments: argparse.Namespace, answer: Generate) -> dict[str, float]:
+    """Tokens per second of the batch and of one row."""
+    taken = seconds_each(arguments.repeats, lambda: answer(arguments.batch, arguments.tokens))[0]
+    generated = arguments.batch * arguments.tokens
+    alone = median_ms(arguments.repeats, lambda: answer(1, arguments.tokens))
+    return {
+        "tokens_per_s": generated / statistics.median(taken),
+        "tokens_per_s_slowest": generated / max(taken),
+        "single_tokens_per_s": 1e3 * arguments.tokens / alone,
+    }
+
+
+def turn_latencies(repeats: int, first: Callable[[], object], last: Callable[[], object]) -> dict[str, float]:
+    """Time to the first token at turn 1 and at turn 64, measured in turns, and their ratio."""
+    early, late = (1e3 * statistics.median(taken) for taken in seconds_each(repeats, first, last))
+    return {"first_token_ms": early, "first_token_turn_64_ms": late, "latency_ratio_64_1": late / early}
+
+
+def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, float]:
+    """Speed, first token and, with memory, the write of one interaction."""
+    model = reactive_model(arguments, slots)
+    prompt = random_ids(arguments, arguments.prompt)
+    whole = random_ids(arguments, arguments.prompt + arguments.tokens)
     state = model.initial_state(seeds=range(arguments.batch)) if slots else None
     sampling = Sampling(temperature=arguments.temperature)
 
-    def answer(rows: int, tokens: int) -> None:
-        part = None if state is None else state[:, :rows]
-        model.generate_answers(
-            prompt[:rows], None, part, max_new_tokens=tokens, forced=None, stop=(), sampling=sampling
-        )
+    def answer(rows: int, tokens: int, ids: torch.Tensor = prompt, memory: torch.Tensor | None = state) -> None:
+        part = None if memory is None else memory[:, :rows]
+        options = {"forced": None, "stop": (), "sampling": sampling, "max_new_tokens": tokens}
+        model.generate_answers(ids[:rows], None, part, **options)
 
-    def remember(rows: int) -> None:
+    def remember(rows: int, memory: torch.Tensor | None = state) -> torch.Tensor:
         with torch.inference_mode():
-            model.write(state[:, :rows], whole[:rows])
+            return model.write(memory[:, :rows], whole[:rows])
 
-    seconds, spread = median_seconds(lambda: answer(arguments.batch, arguments.tokens), arguments.repeats)
-    generated = arguments.batch * arguments.tokens
-    numbers = {
-        "tokens_per_s": generated / seconds,
-        "tokens_per_s_slowest": generated / (seconds + spread),
-        "first_token_ms": 1e3 * median_seconds(lambda: answer(1, 1), arguments.repeats)[0],
-        "single_tokens_per_s": arguments.tokens / median_seconds(lambda: answer(1, arguments.tokens), 3)[0],
-        "decoder_parameters": sum(p.numel() for p in model.model.decoder.parameters()) + model.lm_head.weight.numel(),
-    }
+    numbers = speeds(arguments, answer)
     if slots:
-        numbers["memory_update_ms"] = 1e3 * median_seconds(lambda: remember(1), arguments.repeats)[0]
-        numbers["memory_update_batch_ms"] = (
-            1e3 * median_seconds(lambda: remember(arguments.batch), arguments.repeats)[0]
-        )
-    numbers["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {key: round(value, 2) for key, value in numbers.items()}
+        numbers["memory_update_ms"] = median_ms(arguments.repeats, lambda: remember(1))
+        numbers["memory_update_batch_ms"] = median_ms(arguments.repeats, lambda: remember(arguments.batch))
+        numbers["peak_mb"] = peak_mb()
+        late = state
+        for _ in range(TURNS - 1):
+            late = remember(arguments.batch, late)
+        numbers |= turn_latencies(5 * arguments.repeats, lambda: answer(1, 1), lambda: answer(1, 1, prompt, late))
+    else:
+        numbers["peak_mb"] = peak_mb()
+        history = torch.cat([whole.repeat(1, TURNS - 1), prompt], dim=1)
+        numbers |= turn_latencies(5, lambda: answer(1, 1), lambda: answer(1, 1, history))
+    decoder = sum(p.numel() for p in model.model.decoder.parameters()) + model.lm_head.weight.numel()
+    return numbers | {"decoder_parameters": decoder}
+
+
+def measure_llama(arguments: argparse.Namespace) -> dict[str, float]:
+    """The same of transformers' Llama through `generate()`, with its KV cache."""
+    model, prompt = llama_model(arguments), random_ids(arguments, arguments.prompt)
+    sampled = {"do_sample": arguments.temperature > 0, "top_k": 0, "eos_token_id": None, "pad_token_id": 0}
+    if arguments.temperature > 0:
+        sampled["temperature"] = arguments.temperature
+    else:
+        sampled.pop("top_k")
+
+    def answer(rows: int, tokens: int, ids: torch.Tensor = prompt) -> None:
+        mask = torch.ones_like(ids[:rows])
+        model.generate(ids[:rows], attention_mask=mask, max_new_tokens=tokens, **sampled)
+
+    numbers = speeds(arguments, answer) | {"peak_mb": peak_mb()}
+    history = random_ids(arguments, TURNS * (arguments.prompt + arguments.tokens) - arguments.tokens)
+    numbers |= turn_latencies(5, lambda: answer(1, 1), lambda: answer(1, 1, history))
+    layers = sum(p.numel() for p in model.model.layers.parameters()) + model.lm_head.weight.numel()
+    return numbers | {"decoder_parameters": layers}
 
 
 def main() -> None:
@@ -90,17 +175,27 @@ def main() -> None:
     for name, value in {**sizes, "heads": 4, "kv-heads": 4, "repeats": 9, "threads": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
-    parser.add_argument("--plain-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("reactive", "plain", "stateless"), help="one of the three, in this process")
     arguments = parser.parse_args()
+    if arguments.slots < 1:
+        parser.error("--slots must be at least 1; --only stateless measures the decoder without memory")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    if arguments.plain_only:
-        print(json.dumps(measure(arguments, 0)))
+    if arguments.only:
+        numbers = {"start_mb": peak_mb()}
+        if arguments.only == "plain":
+            numbers |= measure_llama(arguments)
+        else:
+            numbers |= measure_reactive(arguments, arguments.slots if arguments.only == "reactive" else 0)
+        print(json.dumps({key: round(value, 3) for key, value in numbers.items()}))
         return
-    report = measure(arguments, arguments.slots)
-    # Peak memory belongs to a process, so the plain decoder is measured in one of its own.
-    plain = subprocess.run([sys.executable, *sys.argv, "--plain-only"], check=True, capture_output=True, text=True)
-    report |= {f"plain_{key}": value for key, value in json.loads(plain.stdout).items()}
+    report: dict[str, object] = {}
+    # Peak memory belongs to a process, so each of the three is measured in one of its own.
+    for part, prefix in (("reactive", ""), ("plain", "plain_"), ("stateless", "stateless_")):
+        done = subprocess.run([sys.executable, *sys.argv, "--only", part], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        report |= {prefix + key: value for key, value in json.loads(done.stdout).items()}
     print(json.dumps(report | {"threads": torch.get_num_threads(), "settings": vars(arguments)}))
 
 
