@@ -84,6 +84,7 @@ def prefill(
     body = model.model
     x = body.embed(input_ids)
     rows, length = input_ids.shape
+    memory = None if memory is None else model.fit_state(memory, rows)
     table, lengths = body.table(length, x), attention_mask.sum(1)
     ragged = not bool(attention_mask.all())
     pairs, keys, values = [], [], []
@@ -99,7 +100,7 @@ def prefill(
             seen = attend(query, key, value, causal=True)
         x = x + layer.attention.out(seen)
         if memory is not None:
-            key, value = layer.project_memory(memory[index].expand(rows, -1, -1))
+            key, value = layer.project_memory(memory[index])
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
             keys.append(key.transpose(1, 2).contiguous())
             values.append(value.transpose(1, 2).contiguous())

@@ -173,6 +173,7 @@ class AnswerGeneration:
         shown = ""
         while run.column < max_new_tokens and not run.done():
             run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
+            run.settle()
             spoken = tokenizer.decode(run.ids[0, : run.column].tolist(), skip_special_tokens=True)
             if not spoken.endswith("\ufffd") and len(spoken) > len(shown):
                 yield spoken[len(shown) :]
@@ -245,7 +246,7 @@ class _Run:
         if ended == rows:
             return True
         if 4 * ended >= rows:
-            self._flush()
+            self.settle()
             kept = (~self.ended).nonzero().squeeze(1)
             self.cache.select(kept)
             self.alive = kept if self.alive is None else self.alive[kept]
@@ -253,8 +254,8 @@ class _Run:
             self.limits = None if self.limits is None else self.limits[kept]
         return False
 
-    def _flush(self) -> None:
-        # Move what was said since the last change of the batch to the rows it belongs to.
+    def settle(self) -> None:
+        """Move what was said since the last change of the batch to the rows it belongs to."""
         if not self.said:
             return
         tokens, log_probs = zip(*self.said, strict=True)
@@ -269,7 +270,7 @@ class _Run:
     def answers(self) -> Answers:
         """The outputs so far; fresh tensors, for one made in inference mode can't take part in training."""
         with torch.inference_mode():
-            self._flush()
+            self.settle()
         end = max(1, self.column)
         ids, log_probs = self.ids[:, :end].clone(), self.log_probs[:, :end].clone()
         place = torch.arange(end, device=ids.device)

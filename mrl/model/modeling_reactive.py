@@ -24,6 +24,7 @@ vocabulary. The memory state is a tensor [L, B, S, D], passed in and returned, n
     generate_answers(input_ids, attention_mask, state, ...) -> Answers; interact(...): see generation.py
     answer_log_probs(...): teacher-forced log-probs of sampled tokens: see generation.py
     parts() -> {"embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder": [parameters]}
+    fit_state(state, rows) -> the state [L, rows, S, D]; ValueError where it belongs to another model
     set_initial_state(state [L, S, D])  for config.initial_state "learned" (a start) or "loaded"
 """
 
@@ -185,6 +186,17 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         state = normal_state(seeds or [config.initial_state_seed], *shape, config.initial_state_std)
         return state.to(device or self.device, self.dtype).expand(-1, rows, -1, -1)
 
+    def fit_state(self, state: Tensor, rows: int, slots: int | None = None) -> Tensor:
+        """The state for so many rows: [L, 1, S, D] serves all of them. Raises ValueError for any other shape."""
+        config = self.config
+        expected = (config.num_hidden_layers, rows, slots or config.memory_slots, config.hidden_size)
+        if tuple(state.shape) not in (expected, (expected[0], 1, *expected[2:])):
+            raise ValueError(
+                f"a memory state of shape {list(state.shape)} doesn't fit this model and {rows} rows: it must be "
+                f"{list(expected)} (layers, rows, slots, width); was it saved by another model?"
+            )
+        return state.expand(expected)
+
     def set_initial_state(self, state: Tensor) -> None:
         """Store a state [L, S, D] or [L, 1, S, D] as the initial one (a system prompt written once, for example)."""
         memory = self.model.initial_memory
@@ -203,6 +215,7 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         self, state: Tensor, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
     ) -> Tensor:
         layers = encoded if isinstance(encoded, Tensor) else encoded.layers
+        state = self.fit_state(state, layers.shape[1])
         key, value = self.model.project_encoded(layers)
         readable, silent = self._readable(attention_mask)
         updated = self.model.memory_attention(state, key, value, readable)
@@ -245,7 +258,7 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
             [None] * turns if part is None else part.unflatten(0, (turns, batch)).unbind(0)
             for part in self._readable(mask)
         )
-        states = [state.expand(-1, batch, -1, -1)]
+        states = [self.fit_state(state, batch)]
         for key, value, mask, ended in zip(keys, values, readable, silent, strict=True):
             updated = self.model.memory_attention(states[-1], key, value, mask)
             states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
@@ -268,6 +281,9 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         self.model._check_length(input_ids)
         if attention_mask is not None and attention_mask.device.type == "cpu" and not bool(attention_mask[:, 0].all()):
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
+        if state is not None:
+            # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
+            state = self.fit_state(state, input_ids.shape[0], slots=state.shape[-2])
         hidden = self.model.hidden(input_ids, state, state_mask)
         output = DecoderOutput(hidden=hidden)
         if self.config.num_experts and torch.is_grad_enabled():
