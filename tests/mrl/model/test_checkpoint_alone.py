@@ -57,11 +57,13 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
-def run_alone(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def run_alone(code: str, folder: Path, *arguments: str, variables: dict[str, str] | None = None):
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
     away = {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-I", "-c", BLOCK + code, *arguments]
-    done = subprocess.run(command, cwd=folder, env=kept | away, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command, cwd=folder, env=kept | away | (variables or {}), capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -181,3 +183,26 @@ def test_the_stock_lm_eval_drives_a_checkpoint_without_this_repository(checkpoin
         logits = model.decode(torch.tensor([asked + said]), None, state).logits[0].log_softmax(-1)
     expected = sum(logits[len(asked) - 1 + place, token].item() for place, token in enumerate(said))
     assert float(first["filtered_resps"][0][0]) == pytest.approx(expected, abs=1e-3)
+
+
+HUB = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+model.push_to_hub("me/reactive", private=True)
+AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True).push_to_hub("me/reactive")
+pulled = AutoModelForCausalLM.from_pretrained("me/reactive", trust_remote_code=True)
+assert all((a == b).all() for a, b in zip(model.parameters(), pulled.parameters(), strict=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_goes_to_the_hub_with_its_code_and_comes_back(checkpoint, tmp_path, hub):
+    run_alone(HUB, tmp_path, str(checkpoint), variables=hub.env(tmp_path))
+    files = set(hub.repo("me/reactive", "model").files)
+    assert {
+        "config.json",
+        "model.safetensors",
+        "modeling_reactive.py",
+        "tokenizer.json",
+        "chat_template.jinja",
+    } <= files

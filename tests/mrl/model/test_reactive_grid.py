@@ -10,9 +10,13 @@ from mrl.model.configuration_reactive import GATE_ACTIVATIONS, GATE_SCOPES, GATE
 from mrl.model.decoding import prefill, step
 
 HEADS = {"mha": (4, 4), "gqa": (4, 2), "mqa": (4, 1), "sqa": (2, 2)}
-GRID = list(itertools.product(MEMORY_VARIANTS, GATES, GATE_ACTIVATIONS, GATE_SCOPES))
-# Heads, experts and initial states are walked through alongside, so that each meets every memory variant.
-WALK = list(itertools.product(HEADS, (0, 4), ("normal", "learned")))
+GATINGS = list(itertools.product(GATES, GATE_ACTIVATIONS, GATE_SCOPES))
+BODIES = list(itertools.product(HEADS, (0, 4), (False, True)))  # heads, experts, tied
+# Every memory variant with every gating and with every body; what isn't crossed is walked through alongside.
+GRID = [
+    *((v, GATINGS[i], BODIES[5 * i % 16]) for v in MEMORY_VARIANTS for i in range(16)),
+    *((v, GATINGS[(3 * i + 1) % 16], BODIES[i]) for v in MEMORY_VARIANTS for i in range(16)),
+]
 
 
 def small_model(**changes) -> ReactiveForCausalLM:
@@ -25,10 +29,9 @@ def tokens(*shape: int) -> torch.Tensor:
     return torch.randint(8, 60, shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-@pytest.mark.parametrize("index", range(len(GRID)), ids=["-".join(entry) for entry in GRID])
+@pytest.mark.parametrize("index", range(len(GRID)), ids=["-".join(map(str, (v, *g, *b))) for v, g, b in GRID])
 def test_variant_writes_reads_learns_and_answers(index):
-    variant, gate, activation, scope = GRID[index]
-    heads, experts, initial = WALK[(5 * index + index // 16) % len(WALK)]
+    variant, (gate, activation, scope), (heads, experts, tied) = GRID[index]
     model = small_model(
         memory_variant=variant,
         gate=gate,
@@ -37,7 +40,8 @@ def test_variant_writes_reads_learns_and_answers(index):
         num_query_heads=HEADS[heads][0],
         num_key_value_heads=HEADS[heads][1],
         num_experts=experts,
-        initial_state=initial,
+        tie_word_embeddings=tied,
+        initial_state="learned" if index % 2 else "normal",
         memory_groups=2 if index % 3 == 0 else 1,
     )
     turns, mask = tokens(3, 2, 9), torch.ones(3, 2, 9, dtype=torch.long)
@@ -46,6 +50,10 @@ def test_variant_writes_reads_learns_and_answers(index):
     check_gradients(model, turns, mask)
     check_answers(model, tokens(3, 7), index)
     check_low_precision(model, turns)
+
+
+def test_the_grid_crosses_every_variant_with_every_gating_and_every_body():
+    assert len({(v, g) for v, g, _ in GRID}) == len({(v, b) for v, _, b in GRID}) == 64
 
 
 def check_writes(model, turns, mask):
