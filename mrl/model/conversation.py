@@ -69,8 +69,13 @@ class ConversationForward:
     def split(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Turn number [B, T] (-1 on padding) and turns per row [B]."""
         if attention_mask is None:
-            pad = self.config.pad_token_id
-            attention_mask = torch.ones_like(input_ids) if pad is None else (input_ids != pad).long()
+            config = self.config
+            # A padding token that also ends or begins turns tells nothing: then every token counts as given.
+            told = config.pad_token_id is not None and config.pad_token_id not in (
+                config.bos_token_id,
+                config.eos_token_id,
+            )
+            attention_mask = (input_ids != config.pad_token_id).long() if told else torch.ones_like(input_ids)
         turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
         turn = turn.masked_fill(attention_mask == 0, -1)
         return turn, turn.amax(1).clamp(min=0) + 1

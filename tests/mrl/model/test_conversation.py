@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
 from mrl.model.conversation import chat_template, turn_indices
 from mrl.model.padding import join_rows, take_rows
 
@@ -86,8 +86,6 @@ def test_generate_equals_answering_with_explicit_memory(model, side):
         state = model.initial_state(1)
         for turn in earlier:
             state = model.write(state, torch.tensor([turn])).detach()
-        from mrl.model import Sampling
-
         answers = model.generate_answers(
             torch.tensor([OPEN]), None, state, max_new_tokens=8, forced=None, stop=(), sampling=Sampling(temperature=0)
         )
@@ -101,6 +99,31 @@ def test_a_cached_answer_writes_no_turn_twice(model, monkeypatch):
     ids = torch.tensor([FIRST + SECOND + OPEN])
     model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, eos_token_id=None)
     assert len(writes) == 2
+
+
+def test_generate_beams_and_several_answers_share_the_memory_of_their_prompt(model):
+    ids, mask = padded([FIRST + SECOND + OPEN, OPEN], "left")
+    options = {"attention_mask": mask, "max_new_tokens": 5, "eos_token_id": None, "pad_token_id": 0}
+    greedy = model.generate(ids, do_sample=False, **options)
+    sampled = model.generate(ids, do_sample=True, top_k=1, num_return_sequences=3, **options)
+    assert torch.equal(sampled, greedy.repeat_interleave(3, 0))
+
+    def log_likelihood(rows: torch.Tensor) -> torch.Tensor:
+        whole = torch.cat([mask, torch.ones(2, 5, dtype=torch.long)], 1)
+        with torch.no_grad():
+            scores = model(rows, whole).logits[:, -6:-1].log_softmax(-1)
+        return scores.gather(2, rows[:, -5:, None]).sum((1, 2))
+
+    beams = model.generate(ids, do_sample=False, num_beams=8, **options)
+    assert (log_likelihood(beams) >= log_likelihood(greedy) - 1e-4).all()
+
+
+def test_a_padding_token_that_ends_turns_is_not_taken_for_padding(model, monkeypatch):
+    ids = torch.tensor([FIRST + OPEN])
+    with torch.no_grad():
+        expected = model(ids, torch.ones_like(ids)).logits
+        monkeypatch.setattr(model.config, "pad_token_id", EOS)
+        torch.testing.assert_close(model(ids).logits, expected)
 
 
 def test_a_stateless_model_reads_the_whole_history():
