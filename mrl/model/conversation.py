@@ -71,10 +71,8 @@ class ConversationForward:
         if attention_mask is None:
             config = self.config
             # A padding token that also ends or begins turns tells nothing: then every token counts as given.
-            told = config.pad_token_id is not None and config.pad_token_id not in (
-                config.bos_token_id,
-                config.eos_token_id,
-            )
+            ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+            told = config.pad_token_id not in (None, config.bos_token_id, *ends)
             attention_mask = (input_ids != config.pad_token_id).long() if told else torch.ones_like(input_ids)
         turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
         turn = turn.masked_fill(attention_mask == 0, -1)

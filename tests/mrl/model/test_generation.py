@@ -251,3 +251,31 @@ def test_a_checkpoint_of_another_shape_is_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(RuntimeError, match="(?i)mismatch"):
         ReactiveForCausalLM.from_pretrained(tmp_path, hidden_size=64)
+
+
+def test_answers_follow_every_way_of_changing_the_weights():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "memory_slots": 5}
+    model = ReactiveForCausalLM(ReactiveConfig(**sizes)).eval()
+    ids, state = queries(2), model.initial_state(seeds=[1, 2])
+
+    def check() -> None:
+        answers = model.generate_answers(ids, None, state, max_new_tokens=4, seeds=[5, 6], stop=())
+        with torch.no_grad():
+            scores = model.answer_log_probs(ids, None, answers, state)
+        torch.testing.assert_close(answers.log_probs, scores.log_probs, atol=1e-5, rtol=0)
+
+    check()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    model.decode(ids, None, state, labels=ids).loss.backward()
+    optimizer.step()
+    check()
+    model.load_state_dict({name: 1.1 * value for name, value in model.state_dict().items()})
+    check()
+    model.lm_head.weight.data.mul_(0.5)
+    check()
+    model.model.decoder[0].attention_norm.weight = torch.nn.Parameter(torch.full((32,), 2.0))
+    check()
+    model.double()
+    state = state.double()
+    check()
