@@ -4,7 +4,14 @@ generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=6
                  sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
 answer_log_probs(input_ids, attention_mask, answers, state, sampling=Sampling()) -> AnswerScores, differentiable
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
-Dialogue(model, tokenizer).ask(query) does the same and keeps the state
+Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where only
+the checkpoint is at hand:
+
+    talk = model.dialogue(tokenizer)
+    while query := input("> "):
+        for piece in talk.ask(query):
+            print(piece, end="", flush=True)
+        print()
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -135,6 +142,10 @@ class AnswerGeneration:
                     f"the tokenizer has {name} as {found}, the model's configuration as {expected}: use the tokenizer "
                     "that was saved with the model"
                 )
+
+    def dialogue(self, tokenizer, state: Tensor | None = None) -> "Dialogue":
+        """A conversation that keeps its state: for chat loops."""
+        return Dialogue(self, tokenizer, state)
 
     @torch.inference_mode()
     def interact(

@@ -91,7 +91,8 @@ tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
 prompt = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt")
 said = model.generate(**prompt, max_new_tokens=12, do_sample=False, eos_token_id=None)
 from transformers import pipeline
-streamed = list(model.interact(tokenizer, "hello", model.initial_state(1), max_new_tokens=6))
+dialogue = model.dialogue(tokenizer)
+streamed = [piece for query in ("hello", "again") for piece in dialogue.ask(query, max_new_tokens=6)]
 chat = pipeline("text-generation", model=model, tokenizer=tokenizer)(talk, max_new_tokens=4, do_sample=False)
 model.save_pretrained("again"), tokenizer.save_pretrained("again")
 second = AutoModelForCausalLM.from_pretrained("again", trust_remote_code=True)
