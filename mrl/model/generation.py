@@ -4,8 +4,8 @@ generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=6
                  sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
 answer_log_probs(input_ids, attention_mask, answers, state, sampling=Sampling()) -> AnswerScores, differentiable
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
-Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where only
-the checkpoint is at hand:
+Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where
+only the checkpoint is at hand:
 
     talk = model.dialogue(tokenizer)
     while query := input("> "):
