@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetNotFoundError
+from datasets.table import CastError
 
 from data.sources import SourceConfig
 from pipeline.config import nearest
@@ -35,8 +36,14 @@ class HubChecker:
 
         def batches(batch_size: int) -> Iterator[pa.RecordBatch]:
             stream = builder.as_streaming_dataset(split=config.split).with_format("arrow")
-            for table in stream.iter(batch_size):
-                yield from table.to_batches()
+            try:
+                for table in stream.iter(batch_size):
+                    yield from table.to_batches()
+            except CastError as error:
+                raise InputError(
+                    f"{where}: the files of {config.label} have other columns than its subset declares"
+                    f" ({_one_line(error)}); report it to the owner, or name its files by a local path"
+                ) from None
 
         return batches, getattr(builder, "hash", None)
 

@@ -1,20 +1,23 @@
 """Seeded multi-step puzzles: chains of small sums, variables, who is where. Each has a question, steps and an answer.
 
-A model of a million parameters can take each step (find the next move, apply it to a small state) and cannot take five
+A model of a million parameters can take each step (find the next change, apply it to what it has) and can't take five
 at once: the answers spread over eight possibilities and more. `key` is a puzzle's content without its wording; the
 split is a hash of it, so that no held-out puzzle is a trained one in other words.
 """
 
+import operator
 import random
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-NAMES = "Ann Bob Cid Dan Eve Fay Gus Hal Ivy Jim Kim Leo Mia Ned Ola Pam Ray Sue Tom Uma Vic Wim Yan Zoe".split(" ")
-LETTERS = "abcdefghkmnpqrstuvwxyz"
+NAMES = "Ann Bob Cid Dan Eve Fay Gus Hal Ivy Jim Kim Leo".split(" ")
+LETTERS = "abcdkmxy"
 PLACES = "kitchen garden school station market library park office".split(" ")
 """In the order in which one walks round them."""
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+TOP = 20
+"""The largest number in a puzzle."""
 HELD_OUT_PERCENT = 10
 
 
@@ -38,17 +41,17 @@ def in_split(key: str, split: str) -> bool:
     return held_out == (split != "train")
 
 
-def _slip(rng: random.Random, low: int, value: int) -> int:
-    """A number beside `value`, not below `low`."""
-    return max(low, value + rng.choice((-10, -2, -1, 1, 2, 10))) if value > low else value + 1
+def _slip(rng: random.Random, value: int) -> int:
+    """A number beside `value`."""
+    return value + rng.choice((-2, -1, 1, 2)) if value > 1 else value + 1
 
 
-def _changes(rng: random.Random, start: int, count: int, top: int) -> list[int]:
-    """`count` changes by 2 to 9 up or down that keep the total within 0 and `top`."""
+def _changes(rng: random.Random, start: int, count: int) -> list[int]:
+    """`count` changes by 1 to 6 up or down that keep the total within 0 and `TOP`."""
     total, changes = start, []
     for _ in range(count):
-        size = rng.randint(2, 9)
-        up = total < size or (total + size <= top and rng.random() < 0.5)
+        size = rng.randint(1, 6)
+        up = total < size or (total + size <= TOP and rng.random() < 0.5)
         changes.append(size if up else -size)
         total += changes[-1]
     return changes
@@ -68,12 +71,12 @@ def _sum_steps(start: int, changes: Sequence[int], slip_at: int | None, slip: in
 
 
 def sums(rng: random.Random) -> Puzzle:
-    """Four to six small numbers added to or taken from a number below 60, one after the other."""
-    start = rng.randint(10, 59)
-    changes = _changes(rng, start, rng.randint(4, 6), 99)
+    """Four to six small numbers added to or taken from another, one after the other."""
+    start = rng.randint(0, TOP)
+    changes = _changes(rng, start, rng.randint(4, 6))
     steps, answer = _sum_steps(start, changes, None, 0)
     slip_at = rng.randrange(len(changes))
-    slip = _slip(rng, 9, start + sum(changes[: slip_at + 1]))
+    slip = _slip(rng, start + sum(changes[: slip_at + 1]))
     slipped, wrong = _sum_steps(start, changes, slip_at, slip)
     told = ", ".join(
         f"{ORDINALS[i]} {'add' if change > 0 else 'take'} {abs(change)}" for i, change in enumerate(changes)
@@ -89,90 +92,83 @@ def sums(rng: random.Random) -> Puzzle:
     )
 
 
-def _state(values: Mapping[str, object]) -> str:
-    return " ".join(f"{name} {value}" for name, value in values.items())
+def _links[Value](
+    names: Sequence[str],
+    start: Value,
+    changes: Sequence[int],
+    apply: Callable[[Value, int], Value],
+    written: Callable[[Value, int, Value], str],
+    slip: tuple[int, Value] | None = None,
+) -> tuple[tuple[str, ...], list[Value]]:
+    """A step for each name, which takes the value of the one before it through a change; and all values in order.
 
-
-def _steps[Value](
-    start: Mapping[str, Value],
-    moves: Sequence[str],
-    apply: Callable[[Mapping[str, Value], str], dict[str, Value]],
-    slip: tuple[int, str, Value] | None,
-) -> tuple[tuple[str, ...], dict[str, Value]]:
-    """Each move with the whole state after it, and the last state. `slip`: (index, name, value) goes wrong there."""
-    values, steps = dict(start), []
-    for index, move in enumerate(moves):
-        values = apply(values, move)
-        if slip and slip[0] == index:
-            values[slip[1]] = slip[2]
-        steps.append(f"{ORDINALS[index]} {move} {_state(values)}")
+    `slip`: the change with that index gives that value.
+    """
+    values, steps = [start], [f"{names[0]} {start}"]
+    for index, (name, change) in enumerate(zip(names[1:], changes, strict=True)):
+        result = slip[1] if slip and slip[0] == index else apply(values[-1], change)
+        steps.append(f"{name} {written(values[-1], change, result)}")
+        values.append(result)
     return tuple(steps), values
 
 
-def changed(values: Mapping[str, int], move: str) -> dict[str, int]:
-    """Two numbers after `a +3`, `b -4` or `swap`."""
-    if move == "swap":
-        return dict(zip(values, reversed(values.values()), strict=True))
-    name, change = move.split(" ")
-    return {**values, name: values[name] + int(change)}
-
-
 def variables(rng: random.Random) -> Puzzle:
-    """Two variables, four or five changes of one of them or swaps of both; one of them is asked for at the end."""
-    names = rng.sample(LETTERS, 2)
-    start = {name: rng.randint(10, 59) for name in names}
-    values, moves = dict(start), []
-    for _ in range(rng.randint(4, 5)):
-        name = rng.choice(names)
-        swaps = rng.random() < 0.2 and "swap" not in moves[-1:]
-        moves.append("swap" if swaps else f"{name} {_signed(_changes(rng, values[name], 1, 99)[0])}")
-        values = changed(values, moves[-1])
-    asked = rng.choice(names)
-    # A slip followed by one swap would be handed to the variable that isn't asked for.
-    slip_at = rng.choice([i for i in range(len(moves)) if moves[i + 1 :].count("swap") % 2 == 0])
-    before = _steps(start, moves[: slip_at + 1], changed, None)[1]
-    slip = (slip_at, asked, _slip(rng, 9, before[asked]))
-    slipped, wrong = _steps(start, moves, changed, slip)
-    told = ", ".join(f"{ORDINALS[i]} {move}" for i, move in enumerate(moves))
+    """Four to six variables, each the one before plus or minus a small number; the last one is asked for."""
+    names = rng.sample(LETTERS, rng.randint(4, 6))
+    start = rng.randint(0, TOP)
+    changes = _changes(rng, start, len(names) - 1)
+
+    def written(value: int, change: int, result: int) -> str:
+        return f"{value}{_signed(change)}={result}"
+
+    steps, values = _links(names, start, changes, operator.add, written)
+    slip_at = rng.randrange(len(changes))
+    slip = (slip_at, _slip(rng, values[slip_at + 1]))
+    slipped, wrong = _links(names, start, changes, operator.add, written, slip)
+    told = [f"{names[i + 1]} is {names[i]}{_signed(change)}" for i, change in enumerate(changes)]
     return Puzzle(
         task="variables",
-        key=f"variables {sorted(start.values())} {[move.split(' ')[-1] for move in moves]}",
-        question=f"Now {_state(start)}. Then {told}. What is {asked}?",
-        steps=_steps(start, moves, changed, None)[0],
-        answer=str(values[asked]),
+        key=f"variables {start} {changes}",
+        question=f"{names[0]} is {start}, {', '.join(told)}. What is {names[-1]}?",
+        steps=steps,
+        answer=str(values[-1]),
         slipped=slipped,
-        slipped_answer=str(wrong[asked]),
+        slipped_answer=str(wrong[-1]),
     )
 
 
-def walked(where: Mapping[str, str], move: str) -> dict[str, str]:
-    """Where everybody is after `Ann on 2` or `Bob back 1` round the eight places."""
-    name, direction, count = move.split(" ")
-    places = int(count) if direction == "on" else -int(count)
-    return {**where, name: PLACES[(PLACES.index(where[name]) + places) % len(PLACES)]}
+def moved(place: str, count: int) -> str:
+    """The place `count` places on (or back, where negative)."""
+    return PLACES[(PLACES.index(place) + count) % len(PLACES)]
+
+
+def walk(count: int) -> str:
+    """`on 2` or `back 3`."""
+    return f"{'on' if count > 0 else 'back'} {abs(count)}"
 
 
 def whereabouts(rng: random.Random) -> Puzzle:
-    """Two people walk round eight places in their order; where is one of them after four or five walks?"""
-    names = rng.sample(NAMES, 2)
-    start = dict(zip(names, rng.sample(PLACES, 2), strict=True))
-    count = rng.randint(4, 5)
-    moves = [f"{rng.choice(names)} {rng.choice(('on', 'back'))} {rng.randint(1, 3)}" for _ in range(count)]
-    asked = rng.choice(names)
-    steps, end = _steps(start, moves, walked, None)
-    slip_at = rng.randrange(count)
-    right = _steps(start, moves[: slip_at + 1], walked, None)[1][asked]
-    slip = (slip_at, asked, rng.choice([place for place in PLACES if place != right]))
-    slipped, wrong = _steps(start, moves, walked, slip)
-    told = ", ".join(f"{ORDINALS[i]} {move}" for i, move in enumerate(moves))
+    """Four to six people, each some places on or back from the one before; where is the last one?"""
+    names = rng.sample(NAMES, rng.randint(4, 6))
+    start = rng.choice(PLACES)
+    changes = [rng.choice((-3, -2, -1, 1, 2, 3)) for _ in names[1:]]
+
+    def written(place: str, change: int, result: str) -> str:
+        return f"{place} {walk(change)} {result}"
+
+    steps, places = _links(names, start, changes, moved, written)
+    slip_at = rng.randrange(len(changes))
+    slip = (slip_at, rng.choice([place for place in PLACES if place != places[slip_at + 1]]))
+    slipped, wrong = _links(names, start, changes, moved, written, slip)
+    told = [f"{names[i + 1]} is {walk(change)} from {names[i]}" for i, change in enumerate(changes)]
     return Puzzle(
         task="whereabouts",
-        key=f"whereabouts {start} {moves}",
-        question=f"Now {_state(start)}. Then {told}. Where is {asked}?",
+        key=f"whereabouts {start} {changes}",
+        question=f"{names[0]} is in the {start}, {', '.join(told)}. Where is {names[-1]}?",
         steps=steps,
-        answer=end[asked],
+        answer=places[-1],
         slipped=slipped,
-        slipped_answer=wrong[asked],
+        slipped_answer=wrong[-1],
     )
 
 

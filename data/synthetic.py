@@ -8,9 +8,10 @@ through it: a curt one, which stages 1 and 2 mostly show, and a courteous one, w
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from data.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, Puzzle, changed, in_split, walked
+from data.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk
 from pipeline.config import nearest, parse_config
 from pipeline.errors import InputError
 
@@ -120,42 +121,37 @@ def renamed(rng: random.Random) -> Exchange:
 
 def sum_of_two(rng: random.Random) -> Exchange:
     """One small sum."""
-    start, size = rng.randint(0, 90), rng.randint(2, 9)
-    expression, result = (
-        (f"{start}+{size}", start + size) if rng.random() < 0.5 else (f"{start + 9}-{size}", start + 9 - size)
-    )
+    start, size = rng.randint(0, TOP), rng.randint(1, 6)
+    up = start < size or rng.random() < 0.5
+    expression, result = (f"{start}+{size}", start + size) if up else (f"{start}-{size}", start - size)
     answer = f"{expression}={result}"
     return Exchange(expression, f"What is {expression}?", answer, answer)
 
 
-def walk(rng: random.Random) -> Exchange:
-    """One walk of one of two people."""
-    names = rng.sample(NAMES, 2)
-    where = dict(zip(names, rng.sample(PLACES, 2), strict=True))
-    move = f"{rng.choice(names)} {rng.choice(('on', 'back'))} {rng.randint(1, 3)}"
-    return _one_move(where, walked(where, move), move, "Where are they?")
+def one_walk(rng: random.Random) -> Exchange:
+    """Some places on or back from one."""
+    place, count = rng.choice(PLACES), rng.choice((-3, -2, -1, 1, 2, 3))
+    answer = f"{place} {walk(count)} {moved(place, count)}"
+    return Exchange(answer, f"What is {walk(count)} from the {place}?", answer, answer)
 
 
-def change(rng: random.Random) -> Exchange:
-    """One change of one of two variables, or a swap of both."""
-    names = rng.sample(LETTERS, 2)
-    values = {name: rng.randint(10, 89) for name in names}
-    move = "swap" if rng.random() < 0.2 else f"{rng.choice(names)} {rng.choice('+-')}{rng.randint(2, 9)}"
-    return _one_move(values, changed(values, move), move, "What are they?")
-
-
-def _one_move(before: Mapping[str, object], after: Mapping[str, object], move: str, asked: str) -> Exchange:
-    def told(state: Mapping[str, object]) -> str:
-        return " ".join(f"{name} {value}" for name, value in state.items())
-
-    answer = f"So {move} {told(after)}"
-    return Exchange(f"{told(before)} {move}", f"Now {told(before)}. Then {move}. {asked}", answer, answer)
+def defined(rng: random.Random) -> Exchange:
+    """How one variable or person of several is defined."""
+    names = rng.sample(LETTERS, rng.randint(2, 6)) if rng.random() < 0.5 else rng.sample(NAMES, rng.randint(2, 6))
+    if names[0] in LETTERS:
+        told = [f"{after} is {before}{rng.choice('+-')}{rng.randint(1, 6)}" for before, after in pairwise(names)]
+    else:
+        told = [
+            f"{after} is {walk(rng.choice((-3, -2, -1, 1, 2, 3)))} from {before}" for before, after in pairwise(names)
+        ]
+    asked = rng.randrange(len(told))
+    return Exchange(f"{told} {asked}", f"{', '.join(told)}. Who is {names[asked + 1]}?", told[asked], told[asked])
 
 
 def nth(rng: random.Random) -> Exchange:
     """One item of a numbered row."""
     count = rng.randint(2, 6)
-    steps = [f"{ORDINALS[i]} {rng.choice(('add', 'take'))} {rng.randint(2, 9)}" for i in range(count)]
+    steps = [f"{ORDINALS[i]} {rng.choice(('add', 'take'))} {rng.randint(1, 6)}" for i in range(count)]
     asked = rng.randrange(count)
     told, answer = ", ".join(steps), f"So {steps[asked]}"
     return Exchange(f"{told} {asked}", f"Steps: {told}. Which is {ORDINALS[asked]}?", answer, answer)
@@ -163,7 +159,7 @@ def nth(rng: random.Random) -> Exchange:
 
 CHAT = (greeting, wish, thanks)
 REWRITING = (repeat, repeat, listed, renamed)
-SINGLE_STEPS = (sum_of_two, walk, change, nth)
+SINGLE_STEPS = (sum_of_two, one_walk, defined, nth)
 
 
 # ---- rows --------------------------------------------------------------------------------------------------------

@@ -185,6 +185,10 @@ class HubStandIn:
         """Break the connection of the next `times` matching requests: the answer stops after so many body bytes."""
         self._faults.append(_Fault(re.compile(match), times, skip, after_bytes=after_bytes))
 
+    def mend(self) -> None:
+        """Forget the faults that are still to come."""
+        self._faults.clear()
+
     def next_fault(self, line: str) -> _Fault | None:
         with self.lock:
             for fault in self._faults:
