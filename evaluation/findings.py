@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 logger = logging.getLogger(__name__)
 
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
+PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
 PATIENCE = 2_000_000  # bytes; a JSON above this is data or a tokenizer, not a retention table
 
 
@@ -111,8 +112,11 @@ def _read_file(file: Path, root: Path, found: Findings, samples_per_task: int) -
         found.started_at = _number(file.read_text(encoding="utf-8").strip(), file)
         return
     if name == "metrics.json":
+        facts = _json(file)
+        if facts.get("stage") in PREPARATIONS:
+            return
         stage = _stage_name(file, root)
-        found.stages[stage] = Stage(stage, _json(file), _lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
+        found.stages[stage] = Stage(stage, facts, _lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
     elif re.fullmatch(r"results_\d.*\.json", name):
         _add_results(file, _json(file), root, found)
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
