@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from pipeline.artifact import checkpoints, latest_complete, read_manifest, remove_partial, rotate, seal
 from pipeline.config import config_hash, to_dict
 from pipeline.errors import InputError
-from pipeline.hub import push_folder, retrying
+from pipeline.hub import push_folder, redact, retrying
 from pipeline.run import Run, is_main_process
 from post_training.ragged import lay_end_to_end
 
@@ -164,7 +164,7 @@ def _manifest(folder: Path, run: Run, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "stage": run.stage,
-        "config": to_dict(run.config),
+        "config": redact(to_dict(run.config)),
         "config_hash": config_hash(run.config),
         "world_size": _world_size(),
         "data_fingerprint": run.facts.get("data_fingerprint"),
@@ -225,7 +225,7 @@ def resume_point(run: Run) -> str | None:
 
 def _require_same_run(manifest: dict[str, Any], run: Run, folder: Path) -> None:
     remedy = "set resume: never (removes the old checkpoints) or choose another output_dir"
-    changed = [k for k in differing_keys(manifest["config"], to_dict(run.config)) if k not in _HARMLESS]
+    changed = [k for k in differing_keys(manifest["config"], redact(to_dict(run.config))) if k not in _HARMLESS]
     if changed:
         raise InputError(f"resume: {folder} was made with other settings ({', '.join(changed[:6])}); {remedy}")
     if manifest["world_size"] != _world_size():
