@@ -103,6 +103,8 @@ class Source:
     """Changes when the rows would come out differently, as far as that can be told without reading them."""
     revision: str | None = None
     """Commit of a Hub dataset."""
+    columns_known: bool = False
+    """All columns were seen, and edits of absent ones reported, when the source was checked."""
 
     @property
     def label(self) -> str:
@@ -113,7 +115,8 @@ class Source:
         edit = _ColumnEdit(self.config, self.where)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
             yield plain_batch(edit(batch))
-        edit.finish()
+        if not self.columns_known:
+            edit.finish()
 
 
 class _ColumnEdit:
@@ -231,7 +234,8 @@ def _check_local(config: SourceConfig, where: str) -> Source:
         for file in files:
             yield from _read_local(file, batch_size, config)
 
-    return Source(config, where, batches, _digest(facts))
+    known = all(file.suffix == ".parquet" for file in files)
+    return Source(config, where, batches, _digest(facts), columns_known=known)
 
 
 def _local_files(config: SourceConfig, where: str) -> list[Path]:
