@@ -1,0 +1,38 @@
+"""Models from nothing: the shape, and the structure laid into the random weights."""
+
+import pytest
+import torch
+
+from pipeline.errors import InputError
+from post_training.initialise import ArchitectureConfig, StartConfig, new_model
+from tests.post_training import toy
+
+SHAPE = ArchitectureConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4)
+
+
+def test_a_head_of_the_first_layer_looks_back_by_its_distance():
+    torch.manual_seed(0)
+    model = new_model(SHAPE, StartConfig(look_back=[1, 2], look_back_strength=6.0), toy.tokenizer())
+    model.set_attn_implementation("eager")
+    ids = torch.randint(3, 300, (1, 30))
+    weights = model(input_ids=ids, output_attentions=True).attentions[0][0]  # [heads, query, key]
+    for head, distance in ((0, 1), (1, 2)):
+        looked_at = weights[head].argmax(dim=-1)[4:]
+        assert (looked_at == torch.arange(4, 30) - distance).all()
+
+
+def test_copying_makes_attention_write_what_it_reads():
+    torch.manual_seed(0)
+    model = new_model(SHAPE, StartConfig(copying=1.0, look_back=[]), toy.tokenizer())
+    attention = model.model.layers[1].self_attn
+    x = torch.randn(5, 64)
+    torch.testing.assert_close(attention.o_proj(attention.v_proj(x)), x, atol=1e-4, rtol=1e-4)
+
+
+def test_the_vocabulary_is_the_tokenizers_and_bad_shapes_are_refused():
+    tokenizer = toy.tokenizer()
+    assert new_model(SHAPE, StartConfig(), tokenizer).config.vocab_size == len(tokenizer)
+    with pytest.raises(ValueError, match="multiple"):
+        ArchitectureConfig(hidden_size=65)
+    with pytest.raises(InputError, match="fewer heads"):
+        new_model(ArchitectureConfig(num_attention_heads=2), StartConfig(look_back=[1, 2, 3]), tokenizer)
