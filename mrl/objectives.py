@@ -170,7 +170,8 @@ def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: M
     with torch.no_grad():
         layers = model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1)).layers
         pooled = pool_to_slots(layers, batch.mask.flatten(0, 1), model.config.memory_slots)
-        layers, pooled = (x.unflatten(1, (size, turns)) for x in (layers, pooled))
+        # Under autocast the encoder may give bf16; targets are compared in the precision of the state.
+        layers, pooled = (x.float().unflatten(1, (size, turns)) for x in (layers, pooled))
         shifts, noise = _target_draws(batch, config, layers.shape)
         if noise is not None:
             layers = layers + config.noise * noise.to(layers)

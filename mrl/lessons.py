@@ -1,0 +1,129 @@
+"""The length curriculum of supervised memory training: first short dialogues, twice as long once they are recalled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mrl.batches import Episodes, Order, collate_episodes
+from mrl.dialogues import EncodedDialogues
+
+
+@dataclass(kw_only=True)
+class CurriculumConfig:
+    """Section `curriculum`. A dialogue of n steps has n interactions after the first."""
+
+    start: int | None = 1
+    """Steps of the first lesson; null: whole dialogues from the start."""
+    longest: int | None = None
+    """Steps of the last lesson. Default: those of the longest dialogue."""
+    threshold: float = 0.9
+    """Recall on the training batches (a running mean) at which the steps are doubled."""
+    smoothing: float = 0.9
+    """Weight of the past in that mean, per step."""
+    least: int = 20
+    """Steps of training that a lesson takes at least."""
+    most: int | None = None
+    """Steps after which the next lesson starts even below the threshold."""
+    review: float = 0.2
+    """Share of batches with dialogues of an earlier lesson."""
+    turns: int = 576
+    """Most interactions of a batch: lessons of long dialogues take fewer of them at a time."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares and counts that mean nothing."""
+        if self.start is not None and self.start < 1:
+            raise ValueError("start is a number of steps, at least 1; null takes whole dialogues from the start")
+        if not (0 <= self.threshold <= 1 and 0 <= self.smoothing < 1 and 0 <= self.review < 1):
+            raise ValueError("threshold, smoothing and review lie in 0..1")
+        if self.turns < 1 or self.least < 0:
+            raise ValueError("turns must be at least 1, least must not be negative")
+
+
+class Lessons:
+    """Chooses each batch's dialogues; a part of the checkpoint.
+
+    Lesson n (n steps) has the dialogues of more than n / 2 and up to n steps, and longer ones cut to n steps if
+    something is asked in what is left. Which lesson a batch comes from depends on (seed, step) alone.
+    """
+
+    def __init__(self, data: EncodedDialogues, config: CurriculumConfig, batch_size: int, seed: int) -> None:
+        self.data, self.config, self.seed = data, config, seed
+        self.steps = _doubling(config, int(data.turns.max()) - 1)
+        self.members = [_members(data, self.steps, i) for i in range(len(self.steps))]
+        kept = [i for i, members in enumerate(self.members) if len(members)]
+        self.steps, self.members = [self.steps[i] for i in kept], [self.members[i] for i in kept]
+        self.orders = [
+            Order(
+                data.longest(steps + 1)[members],
+                max(1, min(batch_size, config.turns // (steps + 1))),
+                seed,
+                salt=steps,
+            )
+            for steps, members in zip(self.steps, self.members, strict=True)
+        ]
+        self.at = self.spent = 0
+        self.recall = 0.0
+
+    @property
+    def final(self) -> bool:
+        """Whether the longest dialogues are being learnt."""
+        return self.at == len(self.steps) - 1
+
+    def batch(self, step: int) -> tuple[Episodes, bool]:
+        """The global batch of a training step, and whether it is one of the present lesson."""
+        rng = np.random.default_rng((self.seed, step))
+        lesson = self.at
+        if self.at and rng.random() < self.config.review:
+            lesson = int(rng.integers(self.at))
+        chosen = self.members[lesson][self.orders[lesson].next()]
+        batch = collate_episodes(self.data, chosen, self.steps[lesson] + 1, int(rng.integers(2**62)))
+        return batch, lesson == self.at
+
+    def learnt(self, recalled: float, asked: float) -> bool:
+        """Take in the recall on a batch of the present lesson; True when this opens the next one."""
+        now = recalled / max(1.0, asked)
+        keep = self.config.smoothing if self.spent else 0.0
+        self.recall, self.spent = keep * self.recall + (1 - keep) * now, self.spent + 1
+        over = self.config.most is not None and self.spent >= self.config.most
+        if self.final or not (over or (self.spent >= self.config.least and self.recall >= self.config.threshold)):
+            return False
+        self.at, self.spent, self.recall = self.at + 1, 0, 0.0
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {"at": self.at, "spent": self.spent, "recall": self.recall, "steps": self.steps}
+        return own | {"orders": [order.state_dict() for order in self.orders]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["steps"] != self.steps:
+            raise ValueError(f"the checkpoint's lessons had {state['steps']} steps, these have {self.steps}")
+        self.at, self.spent, self.recall = state["at"], state["spent"], state["recall"]
+        for order, saved in zip(self.orders, state["orders"], strict=True):
+            order.load_state_dict(saved)
+
+
+def _doubling(config: CurriculumConfig, available: int) -> list[int]:
+    """Steps of each lesson: doubled from `start`, the last one exactly the longest."""
+    longest = max(1, min(available, config.longest or available))
+    if config.start is None:
+        return [longest]
+    steps = list(_powers(config.start, longest))
+    return [*steps, longest]
+
+
+def _powers(start: int, below: int) -> Iterator[int]:
+    while start < below:
+        yield start
+        start *= 2
+
+
+def _members(data: EncodedDialogues, lessons: list[int], number: int) -> np.ndarray:
+    """Dialogues of a lesson, by their number."""
+    steps = lessons[number]
+    shorter = lessons[number - 1] if number else -1
+    asks = np.concatenate([[0], np.cumsum(data.asks)])
+    ends = np.minimum(data.first[1:], data.first[:-1] + steps + 1)
+    asked = asks[ends] - asks[data.first[:-1]] > 0
+    return np.flatnonzero((data.turns - 1 > shorter) & asked)

@@ -1,0 +1,97 @@
+"""Supervised memory-aware training: every answer of a dialogue is decoded from the memory that the turns before left.
+
+    uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft.yaml
+
+The gradient of an answer flows back through `objective.bptt_steps` memory writes (null, the default: the whole episode;
+1: only the write just before, as others train). Dialogues start short and grow with what is recalled (`curriculum`);
+parts can be unfrozen one after another (`optimiser.unfreeze`). The result lies in output_dir/model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mrl.corpus import CorpusConfig, default_config, load_corpus, preview, require_questions
+from mrl.lessons import CurriculumConfig, Lessons
+from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
+from mrl.optimisation import OptimiserConfig
+from mrl.recall import Recall, measure_recall
+from mrl.results import finish
+from mrl.training import TrainerConfig, Training, mean
+from mrl.weights import ModelConfig, load_reactive
+from pipeline.errors import InputError
+from pipeline.run import Run, stage_main
+
+
+@dataclass(kw_only=True)
+class MemorySFTStage:
+    """A recipe for supervised memory-aware training."""
+
+    output_dir: Path
+    model: ModelConfig
+    data: CorpusConfig
+    trainer: TrainerConfig
+    objective: MemoryAwareConfig = field(default_factory=MemoryAwareConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    held_out_dialogues: int = 256
+    """Dialogues that an evaluation looks at (the final one takes all)."""
+    stop_at: float | None = None
+    """Training ends when held-out recall of the longest lesson has reached this."""
+    name: str | None = None
+    """Name of the model in its card."""
+    description: str | None = None
+    push_to_hub: str | None = None
+    """Repository on the Hub for the result."""
+    seed: int = 42
+    resume: Literal["auto", "never"] = "auto"
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+    """Loss and accuracy per scored token, recall per question that takes memory."""
+    return {
+        "answer_loss": mean(sums, "answer_loss", "answer_n"),
+        "answer_accuracy": mean(sums, "answer_right", "answer_n"),
+        "recall": mean(sums, "recalled", "asked_n"),
+    }
+
+
+def main(stage: MemorySFTStage, run: Run) -> None:
+    """Train, evaluate, save."""
+    model, tokenizer = load_reactive(stage.model)
+    if not model.config.memory_slots:
+        raise InputError(f"model.path: {stage.model.path} has no memory (memory_slots 0); nothing to train here")
+    corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
+    require_questions(corpus.train, "data.train")
+    run.preview(preview(tokenizer, corpus.train))
+    lessons = Lessons(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
+
+    def evaluate(training: Training, dialogues: int | None) -> Recall:
+        with training.judging():
+            return measure_recall(model, corpus.held_out, training, dialogues, stage.seed)
+
+    parts = {"lessons": lessons}
+    with Training(stage.trainer, stage.optimiser, model, tokenizer, run, parts, corpus.fingerprint) as training:
+        for step in training.steps():
+            batch, present = lessons.batch(step)
+            counts = memory_aware_counts(batch, stage.objective)
+            loss = partial(memory_aware_loss, model, counts=counts, config=stage.objective)
+            sums = training.step(batch, loss, tokens=int(batch.mask.sum()))
+            if present and lessons.learnt(sums["recalled"], sums["asked_n"]):
+                training.record({"lesson_steps": lessons.steps[lessons.at]})
+            training.log(means, lesson_steps=lessons.steps[lessons.at])
+            if training.evaluation_due:
+                found = evaluate(training, stage.held_out_dialogues)
+                training.judge(found.figures(), found.recall)
+                if stage.stop_at is not None and lessons.final and found.recall >= stage.stop_at:
+                    training.stop()
+        training.restore_best()
+        found = evaluate(training, None)
+        run.report(lesson_steps=lessons.steps[lessons.at], recall_by_distance=found.by_distance())
+        finish(training, stage, found.figures())
+
+
+if __name__ == "__main__":
+    stage_main(MemorySFTStage, main, default_config=default_config("memory_sft"), description=__doc__)

@@ -1,0 +1,118 @@
+"""Joint language modelling of encoder and decoder, and (another YAML) the same on interactions.
+
+    uv run mrl/pretrain.py --config-path mrl/config/quickstart/pretrain.yaml
+    uv run mrl/pretrain.py --config-path mrl/config/quickstart/interaction_sft.yaml
+
+The encoder fills masked tokens; the decoder predicts the next token while it reads the encoder's layer outputs of the
+same text as if they were its memory (detached; noised and masked if the YAML says so). Padding is never scored, and
+with `objective.scored: answer` neither is the query. The result lies in output_dir/model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mrl.batches import Interactions, Order, collate_interactions, in_order
+from mrl.corpus import Corpus, CorpusConfig, default_config, load_corpus, preview, turn_numbers
+from mrl.objectives import JointConfig, hide_tokens, joint_counts, joint_loss
+from mrl.optimisation import OptimiserConfig
+from mrl.results import finish
+from mrl.training import TrainerConfig, Training, mean
+from mrl.weights import ModelConfig, load_reactive
+from pipeline.run import Run, stage_main
+
+
+@dataclass(kw_only=True)
+class PretrainStage:
+    """A recipe for joint language modelling."""
+
+    output_dir: Path
+    model: ModelConfig
+    data: CorpusConfig
+    trainer: TrainerConfig
+    objective: JointConfig = field(default_factory=JointConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    held_out_turns: int = 1024
+    """Turns that an evaluation looks at."""
+    name: str | None = None
+    """Name of the model in its card."""
+    description: str | None = None
+    push_to_hub: str | None = None
+    """Repository on the Hub for the result."""
+    seed: int = 42
+    resume: Literal["auto", "never"] = "auto"
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+    """Losses and accuracies per scored token."""
+    return {
+        "ar_loss": mean(sums, "ar_loss", "ar_n"),
+        "ar_accuracy": mean(sums, "ar_right", "ar_n"),
+        "mlm_loss": mean(sums, "mlm_loss", "mlm_n"),
+        "mlm_accuracy": mean(sums, "mlm_right", "mlm_n"),
+    }
+
+
+class Batches:
+    """Global batches of interactions, with the tokens chosen that the encoder doesn't see."""
+
+    def __init__(self, corpus: Corpus, stage: PretrainStage, tokenizer: Any) -> None:
+        self.corpus, self.objective, self.seed = corpus, stage.objective, stage.seed
+        self.turns = turn_numbers(corpus.train)
+        self.held_out = turn_numbers(corpus.held_out, stage.held_out_turns)
+        self.order = Order(corpus.train.lengths[self.turns], stage.trainer.batch_size, stage.seed)
+        self.special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
+
+    def train(self, step: int) -> Interactions:
+        return self._batch(self.corpus.train, self.turns[self.order.next()], step)
+
+    def evaluation(self) -> list[Interactions]:
+        lengths = self.corpus.held_out.lengths[self.held_out]
+        return [self._batch(self.corpus.held_out, self.held_out[i], -1) for i in in_order(lengths, 256)]
+
+    def _batch(self, data: Any, turns: Any, step: int) -> Interactions:
+        seed = (self.seed * 1_000_003 + step + 1) % 2**62
+        batch = collate_interactions(data, turns, self.objective.scored, seed)
+        return hide_tokens(batch, self.objective.mask_share, self.special, seed)
+
+
+def main(stage: PretrainStage, run: Run) -> None:
+    """Train, evaluate, save."""
+    model, tokenizer = load_reactive(stage.model)
+    corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
+    run.preview(preview(tokenizer, corpus.train))
+    batches = Batches(corpus, stage, tokenizer)
+    run.report(distinct_turns=len(batches.turns))
+    parts = {"order": batches.order}
+
+    def evaluate(training: Training) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        with training.judging():
+            for batch in batches.evaluation():
+                loss = partial(joint_loss, model, counts=joint_counts(batch), config=stage.objective,
+                               mask_token=corpus.train.names.mask)  # fmt: skip
+                for piece in training.mine(batch):
+                    for name, value in loss(piece).numbers.items():
+                        sums[name] = sums.get(name, 0.0) + float(value)
+        return means(training.total(sums))
+
+    with Training(stage.trainer, stage.optimiser, model, tokenizer, run, parts, corpus.fingerprint) as training:
+        for step in training.steps():
+            batch = batches.train(step)
+            counts = joint_counts(batch)
+            loss = partial(joint_loss, model, counts=counts, config=stage.objective, mask_token=corpus.train.names.mask)
+            training.step(batch, loss, tokens=int(batch.mask.sum()))
+            training.log(means)
+            if training.evaluation_due:
+                figures = evaluate(training)
+                training.judge(figures, -figures["ar_loss"] - figures["mlm_loss"])
+        training.restore_best()
+        finish(training, stage, evaluate(training))
+
+
+if __name__ == "__main__":
+    stage_main(PretrainStage, main, default_config=default_config("pretrain"), description=__doc__)

@@ -1,0 +1,74 @@
+"""Recall on held-out dialogues while training: teacher-forced, one pass over all turns (evaluation/retention.py
+generates the answers and has the controls)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mrl.batches import collate_episodes, in_order
+from mrl.dialogues import EncodedDialogues
+from mrl.objectives import MemoryAwareConfig, answer_weights, decode_turns, memory_states
+
+EDGES = (1, 2, 4, 8, 16, 32, 64)
+"""Distances are counted in ranges that end with these."""
+
+
+@dataclass
+class Recall:
+    """Questions that take memory, and those answered right, by a name: all, a range of distances, a group."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, right: float, asked: float) -> None:
+        for key, value in ((f"right {name}", right), (f"asked {name}", asked)):
+            self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def rate(self, name: str) -> float:
+        return self.sums.get(f"right {name}", 0.0) / max(1.0, self.sums.get(f"asked {name}", 0.0))
+
+    @property
+    def recall(self) -> float:
+        """Share of all questions answered right."""
+        return self.rate("all")
+
+    def _named(self, prefix: str) -> dict[str, float]:
+        names = [key.removeprefix("asked ") for key in self.sums if key.startswith(f"asked {prefix}")]
+        return {name.removeprefix(prefix): self.rate(name) for name in sorted(names) if self.sums[f"asked {name}"]}
+
+    def by_distance(self) -> dict[str, float]:
+        """Recall by distance; "4" stands for 3 and 4."""
+        return dict(sorted(self._named("distance ").items(), key=lambda item: int(item[0])))
+
+    def figures(self) -> dict[str, Any]:
+        """Everything flat, for logs."""
+        flat = {"recall": self.recall, "answer_loss": self.sums.get("loss", 0.0) / max(1.0, self.sums.get("n", 0.0))}
+        flat |= {f"recall_{k}": v for k, v in self.by_distance().items()}
+        return flat | {f"recall_group_{k}": v for k, v in self._named("group ").items()}
+
+
+def measure_recall(model: Any, data: EncodedDialogues, training: Any, dialogues: int | None, seed: int) -> Recall:
+    """Recall over the dialogues (None: all; else so many, evenly spread), each process taking its share of them."""
+    count = len(data) if dialogues is None else min(dialogues, len(data))
+    some = np.linspace(0, len(data) - 1, count).astype(np.int64)
+    config, found = MemoryAwareConfig(), Recall()
+    groups = sorted(set(data.groups))
+    for index in in_order(data.turns[some] * 1000 + data.longest()[some], 64):
+        for batch in training.mine(collate_episodes(data, some[index], None, seed)):
+            states = memory_states(model, batch)
+            _, turns, _ = decode_turns(model, batch, states, answer_weights(batch, config))
+            found.sums["loss"] = found.sums.get("loss", 0.0) + float(turns.loss.sum())
+            found.sums["n"] = found.sums.get("n", 0.0) + float(turns.tokens.sum())
+            right = turns.recalled.view(batch.asks.shape).cpu().numpy()
+            asks, distance = batch.asks.cpu().numpy(), batch.distance.cpu().numpy()
+            found.add("all", (right & asks).sum(), asks.sum())
+            for low, high in zip((0, *EDGES), EDGES, strict=False):
+                here = asks & (distance > low) & (distance <= high)
+                found.add(f"distance {high}", (right & here).sum(), here.sum())
+            if len(groups) > 1:
+                group = batch.group.cpu().numpy()
+                for number, name in enumerate(groups):
+                    here = asks & (group == number)[:, None]
+                    found.add(f"group {name}", (right & here).sum(), here.sum())
+    found.sums = training.total({k: float(v) for k, v in found.sums.items()})
+    return found

@@ -1,0 +1,46 @@
+"""What a supervised stage leaves: the finished weights with their card, the last figures, the push to the Hub."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mrl.checkpoint import run_manifest
+from mrl.training import Training
+from mrl.weights import MODEL_FOLDER, save_reactive
+from pipeline.artifact import atomic_dir, write_text
+from pipeline.card import model_card
+from pipeline.config import to_dict
+from pipeline.hub import push_folder, redact
+from pipeline.run import is_main_process
+
+
+def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> None:
+    """Write `output_dir/model` (weights, code, tokenizer, card; manifest last), the figures, and push if asked."""
+    run = training.run
+    folder = run.dir / MODEL_FOLDER
+    training.report(evaluation=dict(evaluation), model_dir=str(folder))
+    if is_main_process():
+        manifest = run_manifest(run, data_fingerprint=training.fingerprint, evaluation=dict(evaluation))
+        with atomic_dir(folder, manifest) as temporary:
+            save_reactive(training.model, training.tokenizer, temporary)
+            write_text(temporary / "README.md", _card(training, stage, evaluation))
+        if stage.push_to_hub:
+            commit = push_folder(folder, stage.push_to_hub, repo_type="model", message=f"{run.stage} with trlm")
+            run.report(hub=stage.push_to_hub, hub_commit=commit)
+    training.accelerator.wait_for_everyone()
+
+
+def _card(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> str:
+    run, config = training.run, redact(to_dict(stage))
+    chosen = {f"{part}.{k}": v for part in ("trainer", "optimiser", "objective") for k, v in config[part].items()}
+    figures = {k: run.facts[k] for k in ("steps", "tokens", "tokens_per_s", "parameters") if k in run.facts}
+    return model_card(
+        name=stage.name or run.dir.name,
+        stage=run.stage,
+        summary=stage.description or f"A model with a memory of fixed size, after {run.stage}.",
+        base_model=stage.model.path,
+        datasets=[f"{s['path']} (fingerprint {training.fingerprint})" for s in config["data"]["train"]],
+        recipe={**{k: v for k, v in chosen.items() if not isinstance(v, dict | list)}, "seed": run.seed},
+        figures={**figures, **{k: v for k, v in evaluation.items() if isinstance(v, int | float)}},
+        tags=["reactive-transformer", "memory"],
+        command=f"uv run mrl/{run.stage}.py --config-path CONFIG.yaml",
+    )

@@ -1,0 +1,126 @@
+"""Section `model`: which reactive model a stage starts from, and how a finished one is laid down."""
+
+import logging
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from mrl.dialogues import TurnTokens, load_tokenizer
+from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
+from pipeline.artifact import is_complete
+from pipeline.config import check_arguments
+from pipeline.errors import InputError
+
+logger = logging.getLogger(__name__)
+disable_progress_bar()  # a bar for each file of weights, at each checkpoint
+_OWN = vars(ReactiveConfig)["__annotations__"]
+_SIZES = make_dataclass("ReactiveConfig", [(name, kind, None) for name, kind in _OWN.items() if name != "model_type"])
+"""What a YAML may say of fresh weights: the fields of ReactiveConfig itself, not those of its transformers parent."""
+MODEL_FOLDER = "model"
+"""Folder inside a run's output_dir that holds the finished weights."""
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """Where the weights come from: an earlier stage, or nowhere."""
+
+    path: str | None = None
+    """The output_dir of an earlier stage, a folder with weights, or a name on the Hub. Default: fresh weights."""
+    tokenizer: str | None = None
+    """Folder of data/tokenizer.py or of any tokenizer with the turn tokens. Default: the one beside the weights."""
+    new: dict[str, Any] = field(default_factory=dict)
+    """Fields of mrl.model.ReactiveConfig for fresh weights; the tokenizer gives the vocabulary and its ids. With
+    `path` they are expectations: weights of another shape are refused."""
+
+    def __post_init__(self) -> None:
+        """Fresh weights need a vocabulary."""
+        if self.path is None and self.tokenizer is None:
+            raise ValueError("give path (weights to start from) or tokenizer (for fresh weights)")
+
+
+def load_reactive(config: ModelConfig) -> tuple[ReactiveForCausalLM, Any]:
+    """Model and tokenizer of a stage. Raises InputError where one is missing or they don't fit together."""
+    source = None if config.path is None else resolve(config.path)
+    tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
+    names = TurnTokens.of(tokenizer, f"model.tokenizer: {config.tokenizer or source}")
+    given = check_arguments(_SIZES, config.new, "model.new")
+    if source is None:
+        model = fresh(given, tokenizer, names)
+    else:
+        model = _read(source)
+        differing = [k for k, v in given.items() if getattr(model.config, k) != v]
+        if differing:
+            key = differing[0]
+            raise InputError(
+                f"model.new.{key} is {given[key]}, but the weights in {source} have {getattr(model.config, key)}; "
+                "leave model.new out or start from other weights"
+            )
+        if len(tokenizer) > model.config.vocab_size:
+            raise InputError(
+                f"model.tokenizer: {len(tokenizer)} tokens, but the weights in {source} know "
+                f"{model.config.vocab_size}; use the tokenizer they were trained with"
+            )
+    tokenizer.chat_template = chat_template(model.config)
+    return model, tokenizer
+
+
+def _tokenizer_folder(path: str) -> Path:
+    inner = Path(path) / "tokenizer"
+    return inner if inner.is_dir() and not (Path(path) / "tokenizer.json").exists() else Path(path)
+
+
+def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveForCausalLM:
+    """A model with new weights, drawn from torch's global generator. Raises InputError for sizes that don't fit."""
+    ids = {
+        "pad_token_id": names.pad,
+        "unk_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else names.pad,
+        "bos_token_id": names.bos,
+        "eos_token_id": names.eos,
+        "mask_token_id": names.mask,
+        "query_token_id": names.query,
+        "answer_token_id": names.answer,
+        "think_token_id": names.think,
+    }
+    try:
+        return ReactiveForCausalLM(ReactiveConfig(**{"vocab_size": len(tokenizer), **ids, **given}))
+    except ValueError as error:
+        raise InputError(f"model.new: {error}") from None
+
+
+def resolve(path: str) -> Path | str:
+    """The folder with weights that `path` stands for, or the name itself for the Hub. Raises InputError."""
+    folder = Path(path)
+    if not folder.exists():
+        if path.count("/") != 1 or path.startswith((".", "/", "outputs/")):
+            raise InputError(f"model.path: there is no folder {path}; run the stage that makes it first")
+        return path
+    if is_complete(folder / MODEL_FOLDER):
+        return folder / MODEL_FOLDER
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise InputError(
+            f"model.path: {path} holds no finished model ({MODEL_FOLDER}/ with manifest.json, or config.json with "
+            "*.safetensors); let the stage that makes it run to its end"
+        )
+    return folder
+
+
+def _read(source: Path | str) -> ReactiveForCausalLM:
+    try:
+        # The class of this tree, not the copy in the checkpoint: fixes of ours should reach old weights.
+        model, report = ReactiveForCausalLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0][:300]
+        raise InputError(f"model.path: {source} can't be loaded as a reactive model: {first}") from None
+    wrong = sorted(report.get("mismatched_keys") or []) + sorted(report["missing_keys"])
+    if wrong:
+        raise InputError(f"model.path: {source} has weights of another shape (first: {wrong[0]}); use its own config")
+    return model
+
+
+def save_reactive(model: ReactiveForCausalLM, tokenizer: Any, folder: Path) -> None:
+    """Weights, configuration, modelling code and tokenizer: what AutoModelForCausalLM needs without this project."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
