@@ -80,7 +80,7 @@ def joint_loss(model, batch: Interactions, counts: dict[str, int], config: Joint
         mlm = F.cross_entropy(logits.float(), wanted, reduction="sum")
         loss = loss + config.encoder_weight * mlm / counts["mlm"]
         numbers |= {"mlm_loss": mlm.detach(), "mlm_right": (logits.argmax(-1) == wanted).sum(), "mlm_n": _n(wanted)}
-    memory, readable = corrupt(encoded.layers.detach(), batch, config)
+    memory, readable = corrupt(encoded.layers.detach(), batch, config, model.config.max_interaction_length)
     out = model.decode(batch.ids, batch.mask, memory, state_mask=readable, labels=batch.labels)
     n = out.targets.numel()
     ar = _answer_sum(out, n)
@@ -102,11 +102,12 @@ def _answer_sum(out, n: int) -> Tensor:
     return F.cross_entropy(out.logits.float(), out.targets, reduction="sum")
 
 
-def corrupt(layers: Tensor, batch: Interactions, config: JointConfig) -> tuple[Tensor, Tensor]:
-    """Noise and gaps for what the decoder reads, by each row's own seed: memory [L, B, T, D], readable [B, T]."""
+def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: int) -> tuple[Tensor, Tensor]:
+    """Noise and gaps for what the decoder reads, by each row's own seed: memory [L, B, T, D], readable [B, T]. They
+    are drawn for `longest` tokens, so that a row's don't depend on how long its neighbours are."""
     readable = batch.mask.bool()
     if config.noise or config.hidden_share or config.blank_share:
-        noise, keep, blank = _draws(batch, layers.shape if config.noise else None)
+        noise, keep, blank = _draws(batch, longest, layers.shape if config.noise else None)
         if config.noise:
             layers = layers + config.noise * noise.to(layers)
         kept = readable & (keep.to(readable.device) >= config.hidden_share)
@@ -116,14 +117,14 @@ def corrupt(layers: Tensor, batch: Interactions, config: JointConfig) -> tuple[T
     return layers, readable
 
 
-def _draws(batch: Interactions, shape: torch.Size | None) -> tuple[Tensor | None, Tensor, Tensor]:
-    noise, keep, blank = [], [], []
+def _draws(batch: Interactions, longest: int, shape: torch.Size | None) -> tuple[Tensor | None, Tensor, Tensor]:
+    noise, keep, blank, tokens = [], [], [], batch.ids.shape[1]
     for seed in batch.noise.tolist():
         generator = torch.Generator().manual_seed(seed)
         blank.append(torch.rand((), generator=generator))
-        keep.append(torch.rand(batch.ids.shape[1], generator=generator))
+        keep.append(torch.rand(longest, generator=generator)[:tokens])
         if shape is not None:
-            noise.append(torch.randn(shape[0], *shape[2:], generator=generator))
+            noise.append(torch.randn(shape[0], longest, shape[3], generator=generator)[:, :tokens])
     return (torch.stack(noise, 1) if noise else None), torch.stack(keep), torch.stack(blank)
 
 
@@ -172,7 +173,7 @@ def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: M
         pooled = pool_to_slots(layers, batch.mask.flatten(0, 1), model.config.memory_slots)
         # Under autocast the encoder may give bf16; targets are compared in the precision of the state.
         layers, pooled = (x.float().unflatten(1, (size, turns)) for x in (layers, pooled))
-        shifts, noise = _target_draws(batch, config, layers.shape)
+        shifts, noise = _target_draws(batch, config, layers.shape, model.config.max_interaction_length)
         if noise is not None:
             layers = layers + config.noise * noise.to(layers)
     state = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device)
@@ -194,17 +195,22 @@ def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: M
     return Sums(loss, numbers | {"writes_n": (batch.mask[:, :, 0] > 0).sum()})
 
 
-def _target_draws(batch: Episodes, config: MemoryTargetConfig, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
-    """Per row, by its seed: changes of the weights [B, K] and noise like the encoder's outputs [L, B, K, T, D]."""
-    turns = batch.ids.shape[1]
-    shifts, noise = torch.zeros(len(batch), turns), []
+def _target_draws(
+    batch: Episodes, config: MemoryTargetConfig, shape: torch.Size, longest: int
+) -> tuple[Tensor, Tensor | None]:
+    """Per row and turn, by the row's seed: changes of the weights [B, K] and noise like the encoder's outputs
+    [L, B, K, T, D]."""
+    layers, rows, turns, tokens, width = shape
+    shifts = torch.zeros(rows, turns)
+    noise = torch.zeros(shape) if config.noise else None
     if config.jitter or config.noise:
         for row, seed in enumerate(batch.seeds.tolist()):
-            generator = torch.Generator().manual_seed(seed ^ 1)
-            shifts[row] = config.jitter * (2 * torch.rand(turns, generator=generator) - 1)
-            if config.noise:
-                noise.append(torch.randn(shape[0], *shape[2:], generator=generator))
-    return shifts, torch.stack(noise, 1) if noise else None
+            for turn in range(turns):
+                generator = torch.Generator().manual_seed((seed + turn) ^ 1)
+                shifts[row, turn] = config.jitter * (2 * torch.rand((), generator=generator) - 1)
+                if noise is not None:
+                    noise[:, row, turn] = torch.randn(layers, longest, width, generator=generator)[:, :tokens]
+    return shifts, noise
 
 
 def write_counts(batch: Episodes) -> dict[str, int]:
