@@ -1,0 +1,323 @@
+"""What a reactive model still knows of earlier turns: exact recall by distance, with the controls that could fool it.
+
+    uv run evaluation/retention.py --model outputs/quickstart/memory_sft --data outputs/quickstart/data/episodes/test
+    uv run evaluation/retention.py --model PATH --data FILE --json
+
+Every dialogue is written into memory turn by turn (its own words as the data has them); before each question the answer
+is generated greedily from the query and the memory alone. It counts as recalled when all facts that the row names are
+in it; distance is how many turns ago the farthest of them was said. The same questions are answered with three
+controls: the memory reset to a fresh state (`reset_control`), the memory of another dialogue at the same turn
+(`foreign_control`), and, with --baseline, a stateless model of transformers that reads the whole history each time
+(`full_history_baseline`). Then time to the first token and size of the state, turn 1 to 64.
+
+With --output-dir: retention.json (what evaluation/report.py reads), recall.png and latency.png.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluation import plots
+from evaluation.scoring import recalled, token_f1
+from mrl.batches import collate_episodes
+from mrl.dialogues import TurnTokens, build_prompt, encode_dialogues
+from mrl.model import Sampling
+from mrl.rows import Conversation, RowSource, read_conversations
+from mrl.weights import ModelConfig, load_reactive
+from pipeline.artifact import write_json
+from pipeline.device import best_device
+from pipeline.errors import InputError
+from pipeline.progress import progress_bar
+from pipeline.run import exit_status, setup_logging
+
+logger = logging.getLogger(__name__)
+DISTANCES = (1, 2, 4, 8, 16, 32)
+TURNS = 64
+GREEDY = Sampling(temperature=0.0)
+CONTROLS = ("reset_control", "foreign_control", "full_history_baseline")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A turn that takes memory: which dialogue, which turn, what has to be said."""
+
+    dialogue: int
+    turn: int
+    query: str
+    answer: str
+    facts: tuple[str, ...]
+    distance: int
+
+
+@dataclass
+class Tally:
+    """Answers by distance."""
+
+    right: dict[int, list[float]] = field(default_factory=dict)
+    f1: dict[int, list[float]] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, question: Question, said: str) -> None:
+        """Score one answer."""
+        hit = recalled(said, question.facts)
+        self.right.setdefault(question.distance, []).append(hit)
+        self.f1.setdefault(question.distance, []).append(token_f1(said, question.answer))
+        if len(self.samples) < 12:
+            asked = {"query": question.query, "answer": said, "wanted": question.answer}
+            self.samples.append({**asked, "distance": question.distance, "recalled": bool(hit)})
+
+    @staticmethod
+    def _means(values: dict[int, list[float]]) -> dict[str, float]:
+        return {str(d): round(statistics.fmean(values[d]), 4) for d in DISTANCES if values.get(d)}
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Means at the distances that are reported, and over all questions."""
+        everything = [hit for hits in self.right.values() for hit in hits]
+        mean = {"all": round(statistics.fmean(everything), 4)} if everything else {}
+        return {"recall": self._means(self.right) | mean, "token_f1": self._means(self.f1)}
+
+    def sizes(self) -> dict[str, int]:
+        """How many questions stand behind each figure."""
+        return {str(d): len(self.right[d]) for d in DISTANCES if d in self.right}
+
+
+def questions_of(conversations: list[Conversation]) -> list[Question]:
+    """Every turn that names facts and a distance. Raises InputError where the data has none."""
+    found = [
+        Question(i, k, e.query or "", e.answer, e.facts, e.distance)
+        for i, c in enumerate(conversations)
+        for k, e in enumerate(c.exchanges)
+        if e.distance > 0 and e.facts
+    ]
+    if not found:
+        raise InputError("--data: no turn has facts and a distance; recall can't be measured on these rows")
+    return found
+
+
+@torch.no_grad()
+def states_before(model: Any, encoded: Any, dialogues: list[int], seed: int) -> Tensor:
+    """Memory before each turn of the dialogues, [K, L, B, S, D]."""
+    import numpy as np
+
+    batch = collate_episodes(encoded, np.array(dialogues), None, seed)
+    state = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
+    if batch.ids.shape[1] == 1:
+        return state[None]
+    return model.unroll(state, batch.ids[:, :-1].to(model.device), batch.mask[:, :-1].to(model.device))
+
+
+def answers(model: Any, tokenizer: Any, queries: list[str], states: Tensor, tokens: int) -> list[str]:
+    """Greedy answers to queries, each read against its state of [L, B, S, D]."""
+    names = TurnTokens.of(tokenizer, "--model")
+    ids = [build_prompt(tokenizer, names, query, model.config.max_interaction_length) for query in queries]
+    width = max(map(len, ids))
+    rows = torch.tensor([i + [names.pad] * (width - len(i)) for i in ids], device=model.device)
+    mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in ids], device=model.device)
+    made = model.generate_answers(rows, mask, states, max_new_tokens=tokens, sampling=GREEDY)
+    return tokenizer.batch_decode(made.ids * made.mask + names.pad * (1 - made.mask), skip_special_tokens=True)
+
+
+def measure_memory(
+    model: Any, tokenizer: Any, conversations: list[Conversation], questions: list[Question], seed: int, tokens: int
+) -> dict[str, Tally]:
+    """Recall from memory and with both memory controls."""
+    limit = model.config.max_interaction_length
+    encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
+    tallies = {"memory": Tally(), "reset_control": Tally(), "foreign_control": Tally()}
+    # Dialogues of like length together: another dialogue of the batch has a memory at the same turn.
+    order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].exchanges))
+    asked: dict[int, list[Question]] = {}
+    for question in questions:
+        asked.setdefault(question.dialogue, []).append(question)
+    size = 32
+    for start in progress_bar(range(0, len(order), size), desc="recall", unit="batch"):
+        dialogues = order[start : start + size]
+        if len(dialogues) == 1:
+            dialogues = [*dialogues, order[0]]  # a foreign memory needs a second dialogue
+        states = states_before(model, encoded, dialogues, seed)
+        fresh = states[0]
+        batch = [(row, q) for row, d in enumerate(dialogues) for q in asked.pop(d, [])]
+        for at in range(0, len(batch), 64):
+            part = batch[at : at + 64]
+            queries = [q.query for _, q in part]
+            rows = [row for row, _ in part]
+            others = [_foreign(row, q.turn, dialogues, conversations) for row, q in part]
+            memories = {
+                "memory": torch.stack([states[q.turn][:, row] for row, q in part], dim=1),
+                "reset_control": fresh[:, rows],
+                "foreign_control": torch.stack([states[turn][:, row] for (row, turn) in others], dim=1),
+            }
+            for name, memory in memories.items():
+                for (_, question), said in zip(part, answers(model, tokenizer, queries, memory, tokens), strict=True):
+                    tallies[name].add(question, said)
+    return tallies
+
+
+def _foreign(row: int, turn: int, dialogues: list[int], conversations: list[Conversation]) -> tuple[int, int]:
+    """The next row with a dialogue of its own, at the same turn or at its last one."""
+    other = next(
+        (row + step) % len(dialogues)
+        for step in range(1, len(dialogues) + 1)
+        if dialogues[(row + step) % len(dialogues)] != dialogues[row] or step == len(dialogues)
+    )
+    return other, min(turn, len(conversations[dialogues[other]].exchanges) - 1)
+
+
+@torch.no_grad()
+def measure_full_history(
+    path: str, conversations: list[Conversation], questions: list[Question], tokens: int
+) -> tuple[Tally, int]:
+    """Recall of a stateless model of transformers that gets all earlier turns; and its number of parameters."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from post_training.policy import resolve_model
+
+    source = resolve_model(path)
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
+    tally = Tally()
+    by_length = sorted(questions, key=lambda q: q.turn)
+    for start in progress_bar(range(0, len(by_length), 64), desc="full history", unit="batch"):
+        part = by_length[start : start + 64]
+        texts = []
+        for q in part:
+            messages: list[dict[str, str]] = []
+            for e in conversations[q.dialogue].exchanges[: q.turn]:
+                messages += [{"role": "user", "content": e.query or ""}, {"role": "assistant", "content": e.answer}]
+            messages.append({"role": "user", "content": q.query})
+            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+        made = model.generate(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=tokens,
+            do_sample=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        for q, said in zip(part, made[:, batch["input_ids"].shape[1] :], strict=True):
+            tally.add(q, tokenizer.decode(said, skip_special_tokens=True))
+    return tally, sum(p.numel() for p in model.parameters())
+
+
+@torch.no_grad()
+def measure_latency(model: Any, tokenizer: Any, conversation: Conversation, repeats: int) -> dict[str, Any]:
+    """Milliseconds to the first token and bytes of the state before turns 1, 2, 4 … 64 of one long conversation."""
+    names = TurnTokens.of(tokenizer, "--model")
+    exchange = conversation.exchanges[-1]
+    prompt = build_prompt(tokenizer, names, exchange.query or "?", model.config.max_interaction_length)
+    ids = torch.tensor([prompt], device=model.device)
+    said = tokenizer(exchange.answer, add_special_tokens=False)["input_ids"]
+    whole = torch.tensor([[*prompt, names.answer, *said, names.eos]], device=model.device)
+    states = [model.initial_state(seeds=[0], device=model.device)]
+    for _ in range(TURNS - 1):
+        states.append(model.write(states[-1], whole))
+    turns = [1 << i for i in range(7)]
+    taken: dict[int, list[float]] = {turn: [] for turn in turns}
+    for round_number in range(repeats + 2):  # two uncounted rounds; turns alternate, so that drift hits all alike
+        for turn in turns:
+            started = time.perf_counter()
+            model.generate_answers(ids, None, states[turn - 1], max_new_tokens=2, sampling=GREEDY)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            if round_number > 1:
+                taken[turn].append(1e3 * (time.perf_counter() - started))
+    medians = {str(turn): round(statistics.median(times), 3) for turn, times in taken.items()}
+    size = states[0].numel() * states[0].element_size()
+    return {
+        "latency": {"reactive_ms": medians},
+        "state_bytes": {str(turn): size for turn in turns},
+        "latency_ratio_64_1": round(medians["64"] / medians["1"], 4),
+    }
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """Recall in per cent for a terminal."""
+    lines = ["distance".ljust(24) + "".join(f"{d:>8}" for d in DISTANCES)]
+    for name, by_distance in figures.items():
+        cells = [f"{100 * by_distance[str(d)]:.1f}" if str(d) in by_distance else "–" for d in DISTANCES]
+        lines.append(name.ljust(24) + "".join(f"{cell:>8}" for cell in cells))
+    return "\n".join(lines)
+
+
+def draw(found: dict[str, Any], folder: Path) -> None:
+    """recall.png and latency.png."""
+    lines = {name: [(float(d), v) for d, v in by.items() if d.isdigit()] for name, by in found["recall"].items()}
+    plots.by_turn(
+        lines, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True,
+        dashed=CONTROLS,
+    )  # fmt: skip
+    latency = {name: [(float(t), v) for t, v in by.items()] for name, by in found["latency"].items()}
+    plots.by_turn(latency, folder / "latency.png", xlabel="turn", ylabel="first token, ms", share=False)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, as one table of figures."""
+    model, tokenizer = load_reactive(ModelConfig(path=options.model))
+    model.to(best_device()).eval()
+    if not model.config.memory_slots:
+        raise InputError(f"--model: {options.model} has no memory (memory_slots 0)")
+    source = RowSource(path=options.data, subset=options.subset, split=options.split, limit=options.episodes)
+    conversations = read_conversations(source)
+    questions = questions_of(conversations)
+    tallies = measure_memory(model, tokenizer, conversations, questions, options.seed, options.max_new_tokens)
+    tallies = {options.name if name == "memory" else name: tally for name, tally in tallies.items()}
+    facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+    if options.baseline:
+        baseline, parameters = measure_full_history(options.baseline, conversations, questions, options.max_new_tokens)
+        tallies["full_history_baseline"] = baseline
+        facts["baseline_parameters"] = parameters
+    longest = max(conversations, key=lambda c: len(c.exchanges))
+    return {
+        "recall": {name: tally.figures()["recall"] for name, tally in tallies.items()},
+        "token_f1": {name: tally.figures()["token_f1"] for name, tally in tallies.items()},
+        "questions": tallies[options.name].sizes(),
+        **measure_latency(model, tokenizer, longest, options.repeats),
+        **facts,
+        "retention_samples": tallies[options.name].samples,
+        "retention_settings": {"model": options.model, "data": options.data, "episodes": len(conversations)},
+    }
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="output_dir of a stage, a folder with weights, or a Hub name")
+    parser.add_argument("--data", required=True, help="held-out episodes: a file, a folder or a Hub name")
+    parser.add_argument("--subset")
+    parser.add_argument("--split")
+    parser.add_argument("--episodes", type=int, help="at most so many")
+    parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
+    parser.add_argument("--name", default="memory_sft", help="what the model's recall is called in the report")
+    parser.add_argument("--max-new-tokens", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial states")
+    parser.add_argument("--output-dir", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser.parse_args(arguments)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure, write, print."""
+    found = measure(options)
+    if options.output_dir:
+        write_json(options.output_dir / "retention.json", found)
+        draw(found, options.output_dir)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print("Exact recall, per cent\n" + table(found["recall"]))
+        print(f"first token at turn 64 / turn 1: {found['latency_ratio_64_1']}")
+
+
+if __name__ == "__main__":
+    chosen = parse_options()
+    setup_logging("WARNING" if chosen.json else "INFO")
+    with exit_status():
+        main(chosen)
+    sys.exit(0)
