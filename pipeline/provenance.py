@@ -12,6 +12,11 @@ VERSIONED = ("torch", "transformers", "trl", "datasets", "accelerate", "tokenize
 
 def peak_memory_mb() -> float:
     """Peak resident memory of this process in MB (10^6 bytes)."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage also counts what stood in this process before exec: a large parent's memory
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

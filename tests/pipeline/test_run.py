@@ -119,3 +119,12 @@ def test_without_a_terminal_progress_is_lines_now_and_then(caplog):
     with caplog.at_level("INFO"):
         list(ProgressBar(range(1000), desc="rows", every_s=3600))
     assert len(caplog.records) == 1
+
+
+def test_peak_memory_is_this_processes_own():
+    """A child of a process that holds 300 MB reports what it used itself."""
+    block = bytearray(300_000_000)
+    code = "from pipeline.provenance import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 150
+    assert len(block) == 300_000_000
