@@ -1,0 +1,94 @@
+"""Lessons grow with recall; rates rise, stay and fall; parts wait for their step."""
+
+import json
+import random
+
+import pytest
+
+from mrl.dialogues import encode_dialogues
+from mrl.lessons import CurriculumConfig, Lessons
+from mrl.optimisation import Optimiser, OptimiserConfig
+from mrl.rows import Conversation, parse_row
+from tests.mrl.conftest import episode
+
+
+@pytest.fixture
+def data(tokenizer):
+    rng = random.Random(0)
+    rows = [Conversation(parse_row(episode(rng, steps), ""), "") for steps in [1] * 6 + [2] * 6 + [5] * 6]
+    return encode_dialogues(rows, tokenizer, max_length=24)
+
+
+def test_steps_double_up_to_the_longest_dialogue(data):
+    lessons = Lessons(data, CurriculumConfig(start=1), 4, seed=0)
+    assert lessons.steps == [1, 2, 4, 5]
+    assert Lessons(data, CurriculumConfig(start=None), 4, seed=0).steps == [5]
+    assert Lessons(data, CurriculumConfig(longest=3), 4, seed=0).steps == [1, 2, 3]
+
+
+def test_a_lesson_has_its_own_lengths_and_longer_dialogues_cut_where_something_is_asked(data):
+    lessons = Lessons(data, CurriculumConfig(start=1), 4, seed=0)
+    # Five steps state three facts first, so their first two turns ask nothing; two steps ask in the second and third.
+    assert set(lessons.members[0]) == set(range(12))
+    assert set(lessons.members[1]) == set(range(6, 12))
+    assert set(lessons.members[2]) == set(range(12, 18))
+    batch, present = lessons.batch(0)
+    assert present
+    assert batch.ids.shape[1] == 2
+    assert batch.asks.any(1).all()
+
+
+def test_the_next_lesson_opens_at_the_threshold_and_not_before(data):
+    lessons = Lessons(data, CurriculumConfig(threshold=0.9, smoothing=0.5, least=2), 4, seed=0)
+    assert not lessons.learnt(10, 10), "one step is too few"
+    assert not lessons.learnt(6, 10), "0.8"
+    assert lessons.learnt(10, 10), "0.9"
+    assert (lessons.at, lessons.spent) == (1, 0)
+    late = Lessons(data, CurriculumConfig(threshold=1.0, least=1, most=3), 4, seed=0)
+    assert [late.learnt(0, 10) for _ in range(3)] == [False, False, True]
+
+
+def test_lessons_go_on_where_they_were(data):
+    config = CurriculumConfig(review=0.5, least=1, threshold=0.5)
+    lessons = Lessons(data, config, 4, seed=0)
+    for step in range(5):
+        lessons.batch(step)
+        lessons.learnt(1, 1)
+    state = json.loads(json.dumps(lessons.state_dict()))
+    again = Lessons(data, config, 4, seed=0)
+    again.load_state_dict(state)
+    for step in range(5, 15):
+        a, b = lessons.batch(step)[0], again.batch(step)[0]
+        assert a.ids.equal(b.ids)
+        assert a.seeds.equal(b.seeds)
+    with pytest.raises(ValueError, match="lessons had"):
+        Lessons(data, CurriculumConfig(start=2), 4, seed=0).load_state_dict(state)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = OptimiserConfig(warmup_steps=10, schedule="linear", decay_share=0.5, final_share=0.1)
+    factors = [config.factor(step, step / 100, 100) for step in (0, 9, 49, 75, 100)]
+    assert factors == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1])
+    assert OptimiserConfig(warmup_steps=0.1).factor(4, 0.04, 100) == pytest.approx(0.5, abs=0.01)
+
+
+def test_every_parameter_is_in_one_group_and_frozen_parts_do_not_move(model):
+    config = OptimiserConfig(rates={"encoder": 0.0}, unfreeze={"memory_attention": 2}, warmup_steps=0)
+    optimiser = Optimiser(model, config)
+    assert sorted(map(id, optimiser.parameters)) == sorted(map(id, model.parameters()))
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for step in range(3):
+        optimiser.prepare(step, 0.0, 10)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = parameter.detach() + 1
+        optimiser.step()
+        moved = {n for n, p in model.named_parameters() if not p.equal(before[n])}
+        assert not any("encoder" in n for n in moved)
+        assert any("memory_attention" in n for n in moved) == (step == 2)
+        assert "model.embedding.weight" in moved
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(ValueError, match="rates names encodr; the parts are embedding"):
+        OptimiserConfig(rates={"encodr": 1.0})
