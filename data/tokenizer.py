@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from data.schema import TRACE
@@ -68,6 +68,8 @@ class TokenizerConfig:
     special_tokens: SpecialTokens = field(default_factory=SpecialTokens)
     chat_template: str | None = None
     """Jinja, kept with the tokenizer."""
+    space_before_text: bool = False
+    """Read every text as if a space stood before it, so that its first word is the same token as inside a text."""
     rows: int | None = None
     """At most so many rows of each dataset."""
     model_max_length: int = 1024
@@ -111,7 +113,9 @@ def rows_of(path: Path, limit: int | None, seed: int) -> Iterator[dict[str, Any]
             yield row
 
 
-def train_bpe(corpus: Iterator[str], vocab_size: int, special_tokens: list[str]) -> Tokenizer:
+def train_bpe(
+    corpus: Iterator[str], vocab_size: int, special_tokens: list[str], space_before_text: bool = False
+) -> Tokenizer:
     """Learn the merges. Equal texts in equal order give an equal tokenizer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -121,6 +125,9 @@ def train_bpe(corpus: Iterator[str], vocab_size: int, special_tokens: list[str])
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    if space_before_text:
+        tokenizer.normalizer = normalizers.Prepend(" ")
+        tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special_tokens,
@@ -139,7 +146,7 @@ def main(config: TokenizerConfig, run: Run) -> None:
             for row in run.progress(rows_of(folder, config.rows, config.seed), desc=folder.name, unit="row"):
                 yield from texts(row)
 
-    learned = train_bpe(corpus(), config.vocab_size, config.special_tokens.all)
+    learned = train_bpe(corpus(), config.vocab_size, config.special_tokens.all, config.space_before_text)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learned,
         additional_special_tokens=config.special_tokens.additional,

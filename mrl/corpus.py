@@ -1,7 +1,7 @@
 """The section `data` of the supervised stages: rows read, encoded, counted; what is trained on and what is held out."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ class CorpusConfig:
 
     train: list[RowSource]
     held_out: list[RowSource]
+    folder: str | None = None
+    """Folder in which the sources' paths lie."""
     too_long: Literal["truncate", "refuse"] = "truncate"
     """Interactions of more than the model's max_interaction_length tokens: cut with a warning, or refused."""
 
@@ -28,6 +30,11 @@ class CorpusConfig:
         """Both lists are needed: a memory that isn't measured isn't one."""
         if not self.train or not self.held_out:
             raise ValueError("train and held_out each need at least one source")
+
+    def sources(self, split: Literal["train", "held_out"]) -> list[RowSource]:
+        """The sources with the folder before their paths."""
+        given = getattr(self, split)
+        return given if self.folder is None else [replace(s, path=str(Path(self.folder) / s.path)) for s in given]
 
 
 @dataclass
@@ -43,7 +50,7 @@ def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run)
     """Read and encode all sources. Raises InputError for rows that can't be used."""
     words, encoded = {}, {}
     for name in ("train", "held_out"):
-        sources = getattr(config, name)
+        sources = config.sources(name)
         words[name] = [conversation for source in sources for conversation in read_conversations(source)]
         encoded[name] = encode_dialogues(
             words[name], tokenizer, max_length=max_length, too_long=config.too_long, where=f"data.{name}"

@@ -227,6 +227,8 @@ class MemoryAwareConfig:
     the whole episode."""
     other_turns: float = 1.0
     """Weight of the answers that need no memory, beside those that do."""
+    other_share: float = 1.0
+    """Share of those answers that is decoded at all; they are easy, and cost as much as the others."""
     fact_weight: float = 1.0
     """Weight of tokens that hold a needed fact, beside an answer's other tokens."""
 
@@ -255,7 +257,13 @@ def unroll(model, state: Tensor, ids: Tensor, mask: Tensor, bptt_steps: int | No
 def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:
     """Weight of each token's loss [B, K, T]; 0 where nothing is scored."""
     weight = (batch.labels != IGNORED).float()
-    weight = torch.where(batch.asks[..., None], weight, weight * config.other_turns)
+    others = weight * config.other_turns
+    if config.other_share < 1:
+        turn = torch.arange(batch.asks.shape[1], device=weight.device)
+        # A number in 0..1 that the row's seed and the turn decide, so that it is the same in whatever slice.
+        draw = ((batch.seeds[:, None] % 1_000_003 * 7_919 + turn * 104_729) % 10_007) / 10_007
+        others = others * (draw < config.other_share)[..., None]
+    weight = torch.where(batch.asks[..., None], weight, others)
     return torch.where(batch.facts, weight * config.fact_weight, weight)
 
 

@@ -38,7 +38,7 @@ def _card(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> str:
         stage=run.stage,
         summary=stage.description or f"A model with a memory of fixed size, after {run.stage}.",
         base_model=stage.model.path,
-        datasets=[f"{s['path']} (fingerprint {training.fingerprint})" for s in config["data"]["train"]],
+        datasets=[f"{s.path} (fingerprint {training.fingerprint})" for s in stage.data.sources("train")],
         recipe={**{k: v for k, v in chosen.items() if not isinstance(v, dict | list)}, "seed": run.seed},
         figures={**figures, **{k: v for k, v in evaluation.items() if isinstance(v, int | float)}},
         tags=["reactive-transformer", "memory"],

@@ -66,10 +66,15 @@ def accelerate_file(path: Path) -> object:
 KINDS = [
     Kind("data/config/**/stage_*.yaml", partial(stage, "data.blend", "BlendConfig"), 9),
     Kind("data/config/**/held_out.yaml", partial(stage, "data.blend", "BlendConfig"), 1),
-    Kind("data/config/**/tokenizer.yaml", partial(stage, "data.tokenizer", "TokenizerConfig"), 2),
+    Kind("data/config/**/memory_episodes.yaml", partial(stage, "data.blend", "BlendConfig"), 1),
+    Kind("data/config/**/*tokenizer.yaml", partial(stage, "data.tokenizer", "TokenizerConfig"), 2),
     Kind("post_training/config/**/model.yaml", partial(stage, "post_training.initialise", "InitialiseConfig"), 2),
     Kind("post_training/config/**/stage_[12].yaml", sft, 6),
     Kind("post_training/config/**/stage_3.yaml", dpo, 3),
+    Kind("mrl/config/**/pretrain.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
+    Kind("mrl/config/**/interaction_sft.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
+    Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),
+    Kind("mrl/config/**/memory_sft*.yaml", partial(stage, "mrl.memory_sft", "MemorySFTStage"), 1),
     Kind("post_training/config/accelerate/*.yaml", accelerate_file, 2),
 ]
 """A new kind of YAML gets its row here."""

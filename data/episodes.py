@@ -1,0 +1,261 @@
+"""Memory episodes, made: somebody tells facts about invented people and things, changes the subject, asks later.
+
+    generator:
+      kind: episodes
+      steps: 8        # interactions after the first one
+
+An episode is a row of the MRL format, `{query, answer, facts, distance, interactions: [{query, answer, facts,
+distance}]}`. `facts` are the words that a right answer must contain (empty where nothing is asked), `distance` counts
+the turns back to where they were last said: in a statement or in an answer; of several facts the farthest counts.
+Values are drawn anew for every episode and the names of one split are unknown to the others (`data.episode_world`), so
+that a right answer to a held-out question can only come from this very conversation.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from data.episode_world import (
+    COLOURS,
+    FAMILY_NAMES,
+    FIRST_NAMES,
+    NOTED,
+    OBJECTS,
+    PERSON,
+    SMALL_TALK,
+    SPLITS,
+    THING,
+    Attribute,
+    pairs,
+)
+from pipeline.config import parse_config
+from pipeline.errors import InputError
+
+TURN = [("query", pa.string()), ("answer", pa.string()), ("facts", pa.list_(pa.string())), ("distance", pa.int32())]
+SCHEMA = pa.schema([*TURN, ("interactions", pa.list_(pa.struct(TURN)))])
+"""Columns of an episode; `distance` is null where nothing is asked."""
+
+BATCH = 512
+
+
+@dataclass(kw_only=True)
+class EpisodeOptions:
+    """What the YAML's `generator:` section may say."""
+
+    steps: int = 8
+    """interactions after the first one; the last is always a question"""
+    entities: int = 6
+    """most people and things of one episode"""
+    facts: int = 10
+    """most facts that stand at one time; told later, they take the place of small talk and questions only"""
+    tell: float = 0.4
+    """weight of a statement among the turns in the middle"""
+    ask: float = 0.4
+    """weight of a question"""
+    chat: float = 0.12
+    """weight of small talk"""
+    change: float = 0.08
+    """weight of a statement that overwrites an earlier one"""
+    pair: float = 0.15
+    """share of statements and questions that are about two facts at once"""
+    likeness: float = 0.3
+    """chance that a new person or thing shares a word of its name with one who is there already"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.entities < 1 or self.facts < 1:
+            raise ValueError("steps, entities and facts must be at least 1")
+        weights = (self.tell, self.ask, self.chat, self.change)
+        if min(weights) < 0 or self.tell + self.ask <= 0:
+            raise ValueError("tell, ask, chat and change are weights: none below 0, tell and ask not both 0")
+        if not (0 <= self.pair <= 1 and 0 <= self.likeness <= 1):
+            raise ValueError("pair and likeness are shares between 0 and 1")
+
+
+@dataclass
+class Fact:
+    """What holds now, and the turn in which it was last said."""
+
+    subject: str
+    attribute: Attribute
+    value: str
+    turn: int
+
+
+@dataclass
+class Names:
+    """The people and things that one split may talk about."""
+
+    people: list[str]
+    things: list[str]
+
+    @classmethod
+    def of(cls, split: str) -> "Names":
+        return cls(pairs(split, FIRST_NAMES, FAMILY_NAMES), pairs(split, COLOURS, OBJECTS))
+
+
+@dataclass
+class Episode:
+    """One conversation while it is being made. `turns` are rows of TURN."""
+
+    options: EpisodeOptions
+    names: Names
+    random: random.Random
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
+    subjects: list[str] = field(default_factory=list)
+    things: set[str] = field(default_factory=set)
+    kept: tuple[str, str] | None = None  # the fact of the last question: not to be touched before
+
+    def row(self) -> dict[str, Any]:
+        """Make all turns. The distance of the last question is drawn first, so that far ones are as common as near."""
+        last = self.options.steps
+        powers = [1 << i for i in range(last.bit_length())]
+        distance = self.random.choice(powers if self.random.random() < 0.8 else range(1, last + 1))
+        for turn in range(last):
+            if turn == last - distance:
+                self.kept = self.tell(turn, may_pair=False)
+            else:
+                self.middle(turn)
+        self.ask(last, self.facts[self.kept])
+        first, *later = self.turns
+        return {**first, "interactions": later}
+
+    def middle(self, turn: int) -> None:
+        """A turn of any kind that is possible now."""
+        options = self.options
+        open_facts = [key for key in self.facts if key != self.kept]
+        weights = {
+            "tell": options.tell if len(self.facts) < options.facts else 0.0,
+            "ask": options.ask if open_facts else 0.0,
+            "change": options.change if open_facts else 0.0,
+            "chat": options.chat if turn else 0.0,
+        }
+        if not any(weights.values()):
+            weights["chat" if turn else "tell"] = 1.0
+        kind = self.random.choices(list(weights), list(weights.values()))[0]
+        if kind == "tell":
+            self.tell(turn)
+        elif kind == "ask":
+            self.ask(turn, self.facts[self.random.choice(open_facts)])
+        elif kind == "change":
+            self.change(turn, self.facts[self.random.choice(open_facts)])
+        else:
+            self.say(*self.random.choice(SMALL_TALK))
+
+    def say(self, query: str, answer: str, facts: list[Fact] | None = None) -> None:
+        turn = len(self.turns)
+        distance = max((turn - fact.turn for fact in facts), default=None) if facts else None
+        self.turns.append(
+            {"query": query, "answer": answer, "facts": [f.value for f in facts or []], "distance": distance}
+        )
+        for fact in facts or []:
+            fact.turn = turn  # the answer says it again
+
+    def tell(self, turn: int, may_pair: bool = True) -> tuple[str, str]:
+        """State a new fact, sometimes two about one subject; returns the key of the first."""
+        fact = self.new_fact(self.subject(), turn)
+        query = self.random.choice(fact.attribute.tell).format(s=fact.subject, v=fact.value)
+        free = self.unknown(fact.subject)
+        if may_pair and free and len(self.facts) < self.options.facts and self.random.random() < self.options.pair:
+            query = fact.attribute.tell[0].format(s=fact.subject, v=fact.value)
+            more = self.new_fact(fact.subject, turn)
+            rest = more.attribute.tell[0].format(s="", v=more.value).removeprefix("The").strip()
+            query = f"{query.removesuffix('.')} and {rest}"
+        self.say(query, NOTED)
+        return fact.subject, fact.attribute.name
+
+    def change(self, turn: int, fact: Fact) -> None:
+        """Overwrite a fact by another value."""
+        fact.value, fact.turn = self.value(fact.attribute, other_than=fact.value), turn
+        self.say(self.random.choice(fact.attribute.change).format(s=fact.subject, v=fact.value), NOTED)
+
+    def ask(self, turn: int, fact: Fact) -> None:
+        """Ask for a fact, sometimes together with a second one: same attribute of another, or another of the same."""
+        if self.random.random() < self.options.pair and (more := self.partners(turn, fact)):
+            other = self.random.choice(more)
+            if other.subject == fact.subject:
+                query = f"What are the {fact.attribute.noun} and the {other.attribute.noun} of {self.named(fact)}?"
+            else:
+                query = fact.attribute.ask_both.format(a=fact.subject, b=other.subject)
+            self.say(query, f"{fact.value} and {other.value}", [fact, other])
+        else:
+            query = self.random.choice(fact.attribute.ask).format(s=fact.subject)
+            self.say(query, fact.value, [fact])
+
+    def partners(self, turn: int, fact: Fact) -> list[Fact]:
+        """Facts that can be asked for in one question with this one; the last question keeps its drawn distance."""
+        last = turn == self.options.steps
+        return [
+            other
+            for key, other in self.facts.items()
+            if other is not fact
+            and (last or key != self.kept)
+            and (not last or other.turn >= fact.turn)
+            and (other.subject == fact.subject) != (other.attribute is fact.attribute)
+        ]
+
+    def new_fact(self, subject: str, turn: int) -> Fact:
+        attribute = self.random.choice(self.unknown(subject))
+        fact = Fact(subject, attribute, self.value(attribute), turn)
+        self.facts[subject, attribute.name] = fact
+        return fact
+
+    def unknown(self, subject: str) -> list[Attribute]:
+        """What hasn't been said yet of a person or a thing."""
+        return [a for a in (THING if subject in self.things else PERSON) if (subject, a.name) not in self.facts]
+
+    def value(self, attribute: Attribute, other_than: str = "") -> str:
+        values = attribute.values or self.names.things
+        while (value := self.random.choice(values)) == other_than:
+            pass
+        return value
+
+    def subject(self) -> str:
+        """Whom or what the next statement is about: the one just talked about, another, or a new one."""
+        free = [subject for subject in self.subjects if self.unknown(subject)]
+        if not free or (len(self.subjects) < self.options.entities and self.random.random() < 0.5):
+            return self.new_subject()
+        return free[-1] if self.random.random() < 0.5 else self.random.choice(free)
+
+    def new_subject(self) -> str:
+        kind = self.names.things if self.random.random() < 0.3 else self.names.people
+        known = [subject for subject in self.subjects if subject in kind]
+        words = {word for subject in known for word in subject.split()}
+        alike = [name for name in kind if words & set(name.split()) and name not in known]
+        choices = alike if alike and self.random.random() < self.options.likeness else kind
+        while (subject := self.random.choice(choices)) in self.subjects:
+            pass
+        self.subjects.append(subject)
+        if kind is self.names.things:
+            self.things.add(subject)
+        return subject
+
+    def named(self, fact: Fact) -> str:
+        return f"the {fact.subject}" if fact.subject in self.things else fact.subject
+
+
+def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
+    """Batches of episodes (see `data.generators.Generator`). Raises InputError for bad options."""
+    parsed = parse_config(EpisodeOptions, dict(options), source="generator")
+    if split not in SPLITS:
+        raise InputError(f"generator: split {split!r} has no names of its own; choose one of {', '.join(SPLITS)}")
+    if entries is None:
+        raise InputError("generator: kind episodes makes rows without end; say how many with `entries`")
+    return _batches(parsed, entries, split, seed)
+
+
+def _batches(options: EpisodeOptions, entries: int, split: str, seed: int) -> Iterator[pa.RecordBatch]:
+    names = Names.of(split)
+    for start in range(0, entries, BATCH):
+        rows = [
+            # Each row has randomness of its own, so that asking for more rows doesn't change the first ones.
+            Episode(options, names, random.Random(f"{seed} {split} {options.steps} {index}")).row()
+            for index in range(start, min(entries, start + BATCH))
+        ]
+        yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+GENERATORS = {"episodes": generate}
