@@ -1,0 +1,131 @@
+"""Trained tokens per second of the reactive model's memory-aware training, beside a plain decoder of the same width.
+
+    uv run evaluation/benchmarks/rxt_train.py [--batch 16 --turns 8 --tokens 32 --width 128 --layers 4 --slots 32]
+
+prints one JSON line. A step is forward, backward through all memory writes of the episode, clipping and AdamW, on
+random ids without padding. Tokens are those of the episode, each counted once. `plain_` is a transformers Llama of the
+same width, depth, heads and feed-forward width that reads each episode as one sequence and predicts every token;
+`stateless_` the same Llama over single turns, which can remember nothing. The reactive model encodes each turn and
+decodes it from memory, so it does about twice a plain decoder's work. Figures are medians over `--repeats` steps after
+a warm-up; peak_mb is the whole process.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mrl.batches import Episodes
+from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
+from mrl.optimisation import Optimiser, OptimiserConfig
+from pipeline.run import peak_memory_mb
+
+
+def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
+    """A training step of the reactive model, and its parameters."""
+    torch.manual_seed(0)
+    model = ReactiveForCausalLM(
+        ReactiveConfig(
+            vocab_size=arguments.vocab,
+            hidden_size=arguments.width,
+            num_hidden_layers=arguments.layers,
+            num_attention_heads=arguments.heads,
+            intermediate_size=3 * arguments.width,
+            memory_slots=arguments.slots,
+            max_interaction_length=arguments.tokens,
+        )
+    )
+    shape = (arguments.batch, arguments.turns, arguments.tokens)
+    ids = torch.randint(8, arguments.vocab, shape)
+    batch = Episodes(
+        ids=ids,
+        mask=torch.ones_like(ids),
+        labels=ids,
+        facts=torch.zeros(shape, dtype=torch.bool),
+        distance=torch.ones(shape[:2], dtype=torch.long),
+        asks=torch.ones(shape[:2], dtype=torch.bool),
+        seeds=torch.arange(arguments.batch),
+        group=torch.zeros(arguments.batch, dtype=torch.long),
+    )
+    config = MemoryAwareConfig()
+    counts = memory_aware_counts(batch, config)
+    optimiser = Optimiser(model, OptimiserConfig())
+
+    def step() -> float:
+        optimiser.prepare(100, 0.0, 1000)
+        loss = memory_aware_loss(model, batch, counts, config).loss
+        loss.backward()
+        optimiser.clip()
+        optimiser.step()
+        return float(loss.detach())
+
+    return step, sum(p.numel() for p in model.parameters())
+
+
+def plain(arguments: argparse.Namespace, whole: bool) -> tuple[Callable[[], float], int]:
+    """A training step of a Llama on whole episodes or on single turns, and its parameters."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=arguments.vocab,
+            hidden_size=arguments.width,
+            num_hidden_layers=arguments.layers,
+            num_attention_heads=arguments.heads,
+            num_key_value_heads=arguments.heads,
+            intermediate_size=3 * arguments.width,
+            max_position_embeddings=arguments.turns * arguments.tokens,
+            attn_implementation="sdpa",
+        )
+    )
+    ids = torch.randint(8, arguments.vocab, (arguments.batch, arguments.turns * arguments.tokens))
+    if not whole:
+        ids = ids.view(-1, arguments.tokens)
+    adam = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+    def step() -> float:
+        adam.zero_grad()
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        return float(loss.detach())
+
+    return step, sum(p.numel() for p in model.parameters())
+
+
+def main() -> None:
+    """Measure the three in turns, so that drift hits all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sizes = {"batch": 16, "turns": 8, "tokens": 32, "width": 128, "layers": 4, "heads": 4, "slots": 32, "vocab": 2000}
+    for name, value in (sizes | {"repeats": 5}).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    arguments = parser.parse_args()
+    steps = {
+        "": reactive(arguments),
+        "plain_": plain(arguments, whole=True),
+        "stateless_": plain(arguments, whole=False),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(arguments.repeats + 1):
+        for name, (step, _) in steps.items():
+            started = time.perf_counter()
+            step()
+            if repeat:
+                seconds[name].append(time.perf_counter() - started)
+    tokens = arguments.batch * arguments.turns * arguments.tokens
+    figures: dict[str, float] = {}
+    for name, (_, parameters) in steps.items():
+        figures[f"{name}tokens_per_s"] = round(tokens / statistics.median(seconds[name]), 1)
+        figures[f"{name}tokens_per_s_slowest"] = round(tokens / max(seconds[name]), 1)
+        figures[f"{name}parameters"] = parameters
+    threads = torch.get_num_threads()
+    print(json.dumps({**figures, "peak_mb": round(peak_memory_mb(), 1), "threads": threads, **vars(arguments)}))
+
+
+if __name__ == "__main__":
+    main()
