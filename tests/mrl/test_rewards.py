@@ -1,0 +1,267 @@
+"""Rewards on sentences: what slow counting gives, largest for the reference, and not to be had by copying."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy, Trajectory, pad_stack
+from mrl.rewards import (
+    RewardConfig,
+    Vocabulary,
+    agreement,
+    bleu,
+    content,
+    fact_recall,
+    repetition,
+    score,
+    shared,
+    strategy_table,
+)
+
+PAD, EOS, ANSWER, THINK, QUERY, BOS = 0, 1, 2, 3, 4, 5
+WORDS = "my dog is called rex . what name does have your noted and the cat tom lives in oslo where ann ##a".split()
+IDS = {word: 6 + i for i, word in enumerate(WORDS)}
+SIZE = 6 + len(WORDS)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    special = torch.arange(SIZE) < 6
+    starts = torch.zeros(SIZE, dtype=torch.bool)
+    starts[IDS["##a"]] = True
+    ends = ~special
+    ends[IDS["."]] = False
+    generator = torch.Generator().manual_seed(0)
+    return Vocabulary(special, starts, ends, torch.randn(SIZE, 16, generator=generator), ANSWER)
+
+
+def say(text: str) -> list[int]:
+    return [ANSWER, *(IDS[w] for w in text.split()), EOS]
+
+
+def pair(text: str, vocabulary: Vocabulary):
+    ids, mask = pad_stack([[say(text)]])
+    return tuple(x[0] for x in content(ids, mask, vocabulary))
+
+
+def plain_bleu(candidate: list[str], reference: list[str], weights: list[float]) -> float:
+    """BLEU by counting, as slowly as one likes."""
+    if not candidate:
+        return 0.0
+    total = 0.0
+    for order, weight in enumerate(weights, start=1):
+        mine = Counter(tuple(candidate[i : i + order]) for i in range(len(candidate) - order + 1))
+        theirs = Counter(tuple(reference[i : i + order]) for i in range(len(reference) - order + 1))
+        matched, count = sum((mine & theirs).values()), sum(mine.values())
+        add = 0 if order == 1 else 1
+        if matched + add == 0:
+            return 0.0
+        total += weight * math.log((matched + add) / (count + add))
+    return math.exp(total / sum(weights) + min(0.0, 1 - len(reference) / len(candidate)))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.5, 0.5], [0.2, 0.2, 0.3, 0.3]])
+def test_bleu_is_what_counting_gives(weights, vocabulary):
+    generator = torch.Generator().manual_seed(1)
+    words = WORDS[:6]
+    for _ in range(40):
+        lengths = torch.randint(1, 12, (2,), generator=generator).tolist()
+        texts = [[words[int(torch.randint(0, 6, (1,), generator=generator))] for _ in range(n)] for n in lengths]
+        a, b = (pair(" ".join(t), vocabulary) for t in texts)
+        assert bleu(a, b, weights).item() == pytest.approx(plain_bleu(*texts, weights), abs=1e-5)
+    a, b = pair("rex", vocabulary), pair("", vocabulary)
+    assert bleu(a, a, weights).item() == pytest.approx(1)
+    assert bleu(b, a, weights).item() == 0
+
+
+def test_shared_and_repeated_word_groups(vocabulary):
+    assert shared(pair("my dog is called", vocabulary), pair("dog is called rex", vocabulary), 3).item() == 1
+    assert repetition(pair("rex rex rex rex", vocabulary)).item() == pytest.approx(2 / 3)
+    assert repetition(pair("rex", vocabulary)).item() == 0
+
+
+def test_agreement_is_largest_where_the_reference_is():
+    value, ideal = torch.tensor([0.2, 0.1, 0.4, 0.0, 0.3]), torch.tensor([0.2, 0.2, 0.2, 0.2, 0.0])
+    torch.testing.assert_close(agreement(value, ideal)[:4], torch.tensor([1.0, 0.5, 0.5, 0.0]))
+    assert agreement(value, ideal)[4].isnan()
+
+
+def facts(*spelt: list[str]) -> torch.Tensor:
+    """One row of facts, each in several spellings of word tokens."""
+    width = max(len(s.split()) for fact in spelt for s in fact)
+    many = max(len(fact) for fact in spelt)
+    out = torch.full((1, len(spelt), many, width), NO_TOKEN)
+    for f, fact in enumerate(spelt):
+        for v, spelling in enumerate(fact):
+            out[0, f, v, : len(spelling.split())] = torch.tensor([IDS[w] for w in spelling.split()])
+    return out
+
+
+def test_recall_counts_whole_facts_in_any_spelling(vocabulary):
+    two = facts(["rex"], ["lives in", "in oslo"])
+    for text, expected in [
+        ("your dog is called rex .", 0.5),
+        ("rex lives in oslo", 1.0),
+        ("rex in oslo", 1.0),
+        ("lives the in", 0.0),
+        ("", 0.0),
+    ]:
+        assert fact_recall(pair(text, vocabulary), two, vocabulary).item() == expected, text
+    assert fact_recall(pair("rex", vocabulary), torch.full((1, 1, 1, 1), NO_TOKEN), vocabulary).isnan()
+
+
+def test_a_name_is_not_found_inside_a_longer_one(vocabulary):
+    ann = facts(["ann"])
+    assert fact_recall(pair("ann", vocabulary), ann, vocabulary).item() == 1
+    assert fact_recall(pair("called ann .", vocabulary), ann, vocabulary).item() == 1
+    assert fact_recall(pair("ann ##a", vocabulary), ann, vocabulary).item() == 0
+    assert fact_recall(pair("##a", vocabulary), facts(["##a"]), vocabulary).item() == 1
+    assert fact_recall(pair("ann ##a", vocabulary), facts(["##a"]), vocabulary).item() == 0
+
+
+FIRST = ("my dog is called rex .", "noted .")
+CUMULATIVE = (Strategy(),)
+TURNS = [("what name does my dog have", "your dog is called rex .", "rex")] * 2
+
+
+def trajectory(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: bool = False) -> Trajectory:
+    """Dialogues of FIRST and TURNS in which these answers were given."""
+    rows, steps = len(answers), len(answers[0])
+    query = [BOS, QUERY, *(IDS[w] for w in TURNS[0][0].split())]
+    first = [BOS, QUERY, *(IDS[w] for w in FIRST[0].split()), *say(FIRST[1])]
+    writes = pad_stack([[first, *([*query, *say(a)] for a in row[:-1])] for row in answers])
+    said = pad_stack([[([THINK, IDS["rex"]] if thoughts else []) + say(a) for a in row] for row in answers])
+    references = pad_stack([[say(TURNS[0][1])] * steps] * rows)
+    queries, firsts = pad_stack([[query] * steps] * rows), pad_stack([[first]] * rows)
+    batch = EpisodeBatch(
+        first_ids=firsts[0][:, 0],
+        first_mask=firsts[1][:, 0],
+        query_ids=queries[0],
+        query_mask=queries[1],
+        reference_ids=references[0],
+        reference_mask=references[1],
+        fact_ids=facts(["rex"])[None].expand(rows, steps, -1, -1, -1),
+        distance=torch.ones(rows, steps, dtype=torch.long),
+        turns=torch.ones(rows, steps, dtype=torch.bool),
+        seeds=torch.arange(rows),
+        strategy=torch.arange(rows) % len(strategies),
+        strategies=strategies,
+    )
+    return Trajectory(
+        batch=batch,
+        carried=torch.zeros(rows, dtype=torch.bool),
+        initial=None,
+        writes=writes[0],
+        writes_mask=writes[1],
+        answer_ids=said[0],
+        answer_mask=said[1],
+        sampled=said[1],
+        log_probs=torch.zeros(said[0].shape),
+        finished=torch.ones(rows, steps, dtype=torch.bool),
+    )
+
+
+EVERYTHING = dict.fromkeys(
+    ("facts", "bleu", "bleu_saved", "cosine", "cosine_saved", "running", "length", "repetition"), 1.0
+)
+DEGENERATE = {
+    "copy of the saved answer": "noted .",
+    "copy of the saved query": "my dog is called rex .",
+    "copy of the saved interaction": "my dog is called rex . noted .",
+    "empty": "",
+    "repeated": "rex rex rex rex rex rex rex rex rex",
+    "every name there is": "rex tom ann oslo cat dog rex tom ann oslo",
+    "reference twice": "your dog is called rex . your dog is called rex .",
+}
+ONLY_FACTS = RewardConfig(weights={"facts": 1.0})
+
+
+@pytest.mark.parametrize("weights", [EVERYTHING, RewardConfig().weights], ids=["all terms", "default"])
+def test_the_reference_is_perfect_and_beats_every_degenerate_answer(weights, vocabulary):
+    config = RewardConfig(weights=weights, scale=10.0)
+    answers = [[TURNS[0][1]] * 2, *([text] * 2 for text in DEGENERATE.values())]
+    rewards = score(config, vocabulary, trajectory(answers)).rewards
+    torch.testing.assert_close(rewards[0], torch.tensor([10.0, 10.0]))
+    for name, row in zip(DEGENERATE, rewards[1:], strict=True):
+        # Five of the six words of the saved query are the reference's; anything else is farther off.
+        most = 9.0 if name == "copy of the saved query" else 8.5
+        assert (row < most).all(), f"{name} earned {row.tolist()} of 10"
+    assert (rewards[1 + list(DEGENERATE).index("empty")] == 0).all()
+
+
+def test_facts_alone_are_not_to_be_had_by_copying_or_listing(vocabulary):
+    answers = [
+        [TURNS[0][1]],
+        ["my dog is called rex . noted ."],
+        ["rex tom ann oslo cat dog rex tom ann oslo"],
+        ["rex"],
+    ]
+    rewards = score(ONLY_FACTS, vocabulary, trajectory(answers)).rewards[:, 0]
+    assert rewards[0] == 1
+    assert rewards[1] < 0.75
+    assert rewards[2] < 0.95
+    assert rewards[3] == 1
+
+
+def test_the_frame_and_thoughts_earn_nothing(vocabulary):
+    plain = score(ONLY_FACTS, vocabulary, trajectory([["noted ."]]))
+    thinking = score(ONLY_FACTS, vocabulary, trajectory([["noted ."]], thoughts=True))
+    assert plain.rewards.item() == thinking.rewards.item() == 0
+    assert plain.recall.item() == thinking.exact.item() == 0
+
+
+def test_terms_that_say_nothing_leave_their_weight_to_others(vocabulary):
+    made = trajectory([["your dog is called rex ."]])
+    made.batch.fact_ids = torch.full_like(made.batch.fact_ids, NO_TOKEN)
+    result = score(RewardConfig(), vocabulary, made)
+    assert result.rewards.item() == pytest.approx(1)
+    assert result.recall.isnan().all()
+
+
+def test_other_terms_can_be_added_and_unknown_ones_are_refused(vocabulary):
+    made = trajectory([["rex"]])
+    config = RewardConfig(weights={"facts": 1.0, "liked": 3.0})
+    assert score(config, vocabulary, made, {"liked": torch.tensor([[0.5]])}).rewards.item() == pytest.approx(0.625)
+    with pytest.raises(ValueError, match="liked is no term"):
+        score(config, vocabulary, made)
+
+
+STRATEGIES = (
+    Strategy(kind="single"),
+    Strategy(kind="cumulative", saved_offset=2, final_weight=2.0),
+    Strategy(kind="long_term"),
+    Strategy(kind="long_term", dense=True, topic_change_penalty=0.5),
+)
+
+
+def test_what_each_strategy_rewards():
+    turns = torch.ones(4, 4, dtype=torch.bool)
+    turns[2, 3] = False  # this dialogue ends a turn earlier
+    table = strategy_table(STRATEGIES, (4, 4), torch.arange(4), turns)
+    assert table.factor.tolist() == [[1, 0, 0, 0], [1, 1, 1, 2], [0, 0, 1, 0], [1, 1, 1, 1]]
+    assert table.saved.tolist() == [[0, 1, 2, 3], [0, 0, 1, 2], [0, 1, 0, 3], [0, 1, 2, 0]]
+    assert table.everything.nonzero().tolist() == [[1, 3]]
+    assert table.penalty.tolist() == [[0] * 4, [0] * 4, [0] * 4, [0.5, 0.5, 0.5, 0]]
+
+
+def test_leaning_on_the_old_topic_costs_only_until_the_last_turn(vocabulary):
+    dense = Strategy(kind="long_term", dense=True)
+    dear = Strategy(kind="long_term", dense=True, topic_change_penalty=0.5)
+    answers = [["my dog is called rex .", "your dog is called rex ."]] * 2
+    made = trajectory(answers, strategies=(dense, dear))
+    made.batch.reference_ids = torch.where(
+        made.batch.reference_ids == IDS["rex"], IDS["oslo"], made.batch.reference_ids
+    )
+    rewards = score(RewardConfig(), vocabulary, made).rewards
+    assert rewards[1, 0] < rewards[0, 0]
+    assert rewards[1, 1] == rewards[0, 1]
+
+
+def test_a_row_is_worth_the_same_alone_and_among_others(vocabulary):
+    config = RewardConfig(weights=EVERYTHING)
+    answers = [["rex", "your dog is called rex ."], ["noted .", "tom lives in oslo"], ["", "my dog"]]
+    together = score(config, vocabulary, trajectory(answers)).rewards
+    alone = torch.cat([score(config, vocabulary, trajectory([row])).rewards for row in answers])
+    torch.testing.assert_close(together, alone)
