@@ -1,0 +1,132 @@
+"""Memory episodes: every answer follows from what was said before, and held-out splits share nothing with training."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from data.episode_world import NOTED, PERSON, SMALL_TALK, THING, Attribute, pairs
+from data.episodes import SCHEMA, Names, generate
+from pipeline.errors import InputError
+
+NAME = r"(?P<{}>[A-Za-z]+ [A-Za-z]+)"
+VALUE = r"(?P<v>[A-Za-z]+(?: [A-Za-z]+)?)"
+
+
+def episodes(entries: int, split: str = "test", seed: int = 3, **options) -> list[dict]:
+    return [row for batch in generate(options, entries, split, seed) for row in batch.to_pylist()]
+
+
+def matching(template: str, text: str) -> dict[str, str] | None:
+    """The words in a template's places, None where the text isn't of its form."""
+    pattern = re.escape(template).replace(r"\{v\}", VALUE)
+    for place in "sab":
+        pattern = pattern.replace(rf"\{{{place}\}}", NAME.format(place))
+    found = re.fullmatch(pattern, text)
+    return found.groupdict() if found else None
+
+
+def first_match(kind: str, text: str) -> tuple[Attribute, dict[str, str]] | None:
+    forms = ((a, t) for a in (*PERSON, *THING) for t in getattr(a, kind))
+    return next(((a, found) for a, t in forms if (found := matching(t, text))), None)
+
+
+def stated(text: str) -> list[tuple[str, str, str]]:
+    """(subject, attribute, value) of every fact in a statement; the second of two has no subject of its own."""
+    head, joined, rest = text.partition(" and ")
+    found = first_match("tell", f"{head.removesuffix('.')}.") or first_match("change", text)
+    assert found, text
+    attribute, words = found
+    facts = [(words["s"], attribute.name, words["v"])]
+    if joined:
+        more = first_match("tell", f"{words['s']} {rest}") or first_match("tell", f"The {words['s']} {rest}")
+        assert more, text
+        facts.append((words["s"], more[0].name, more[1]["v"]))
+    return facts
+
+
+def asked(text: str) -> list[tuple[str, str]]:
+    """(subject, attribute) of every fact that a question is about."""
+    if found := first_match("ask", text):
+        return [(found[1]["s"], found[0].name)]
+    for attribute in (*PERSON, *THING):
+        if found := matching(attribute.ask_both, text):
+            return [(found["a"], attribute.name), (found["b"], attribute.name)]
+    one, other, subject = re.fullmatch(r"What are the (\w+) and the (\w+) of (?:the )?(\w+ \w+)\?", text).groups()
+    return [(subject, one), (subject, other)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8, 32])
+def test_answers_facts_and_distances_follow_from_what_was_said(steps):
+    kinds: Counter[str] = Counter()
+    for row in episodes(150, steps=steps, pair=0.3):
+        turns = [row, *row["interactions"]]
+        assert len(turns) == steps + 1
+        value, said = {}, {}
+        for number, turn in enumerate(turns):
+            if turn["answer"] == NOTED:
+                for subject, attribute, word in stated(turn["query"]):
+                    kinds["changed"] += value.get((subject, attribute), word) != word
+                    value[subject, attribute], said[subject, attribute] = word, number
+                assert (turn["facts"], turn["distance"]) == ([], None)
+            elif (turn["query"], turn["answer"]) in SMALL_TALK:
+                kinds["small talk"] += 1
+                assert (turn["facts"], turn["distance"]) == ([], None)
+            else:
+                keys = asked(turn["query"])
+                assert turn["facts"] == [value[key] for key in keys]
+                assert turn["answer"] == " and ".join(turn["facts"])
+                assert turn["distance"] == max(number - said[key] for key in keys)
+                said |= dict.fromkeys(keys, number)  # the answer says it again
+                kinds["asked for two" if len(keys) > 1 else "asked"] += 1
+        assert turns[-1]["facts"], "an episode ends with a question"
+    wanted = {"asked"} if steps == 1 else {"asked", "asked for two", "small talk", "changed"}
+    assert wanted <= {kind for kind, times in kinds.items() if times}
+
+
+def test_last_questions_reach_back_equally_often():
+    last = Counter(row["interactions"][-1]["distance"] for row in episodes(800, steps=8))
+    assert set(last) == set(range(1, 9))
+    assert all(120 < last[power] < 240 for power in (1, 2, 4, 8)), last  # 800 x (0.8 / 4 + 0.2 / 8) = 180
+
+
+def test_splits_share_no_person_and_no_thing():
+    splits = {split: Names.of(split) for split in ("train", "validation", "test")}
+    for kind in ("people", "things"):
+        held = [set(getattr(names, kind)) for names in splits.values()]
+        assert all(held)
+        assert sum(map(len, held)) == len(set.union(*held)) == 24 * 24
+    spoken = {turn["query"] for row in episodes(200, "test") for turn in [row, *row["interactions"]]}
+    assert not [name for name in splits["train"].people for query in spoken if name in query]
+    assert pairs("test", ("Alba",), ("Arden",)) + pairs("train", ("Alba",), ("Arden",)) + pairs(
+        "validation", ("Alba",), ("Arden",)
+    ) == ["Alba Arden"]
+
+
+def test_chance_is_low_and_turns_are_short():
+    assert all(len(a.values or Names.of("test").things) >= 16 for a in (*PERSON, *THING))
+    rows = episodes(300, steps=8)
+    longest = max(len(f"{t['query']} {t['answer']}".split()) for r in rows for t in [r, *r["interactions"]])
+    assert longest <= 20
+
+
+def test_equal_arguments_make_equal_rows_and_more_rows_keep_the_first():
+    assert episodes(40) == episodes(600)[:40]
+    assert episodes(40) != episodes(40, seed=4)
+    assert next(iter(generate({}, 3, "train", 0))).schema == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("options", "entries", "split", "message"),
+    [
+        ({"stepps": 3}, 5, "train", "steps"),
+        ({"steps": 0}, 5, "train", "at least 1"),
+        ({"pair": 2}, 5, "train", "between 0 and 1"),
+        ({"tell": 0, "ask": 0}, 5, "train", "weights"),
+        ({}, None, "train", "entries"),
+        ({}, 5, "dev", "dev"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, entries, split, message):
+    with pytest.raises(InputError, match=message):
+        generate(options, entries, split, 0)
