@@ -231,6 +231,8 @@ class MemoryAwareConfig:
     """Share of those answers that is decoded at all; they are easy, and cost as much as the others."""
     fact_weight: float = 1.0
     """Weight of tokens that hold a needed fact, beside an answer's other tokens."""
+    distance_power: float = 0.0
+    """Answers about facts that were said d turns ago weigh d to this power: far ones are rarer, and harder."""
 
     def __post_init__(self) -> None:
         """A cut after no write would leave nothing to learn."""
@@ -263,6 +265,8 @@ def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:
         # A number in 0..1 that the row's seed and the turn decide, so that it is the same in whatever slice.
         draw = ((batch.seeds[:, None] % 1_000_003 * 7_919 + turn * 104_729) % 10_007) / 10_007
         others = others * (draw < config.other_share)[..., None]
+    if config.distance_power:
+        weight = weight * batch.distance.clamp(min=1)[..., None] ** config.distance_power
     weight = torch.where(batch.asks[..., None], weight, others)
     return torch.where(batch.facts, weight * config.fact_weight, weight)
 

@@ -13,6 +13,7 @@ from mrl.objectives import (
     JointConfig,
     MemoryAwareConfig,
     MemoryTargetConfig,
+    answer_weights,
     hide_tokens,
     joint_counts,
     joint_loss,
@@ -142,3 +143,18 @@ def test_memory_pretraining_moves_towards_its_target_and_touches_the_memory_alon
         losses.append(float(loss))
     assert losses[-1] < 0.8 * losses[0]
     assert all(p.grad is None for p in model.model.encoder.parameters())
+
+
+def test_far_questions_and_needed_ones_weigh_more(data):
+    batch = collate_episodes(data, np.flatnonzero(data.turns == 5)[:1], None, 0)
+    config = MemoryAwareConfig(other_turns=0.5, distance_power=0.5, fact_weight=2.0)
+    weight = answer_weights(batch, config)[0]
+    for turn in range(5):
+        scored = weight[turn][batch.labels[0, turn] != -100]
+        if batch.asks[0, turn]:
+            far = float(batch.distance[0, turn]) ** 0.5
+            assert scored.tolist() == pytest.approx([2 * far, far]), "the fact, the end token"
+        else:
+            assert scored.tolist() == [0.5, 0.5]
+    assert float(weight[batch.labels[0] == -100].abs().sum()) == 0
+    assert float(answer_weights(batch, MemoryAwareConfig(other_share=0.0))[0][~batch.asks[0]].sum()) == 0
