@@ -1,0 +1,115 @@
+"""bAbI from memory: accuracy per task on the test stories, beside the figures of published memory networks.
+
+    uv run evaluation/babi.py --model outputs/babi/memory_sft
+    uv run evaluation/babi.py --model PATH --json --output-dir outputs/babi
+
+Facts arrive one interaction at a time. Each question is answered greedily from its own words and the memory that the
+turns before left, and counts only when the whole answer is right.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation.retention import answers, states_before
+from evaluation.scoring import words
+from mrl.dialogues import encode_dialogues
+from mrl.rows import Conversation, RowSource, read_conversations
+from mrl.weights import ModelConfig, load_reactive
+from pipeline.artifact import write_json, write_text
+from pipeline.device import best_device
+from pipeline.errors import InputError
+from pipeline.progress import progress_bar
+from pipeline.run import exit_status, setup_logging
+
+PUBLISHED = Path(__file__).with_name("published_babi.json")
+DATA = "../shared/data/mrl/babi_episodes.parquet"
+
+
+def task_number(task: str) -> str:
+    """`qa11_basic-coreference` -> `11`. Raises InputError for another name."""
+    found = re.match(r"qa(\d+)_", task)
+    if not found:
+        raise InputError(f"--data: task {task!r} isn't named like qa1_single-supporting-fact; is this the bAbI file?")
+    return found[1]
+
+
+def measure(model: Any, tokenizer: Any, conversations: list[Conversation], seed: int) -> dict[str, dict[str, Any]]:
+    """Questions, right answers and accuracy of every task."""
+    limit = model.config.max_interaction_length
+    encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
+    order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].exchanges))
+    found: dict[str, dict[str, Any]] = {}
+    for start in progress_bar(range(0, len(order), 64), desc="babi", unit="batch"):
+        dialogues = order[start : start + 64]
+        states = states_before(model, encoded, dialogues, seed)
+        for turn in range(states.shape[0]):
+            rows = [r for r, d in enumerate(dialogues) if turn < len(conversations[d].exchanges)]
+            asked = [conversations[dialogues[row]].exchanges[turn] for row in rows]
+            said = answers(model, tokenizer, [e.query or "" for e in asked], states[turn][:, rows], 8)
+            for row, exchange, answer in zip(rows, asked, said, strict=True):
+                tally = found.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
+                tally["questions"] += 1
+                tally["right"] += words(answer) == words(exchange.answer)
+    for tally in found.values():
+        tally["accuracy"] = round(tally["right"] / tally["questions"], 4)
+    return dict(sorted(found.items(), key=lambda item: int(task_number(item[0]))))
+
+
+def table(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Any]) -> str:
+    """Accuracy in per cent as a Markdown table, with what the columns were trained on."""
+    models = published["models"]
+    heads = [f"{name} ({facts['training_questions']:,} questions)" for name, facts in models.items()]
+    lines = ["| " + " | ".join(["task", "questions", "this model", *heads]) + " |"]
+    lines.append("|" + "---|" * (3 + len(heads)))
+    for task, tally in found.items():
+        others = [facts["error_percent"].get(task_number(task)) for facts in models.values()]
+        cells = [f"{100 - error:.1f}" if error is not None else "–" for error in others]
+        lines.append(
+            "| " + " | ".join([task, str(tally["questions"]), f"{100 * tally['accuracy']:.1f}", *cells]) + " |"
+        )
+    return "\n".join([*lines, "", published["note"]])
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="output_dir of a stage, a folder with weights, or a Hub name")
+    parser.add_argument("--data", default=DATA, help="episodes with columns task and split")
+    parser.add_argument("--tasks", nargs="+", help="numbers; default: all that the data has")
+    parser.add_argument("--episodes", type=int, help="at most so many")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial states")
+    parser.add_argument("--output-dir", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser.parse_args(arguments)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure, write, print."""
+    model, tokenizer = load_reactive(ModelConfig(path=options.model))
+    model.to(best_device()).eval()
+    source = RowSource(path=options.data, split="test", group_by="task")
+    conversations = read_conversations(source)
+    if options.tasks:
+        conversations = [c for c in conversations if task_number(c.group) in options.tasks]
+        if not conversations:
+            raise InputError(f"--tasks: {options.data} has none of {', '.join(options.tasks)}")
+    found = measure(model, tokenizer, conversations[: options.episodes], options.seed)
+    published = json.loads(PUBLISHED.read_text())
+    facts = {"babi": found, "parameters": sum(p.numel() for p in model.parameters()), "published_babi": published}
+    if options.output_dir:
+        write_json(options.output_dir / "babi.json", facts)
+        write_text(options.output_dir / "babi.md", table(found, published) + "\n")
+    print(json.dumps(facts) if options.json else table(found, published))
+
+
+if __name__ == "__main__":
+    chosen = parse_options()
+    setup_logging("WARNING" if chosen.json else "INFO")
+    with exit_status():
+        main(chosen)
+    sys.exit(0)

@@ -1,0 +1,52 @@
+"""bAbI accuracy: whole answers count, tasks are told apart, published figures stand beside the right ones."""
+
+import json
+
+import pytest
+import torch
+
+from evaluation import babi
+from mrl.rows import Conversation, Exchange
+from pipeline.errors import InputError
+
+
+def story(task: str, *answers: str) -> Conversation:
+    return Conversation(tuple(Exchange(f"where is {a}?", a) for a in answers), "here", task)
+
+
+def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkeypatch):
+    stories = [
+        story("qa2_two-supporting-facts", "hall", "park"),
+        story("qa1_single-supporting-fact", "garden"),
+        story("qa2_two-supporting-facts", "office", "shed", "milk,apple"),
+    ]
+    monkeypatch.setattr(babi, "encode_dialogues", lambda *a, **k: None)
+    monkeypatch.setattr(
+        babi, "states_before", lambda model, encoded, dialogues, seed: torch.zeros(3, 1, len(dialogues), 1, 1)
+    )
+
+    def answers(model, tokenizer, queries, states, tokens):
+        assert states.shape[1] == len(queries)
+        said = {"hall": "Hall.", "park": "the park", "garden": "garden", "office": "office", "shed": "hall"}
+        return [said.get(q.split()[-1].rstrip("?"), "milk, apple") for q in queries]
+
+    monkeypatch.setattr(babi, "answers", answers)
+
+    class Model:
+        class config:
+            max_interaction_length = 32
+
+    found = babi.measure(Model(), None, stories, 0)
+    assert list(found) == ["qa1_single-supporting-fact", "qa2_two-supporting-facts"]
+    assert found["qa1_single-supporting-fact"] == {"questions": 1, "right": 1, "accuracy": 1.0}
+    # "the park" isn't the whole answer, "hall" is another one
+    assert found["qa2_two-supporting-facts"] == {"questions": 5, "right": 3, "accuracy": 0.6}
+    lines = babi.table(found, json.loads(babi.PUBLISHED.read_text())).splitlines()
+    assert lines[2] == "| qa1_single-supporting-fact | 1 | 100.0 | 100.0 |"
+    assert lines[3] == "| qa2_two-supporting-facts | 5 | 60.0 | 99.9 |"
+    assert "10,000" in lines[-1]
+
+
+def test_another_data_set_is_refused():
+    with pytest.raises(InputError, match="bAbI"):
+        babi.task_number("hotels")
