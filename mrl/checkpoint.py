@@ -26,6 +26,9 @@ HARMLESS = {"output_dir", "resume", "name", "description", "log_every", "eval_ev
             "report_to", "push_to_hub", "max_steps", "max_minutes", "patience", "precision"}  # fmt: skip
 """Keys (by their last name) that may differ between a checkpoint and the run that continues it."""
 
+NAMED = {"", "data.", "trainer.", "objective.", "curriculum.", "optimiser."}
+"""Sections whose keys are fixed by a dataclass; in others any key may be absent with a meaning."""
+
 
 class Part(Protocol):
     """Something whose state belongs to a run."""
@@ -99,6 +102,8 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
         a, b = old.get(key), new.get(key)
         if key in HARMLESS or a == b:
             continue
+        if key not in old and prefix in NAMED:
+            continue  # a setting that is younger than the checkpoint
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += differing(a, b, f"{prefix}{key}.")
         else:
