@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 
 Rows = pa.RecordBatch | list[dict[str, Any]]
 
-MODULES = ("data.synthetic", "data.episodes")
+MODULES = ("data.synthetic", "data.episodes", "data.renaming")
 """Modules that are asked for their `GENERATORS`."""
 
 
