@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.retention import answers, states_before
+from evaluation.asking import answers, states_before
 from evaluation.scoring import words
 from mrl.dialogues import encode_dialogues
 from mrl.rows import Conversation, RowSource, read_conversations

@@ -25,13 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from evaluation import plots
+from evaluation.asking import GREEDY, answers, states_before
 from evaluation.scoring import recalled, token_f1
-from mrl.batches import collate_episodes
 from mrl.dialogues import TurnTokens, build_prompt, encode_dialogues
-from mrl.model import Sampling
 from mrl.rows import Conversation, RowSource, read_conversations
 from mrl.weights import ModelConfig, load_reactive
 from pipeline.artifact import write_json
@@ -43,7 +41,6 @@ from pipeline.run import exit_status, setup_logging
 logger = logging.getLogger(__name__)
 DISTANCES = (1, 2, 4, 8, 16, 32)
 TURNS = 64
-GREEDY = Sampling(temperature=0.0)
 CONTROLS = ("reset_control", "foreign_control", "full_history_baseline")
 
 
@@ -102,29 +99,6 @@ def questions_of(conversations: list[Conversation]) -> list[Question]:
     if not found:
         raise InputError("--data: no turn has facts and a distance; recall can't be measured on these rows")
     return found
-
-
-@torch.no_grad()
-def states_before(model: Any, encoded: Any, dialogues: list[int], seed: int) -> Tensor:
-    """Memory before each turn of the dialogues, [K, L, B, S, D]."""
-    import numpy as np
-
-    batch = collate_episodes(encoded, np.array(dialogues), None, seed)
-    state = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
-    if batch.ids.shape[1] == 1:
-        return state[None]
-    return model.unroll(state, batch.ids[:, :-1].to(model.device), batch.mask[:, :-1].to(model.device))
-
-
-def answers(model: Any, tokenizer: Any, queries: list[str], states: Tensor, tokens: int) -> list[str]:
-    """Greedy answers to queries, each read against its state of [L, B, S, D]."""
-    names = TurnTokens.of(tokenizer, "--model")
-    ids = [build_prompt(tokenizer, names, query, model.config.max_interaction_length) for query in queries]
-    width = max(map(len, ids))
-    rows = torch.tensor([i + [names.pad] * (width - len(i)) for i in ids], device=model.device)
-    mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in ids], device=model.device)
-    made = model.generate_answers(rows, mask, states, max_new_tokens=tokens, sampling=GREEDY)
-    return tokenizer.batch_decode(made.ids * made.mask + names.pad * (1 - made.mask), skip_special_tokens=True)
 
 
 def measure_memory(

@@ -1,0 +1,34 @@
+"""Asks a reactive model: its memory before every turn of known dialogues, and greedy answers read from a memory."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrl.batches import collate_episodes
+from mrl.dialogues import TurnTokens, build_prompt
+from mrl.model import Sampling
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@torch.no_grad()
+def states_before(model: Any, encoded: Any, dialogues: list[int], seed: int) -> Tensor:
+    """Memory before each turn of the dialogues, [K, L, B, S, D]."""
+    batch = collate_episodes(encoded, np.array(dialogues), None, seed)
+    state = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
+    if batch.ids.shape[1] == 1:
+        return state[None]
+    return model.unroll(state, batch.ids[:, :-1].to(model.device), batch.mask[:, :-1].to(model.device))
+
+
+def answers(model: Any, tokenizer: Any, queries: list[str], states: Tensor, tokens: int) -> list[str]:
+    """Greedy answers to queries, each read against its state of [L, B, S, D]."""
+    names = TurnTokens.of(tokenizer, "--model")
+    ids = [build_prompt(tokenizer, names, query, model.config.max_interaction_length) for query in queries]
+    width = max(map(len, ids))
+    rows = torch.tensor([i + [names.pad] * (width - len(i)) for i in ids], device=model.device)
+    mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in ids], device=model.device)
+    made = model.generate_answers(rows, mask, states, max_new_tokens=tokens, sampling=GREEDY)
+    return tokenizer.batch_decode(made.ids * made.mask + names.pad * (1 - made.mask), skip_special_tokens=True)
