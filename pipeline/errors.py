@@ -1,8 +1,11 @@
-"""The one exception that means "the person at the terminal can fix this"."""
+"""What a person can mend: raised with one clear line, shown as that line with exit status 2."""
 
 
 class InputError(Exception):
-    """Bad input. The message is one line: what is wrong, where (file, key or row), what to do.
+    """Bad input. The message names what is wrong, where (file, key) and the remedy.
 
-    `pipeline.run.stage_main` prints it to stderr without a traceback and exits with status 2.
+    It is always one line: line breaks that came in with a key, a value or a library's text become blanks.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).splitlines()))

@@ -183,7 +183,7 @@ trees = st.recursive(
 keys = st.sampled_from(["output_dir", "seed", "push", "optimiser", "sources", "curriculum", "nonsense"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(keys, trees, max_size=4))
 def test_no_mapping_gives_anything_but_a_config_or_one_line(mapping):
     try:
@@ -192,7 +192,7 @@ def test_no_mapping_gives_anything_but_a_config_or_one_line(mapping):
         assert "\n" not in str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet="ab:-[]{}?|>&*!%@`'\"#, \n\t0.e", max_size=30))
 def test_no_text_gives_anything_but_data_or_one_line(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("yaml") / "x.yaml"
@@ -201,3 +201,10 @@ def test_no_text_gives_anything_but_data_or_one_line(tmp_path_factory, text):
         assert isinstance(load_yaml(path), dict)
     except InputError as error:
         assert str(path) in str(error)
+
+
+def test_a_line_break_in_a_key_doesnt_break_the_line():
+    with pytest.raises(InputError) as caught:
+        parse_config(Stage, {"optimiser": {"\n": None}})
+    assert "\n" not in str(caught.value)
+    assert "is not a setting" in str(caught.value)
