@@ -3,6 +3,7 @@
 import os
 
 from hypothesis import settings
+
 from tests.hub import hub
 
 __all__ = ["hub"]
