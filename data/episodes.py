@@ -95,6 +95,18 @@ class Names:
     def of(cls, split: str) -> "Names":
         return cls(pairs(split, FIRST_NAMES, FAMILY_NAMES), pairs(split, COLOURS, OBJECTS))
 
+    def __post_init__(self) -> None:
+        self.place = {name: i for i, name in enumerate((*self.people, *self.things))}
+        self.sharing: dict[str, set[str]] = {}
+        for name in self.place:
+            for word in name.split():
+                self.sharing.setdefault(word, set()).add(name)
+
+    def alike(self, known: list[str]) -> list[str]:
+        """Other names that share a word with one of these, in a fixed order."""
+        found = set().union(*(self.sharing[word] for name in known for word in name.split())) - set(known)
+        return sorted(found, key=self.place.__getitem__)
+
 
 @dataclass
 class Episode:
@@ -223,8 +235,7 @@ class Episode:
     def new_subject(self) -> str:
         kind = self.names.things if self.random.random() < 0.3 else self.names.people
         known = [subject for subject in self.subjects if subject in kind]
-        words = {word for subject in known for word in subject.split()}
-        alike = [name for name in kind if words & set(name.split()) and name not in known]
+        alike = self.names.alike(known)
         choices = alike if alike and self.random.random() < self.options.likeness else kind
         while (subject := self.random.choice(choices)) in self.subjects:
             pass
