@@ -63,6 +63,9 @@ class EpisodeOptions:
     """share of statements and questions that are about two facts at once"""
     likeness: float = 0.3
     """chance that a new person or thing shares a word of its name with one who is there already"""
+    rival: float = 0.0
+    """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
+    only be told apart by whose they are"""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.entities < 1 or self.facts < 1:
@@ -70,8 +73,8 @@ class EpisodeOptions:
         weights = (self.tell, self.ask, self.chat, self.change)
         if min(weights) < 0 or self.tell + self.ask <= 0:
             raise ValueError("tell, ask, chat and change are weights: none below 0, tell and ask not both 0")
-        if not (0 <= self.pair <= 1 and 0 <= self.likeness <= 1):
-            raise ValueError("pair and likeness are shares between 0 and 1")
+        if not all(0 <= share <= 1 for share in (self.pair, self.likeness, self.rival)):
+            raise ValueError("pair, likeness and rival are shares between 0 and 1")
 
 
 @dataclass
@@ -210,7 +213,12 @@ class Episode:
         ]
 
     def new_fact(self, subject: str, turn: int) -> Fact:
-        attribute = self.random.choice(self.unknown(subject))
+        choices = self.unknown(subject)
+        known = {name for owner, name in self.facts if owner != subject}
+        rivals = [attribute for attribute in choices if attribute.name in known]
+        if self.options.rival and rivals and self.random.random() < self.options.rival:
+            choices = rivals
+        attribute = self.random.choice(choices)
         fact = Fact(subject, attribute, self.value(attribute), turn)
         self.facts[subject, attribute.name] = fact
         return fact

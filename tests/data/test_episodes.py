@@ -130,3 +130,24 @@ def test_equal_arguments_make_equal_rows_and_more_rows_keep_the_first():
 def test_bad_options_are_refused_by_name(options, entries, split, message):
     with pytest.raises(InputError, match=message):
         generate(options, entries, split, 0)
+
+
+def test_rival_facts_can_only_be_told_apart_by_whose_they_are():
+    def rivals(share: float) -> float:
+        """Share of episodes in which two people or things have the same attribute told of them."""
+        options = {"steps": 8, "entities": 3, "facts": 4, "pair": 0, "change": 0, "rival": share}
+        rows = [row for batch in generate(options, 300, "train", 5) for row in batch.to_pylist()]
+        found = 0
+        for row in rows:
+            turns = [row, *row["interactions"]]
+            told = [said["query"] for said in turns if said["answer"] == NOTED]
+            kinds = Counter(
+                attribute.name
+                for query in told
+                for attribute in (*PERSON, *THING)
+                if any(re.fullmatch(form.format(s=".+", v=".+"), query) for form in attribute.tell)
+            )
+            found += max(kinds.values()) > 1
+        return found / len(rows)
+
+    assert rivals(1.0) > rivals(0.0) + 0.2
