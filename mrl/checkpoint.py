@@ -23,10 +23,11 @@ from pipeline.run import Run
 logger = logging.getLogger(__name__)
 STATE = "training_state.pt"
 HARMLESS = {"output_dir", "resume", "name", "description", "log_every", "eval_every", "save_every", "keep",
-            "report_to", "push_to_hub", "max_steps", "max_minutes", "patience", "precision"}  # fmt: skip
+            "report_to", "push_to_hub", "max_steps", "max_minutes", "patience", "precision",
+            "prerequisites"}  # fmt: skip
 """Keys (by their last name) that may differ between a checkpoint and the run that continues it."""
 
-NAMED = {"", "data.", "trainer.", "objective.", "curriculum.", "optimiser."}
+NAMED = {"", "data.", "trainer.", "objective.", "curriculum.", "optimiser.", "rollout.", "ppo.", "replay.", "critic."}
 """Sections whose keys are fixed by a dataclass; in others any key may be absent with a meaning."""
 
 

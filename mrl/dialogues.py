@@ -7,7 +7,7 @@ choose between `[T]` and `[A]` by itself.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +63,7 @@ class EncodedDialogues:
     """Dialogues in flat arrays. Turn t holds tokens[start[t]:start[t+1]]; dialogue d the turns first[d]:first[d+1].
 
     `distance` and `asks` are per turn: how far back its facts lie, and whether answering it takes memory (data that
-    gives no distance at all: every turn counts as asking).
+    gives no distance at all: every turn counts as asking), `facts` the strings that each turn's answer has to contain.
     """
 
     tokens: np.ndarray
@@ -75,6 +75,7 @@ class EncodedDialogues:
     groups: list[str]
     names: TurnTokens
     thinks: bool
+    facts: list[tuple[str, ...]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -112,7 +113,7 @@ def encode_dialogues(
     names = TurnTokens.of(tokenizer, where)
     pieces = _Pieces(tokenizer, conversations)
     thinks = any(e.think for c in conversations for e in c.exchanges)
-    tokens, flags, start, first, distance, cut = [], [], [0], [0], [], []
+    tokens, flags, start, first, distance, cut, facts = [], [], [0], [0], [], [], []
     for conversation in conversations:
         for exchange in conversation.exchanges:
             for ids, marks, longer in _encode(exchange, pieces, names, max_length):
@@ -126,6 +127,7 @@ def encode_dialogues(
                 flags.append(marks)
                 start.append(start[-1] + len(ids))
                 distance.append(exchange.distance)
+                facts.append(exchange.facts)
         first.append(len(start) - 1)
     if cut:
         logger.warning(
@@ -142,6 +144,7 @@ def encode_dialogues(
         [c.group for c in conversations],
         names,
         thinks,
+        facts,
     )
 
 

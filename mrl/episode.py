@@ -8,7 +8,7 @@ nowhere. Ids are right-padded, masks are bool; an answer begins with its forced 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -146,8 +146,86 @@ class Trajectory:
         """The given rows; whole groups only where group > 1."""
         return _select(self, rows)
 
+    def __len__(self) -> int:
+        """Groups (dialogues, where group is 1): what is shared out over minibatches, slices and processes."""
+        return self.batch.rows // self.group
+
+    def rows(self, index: Tensor | slice) -> "Trajectory":
+        """The given groups with all their rows."""
+        groups = torch.arange(len(self), device=self.turns.device)[index]
+        return self.select((groups[:, None] * self.group + torch.arange(self.group, device=groups.device)).flatten())
+
+    def trim(self) -> "Trajectory":
+        """Without turns and columns that are empty in every row."""
+        steps = max(1, int(self.turns.any(0).sum()))
+        batch = replace(
+            self.batch,
+            **{
+                f.name: getattr(self.batch, f.name)[:, :steps]
+                for f in fields(self.batch)
+                if f.name in ("fact_ids", "distance", "turns", *_PAIRS_OF_BATCH)
+            },
+        )
+        cut = {n: getattr(self, n) for n in (*_PER_TURN, *_PAIRS)}
+        cut = {n: None if value is None else value[:, :steps] for n, value in cut.items()}
+        terms = {name: value[:, :steps] for name, value in self.terms.items()}
+        for names in (("writes", "writes_mask"), ("answer_ids", "answer_mask", "sampled", "log_probs")):
+            width = max(1, int(cut[names[1]].sum(-1).max()))
+            for name in names:
+                cut[name] = cut[name][..., :width]
+            if "log_probs" in names and cut["reference_log_probs"] is not None:
+                cut["reference_log_probs"] = cut["reference_log_probs"][..., :width]
+        return replace(self, batch=batch, terms=terms, **cut)
+
     def to(self, device: torch.device | str) -> "Trajectory":
         return _move(self, device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain tensors, for a checkpoint."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "batch"}
+        return own | {"batch": {f.name: getattr(self.batch, f.name) for f in fields(self.batch)}}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Trajectory":
+        """Back from `state_dict`."""
+        return cls(**{**state, "batch": EpisodeBatch(**state["batch"])})
+
+
+_PAIRS_OF_BATCH = ("query_ids", "query_mask", "reference_ids", "reference_mask")
+_PAIRS = ("writes", "writes_mask", "answer_ids", "answer_mask", "sampled", "log_probs", "reference_log_probs")
+_PER_TURN = ("finished", "rewards", "values", "advantages", "returns")
+
+
+def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
+    """Rows of several trajectories one after another, padded to common widths. Raises ValueError where one has values,
+    say, and another doesn't."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    batch = replace(first.batch, **_joined([part.batch for part in parts], NO_TOKEN))
+    initial = [part.initial for part in parts if part.initial is not None]
+    terms = {name: torch.cat([part.terms[name] for part in parts]) for name in first.terms}
+    changes = _joined(parts, 0)
+    return replace(first, **changes, batch=batch, terms=terms, initial=torch.cat(initial, dim=1) if initial else None)
+
+
+def _joined(records: Sequence[Any], fact_fill: int) -> dict[str, Tensor]:
+    changes = {}
+    for item in fields(records[0]):
+        values = [getattr(record, item.name) for record in records]
+        if item.name == "initial" or not any(isinstance(value, Tensor) for value in values):
+            continue
+        if not all(isinstance(value, Tensor) for value in values):
+            raise ValueError(f"{item.name} is missing in some of the trajectories that are joined")
+        shape = [max(value.shape[d] for value in values) for d in range(1, values[0].ndim)]
+        fill = fact_fill if item.name == "fact_ids" else 0
+        padded = []
+        for value in values:
+            missing = [(0, most - own) for most, own in zip(shape, value.shape[1:], strict=True)]
+            padding = [n for pair in reversed(missing) for n in pair]
+            padded.append(torch.nn.functional.pad(value, padding, value=fill) if any(padding) else value)
+        changes[item.name] = torch.cat(padded)
+    return changes
 
 
 def expect(*tensors: Tensor, lead: tuple[int, ...], ndim: int, name: str = "tensor") -> None:

@@ -1,6 +1,7 @@
 """AdamW over the parts of a reactive model, and how its learning rate goes through a run."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from mrl.model import ReactiveForCausalLM
 
-PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
+PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder", "critic")
 
 
 @dataclass(kw_only=True)
@@ -19,7 +20,8 @@ class OptimiserConfig:
     learning_rate: float = 2e-3
     """Peak rate."""
     rates: dict[str, float] = field(default_factory=dict)
-    """Factors on it by part (embedding, encoder, memory_attention, memory_cross_attention, decoder); 0 freezes."""
+    """Factors on it by part (embedding, encoder, memory_attention, memory_cross_attention, decoder and, where there is
+    one, critic); 0 freezes."""
     unfreeze: dict[str, int] = field(default_factory=dict)
     """Step from which a part is trained; parts not named: from the first. Gradual unfreezing."""
     weight_decay: float = 0.01
@@ -66,8 +68,14 @@ class Optimiser:
     """AdamW with a rate per part. Every parameter sits in exactly one group; a frozen one gets no gradient at all, so
     that its backward pass costs nothing and neither momentum nor decay touches it."""
 
-    def __init__(self, model: ReactiveForCausalLM, config: OptimiserConfig) -> None:
-        self.config, self.parts = config, model.parts()
+    def __init__(
+        self, model: ReactiveForCausalLM, config: OptimiserConfig, beside: Mapping[str, Iterable[nn.Parameter]] = {}
+    ) -> None:
+        """beside: parameters of other modules that learn in the same step, by the name of their part."""
+        self.config, self.parts = config, model.parts() | {name: list(more) for name, more in beside.items()}
+        self.learning: set[str] | None = None
+        """Parts that learn now, where something else than the configuration decides that (a curriculum)."""
+        self.beside = set(beside)
         groups: list[dict[str, Any]] = []
         for part, parameters in self.parts.items():
             for decays in (True, False):
@@ -84,15 +92,28 @@ class Optimiser:
         for group in self.adam.param_groups:
             part = group["part"]
             group["lr"] = rate * self.config.rates.get(part, 1.0)
-            trained = self.config.trained(part, step)
+            trained = self.config.trained(part, step) and (self.learning is None or part in self.learning)
             for parameter in group["params"]:
                 parameter.requires_grad_(trained)
                 parameter.grad = None
         return rate
 
     def clip(self) -> torch.Tensor:
-        """Bring the gradient's norm down to `max_grad_norm`; returns the norm it had."""
-        return nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        """Bring the norm of the model's gradient down to `max_grad_norm`; returns the norm it had. Modules beside the
+        model are clipped each by itself: what a critic gets wrong shouldn't slow the policy."""
+        own = [p for part, parameters in self.parts.items() if part not in self.beside for p in parameters]
+        for part in self.beside:
+            nn.utils.clip_grad_norm_(self.parts[part], self.config.max_grad_norm)
+        return nn.utils.clip_grad_norm_(own, self.config.max_grad_norm)
+
+    def norms(self) -> dict[str, float]:
+        """Norm of each part's gradient as the step used it (after clipping)."""
+        found = {}
+        for part, parameters in self.parts.items():
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if gradients:
+                found[part] = float(nn.utils.get_total_norm(gradients))
+        return found
 
     def step(self) -> None:
         self.adam.step()

@@ -12,6 +12,9 @@ from pipeline.config import to_dict
 from pipeline.hub import push_folder, redact
 from pipeline.run import is_main_process
 
+SECTIONS = ("trainer", "optimiser", "objective", "ppo", "rollout", "replay")
+"""Sections of a recipe whose numbers stand in the card."""
+
 
 def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> None:
     """Write `output_dir/model` (weights, code, tokenizer, card; manifest last), the figures, and push if asked."""
@@ -31,7 +34,7 @@ def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> Non
 
 def _card(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> str:
     run, config = training.run, redact(to_dict(stage))
-    chosen = {f"{part}.{k}": v for part in ("trainer", "optimiser", "objective") for k, v in config[part].items()}
+    chosen = {f"{part}.{k}": v for part in SECTIONS for k, v in config.get(part, {}).items()}
     figures = {k: run.facts[k] for k in ("steps", "tokens", "tokens_per_s", "parameters") if k in run.facts}
     return model_card(
         name=stage.name or run.dir.name,

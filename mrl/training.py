@@ -108,15 +108,19 @@ class Training:
         run: Run,
         parts: Mapping[str, Part],
         fingerprint: str,
+        beside: Mapping[str, torch.nn.Module] = {},
     ) -> None:
+        """beside: further modules that learn in the same steps (a critic), by their part's name in `optimiser`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
         self.accelerator = join_processes(run, config.report_to, config.processes)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.model = model.to(self.device).train()
-        self.optimiser = Optimiser(model, optimiser)
+        for module in beside.values():
+            module.to(self.device)
+        self.optimiser = Optimiser(model, optimiser, {name: module.parameters() for name, module in beside.items()})
         self.best = Best()
-        self.parts = {"optimiser": self.optimiser, "best": self.best, **parts}
+        self.parts = {"optimiser": self.optimiser, "best": self.best, **beside, **parts}
         self.precision: str | None = None if config.precision == "auto" else config.precision
         self.done = self.tokens = self.own_steps = 0
         self.seconds = self.before = self.elsewhere = 0.0
@@ -170,17 +174,24 @@ class Training:
                     logger.warning("asked to stop: checkpoint-%d is saved; run again to go on", self.done)
                     raise KeyboardInterrupt
 
+    def settle_precision(self) -> str:
+        """The number format, decided before there is a batch to time: on a CPU `auto` is then fp32."""
+        self.precision = self.precision or choose_precision(self.accelerator, [])
+        return self.precision
+
     def stop(self) -> None:
         """Make the present step the last one: what was aimed at is reached."""
         self.stopped = True
 
     shown: Mapping[str, float] = {}
 
-    def step(self, batch: Any, loss: Callable[[Any], Sums], tokens: int) -> dict[str, float]:
-        """One optimiser step on a global batch of `tokens` real tokens. Returns the sums over all its rows. Raises
-        InputError where the loss or the gradient is not a number: weights and checkpoints stay as they were."""
+    def step(self, batch: Any, loss: Callable[[Any], Sums], tokens: int, slices: int | None = None) -> dict[str, float]:
+        """One optimiser step on a global batch of `tokens` real tokens, each process's part of it in `slices` (default:
+        `accumulation`). Returns the sums over all its rows. Raises InputError where the loss or the gradient is not a
+        number: weights and checkpoints stay as they were."""
         self.rate = self.optimiser.prepare(self.done, self.progress, self.config.max_steps)
-        pieces = [piece.to(self.device) for piece in share(batch, self.rank, self.world, self.config.accumulation)]
+        slices = slices or self.config.accumulation
+        pieces = [piece.to(self.device) for piece in share(batch, self.rank, self.world, slices)]
         if self.precision is None:
             self.precision = choose_precision(self.accelerator, [partial(loss, piece) for piece in pieces])
             self.model.zero_grad()
@@ -264,13 +275,13 @@ class Training:
     @contextmanager
     def judging(self) -> Generator[None]:
         """Around an evaluation: no dropout, no gradients, this run's precision; its time isn't training time."""
-        started = time.monotonic()
+        started, learning = time.monotonic(), self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), self.autocast():
                 yield
         finally:
-            self.model.train()
+            self.model.train(learning)
             self.elsewhere += time.monotonic() - started
 
     def mine(self, batch: Any) -> list[Any]:

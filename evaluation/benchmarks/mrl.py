@@ -1,0 +1,161 @@
+"""Episodes per second of memory reinforcement learning: playing, rewarding, and one update over all of it.
+
+    uv run evaluation/benchmarks/mrl.py [--episodes 64 --steps 4 --batch 16 --tokens 64 --update-epochs 1]
+                                        [--width 128 --layers 4 --slots 32]
+
+prints one JSON line. The work: every episode has `steps` answered turns, every answer runs to `tokens` tokens (no end
+token), every turn is written to memory; then rewards, critic values and advantages, and `update-epochs` passes of PPO
+with the gradient through all memory writes. `batch` is the size of an update's minibatch in episodes; rollouts play all
+episodes at once. Words are random: nothing is skipped. Figures are medians over `--repeats` rounds after a warm-up;
+peak_mb is the whole process.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# Python puts a script's folder first on its path, where this very file would be taken for the package `mrl`.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+import torch
+
+from mrl.batches import share
+from mrl.critic import Critic, CriticConfig
+from mrl.curriculum import Curriculum, CurriculumConfig
+from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
+from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss
+from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from mrl.optimisation import Optimiser, OptimiserConfig
+from mrl.ppo import PPOConfig
+from mrl.rewards import RewardConfig, Vocabulary
+from mrl.rollout import RolloutConfig
+from mrl.rounds import Rounds
+from mrl.state_pool import StatePool
+from pipeline.run import peak_memory_mb
+
+FRAME = 8
+
+
+class RandomEpisodes:
+    """Stands where dialogues are read from: random words, answers of fixed length, facts that are hardly ever said."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+
+    def batch(self) -> tuple[EpisodeBatch, Any]:
+        a = self.arguments
+        lead, words = (a.episodes, a.steps), torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> torch.Tensor:
+            ids = torch.randint(FRAME, a.vocab, shape, generator=words)
+            ids[..., 0] = 2
+            return ids
+
+        query, reference, first = draw(*lead, a.prompt), draw(*lead, a.tokens), draw(a.episodes, a.prompt + a.tokens)
+        reference[..., 0] = 6
+        on = [torch.ones(x.shape, dtype=torch.bool) for x in (first, query, reference)]
+        facts = torch.full((*lead, 1, 2, 3), NO_TOKEN)
+        facts[..., 0] = torch.randint(FRAME, a.vocab, (*lead, 1, 2), generator=words)
+        distance, turns = torch.ones(lead, dtype=torch.long), torch.ones(lead, dtype=torch.bool)
+        rows = torch.arange(a.episodes)
+        draw_of = Curriculum(CurriculumConfig(steps=[a.steps]), 0).draw(a.episodes)
+        return EpisodeBatch(
+            first, on[0], query, on[1], reference, on[2], facts, distance, turns, rows, rows * 0, (Strategy(),)
+        ), draw_of
+
+
+def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Rounds]:
+    """A model of the asked size, its critic and a maker of rounds."""
+    torch.manual_seed(0)
+    model = ReactiveForCausalLM(
+        ReactiveConfig(
+            vocab_size=arguments.vocab,
+            hidden_size=arguments.width,
+            num_hidden_layers=arguments.layers,
+            num_attention_heads=arguments.heads,
+            intermediate_size=3 * arguments.width,
+            memory_slots=arguments.slots,
+            max_interaction_length=arguments.prompt + arguments.tokens,
+            eos_token_id=None,
+        )
+    ).eval()
+    critic = Critic(model, arguments.critic).eval()
+    special = torch.arange(arguments.vocab) < FRAME
+    words = Vocabulary(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
+    curriculum = Curriculum(CurriculumConfig(steps=[arguments.steps]), 0)
+    rounds = Rounds(None, curriculum, StatePool(curriculum.config.resets, 0), words, 0)
+    episodes = RandomEpisodes(arguments)
+    rounds.draw = lambda count: episodes.batch()
+    return model, critic, rounds
+
+
+def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Rounds, optimiser: Optimiser) -> dict:
+    """Play, reward, update; seconds of each phase."""
+    rollout = RolloutConfig(episodes=arguments.episodes, max_new_tokens=arguments.tokens)
+    ppo = PPOConfig(minibatch_episodes=arguments.batch, update_epochs=arguments.update_epochs, target_kl=None)
+    replay = ReplayConfig(turns_at_once=arguments.turns_at_once)
+    started = time.perf_counter()
+    trajectory = rounds.collect(
+        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=CriticConfig(),
+        exact_log_probs=True,
+    )  # fmt: skip
+    collected = time.perf_counter()
+    buffer = Buffer()
+    buffer.fill(trajectory, ppo, 0)
+    while buffer:
+        minibatch = buffer.next()
+        optimiser.prepare(100, 0.0, 1000)
+        counts = minibatch_counts(minibatch, ppo, replay)
+        slices = -(-len(minibatch) * arguments.steps // replay.turns_at_once)
+        for piece in share(minibatch, 0, 1, slices):
+            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), 0.5).loss.backward()
+        optimiser.clip()
+        optimiser.step()
+    ended = time.perf_counter()
+    return {
+        "rollout_s": rounds.seconds["rollout"],
+        "reward_s": rounds.seconds["reward"],
+        "values_s": rounds.seconds["judge"],
+        "update_s": ended - collected,
+        "whole_s": ended - started,
+        "generated": int(trajectory.sampled.sum()),
+    }
+
+
+def main() -> None:
+    """Measure, print one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sizes = {
+        "episodes": 64, "steps": 4, "batch": 16, "tokens": 64, "prompt": 32, "width": 128, "layers": 4, "heads": 4,
+        "slots": 32, "vocab": 2000, "update-epochs": 1, "turns-at-once": 64, "repeats": 3,
+    }  # fmt: skip
+    for name, value in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
+    arguments = parser.parse_args()
+    model, critic, rounds = build(arguments)
+    optimiser = Optimiser(model, OptimiserConfig(), {"critic": critic.parameters()})
+    start_mb = peak_memory_mb()
+    rows = [one_round(arguments, model, critic, rounds, optimiser) for _ in range(arguments.repeats + 1)][1:]
+    middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    rates = sorted(arguments.episodes / row["whole_s"] for row in rows)
+    figures = {
+        "episodes_per_s": round(statistics.median(rates), 2),
+        "episodes_per_s_range": [round(rates[0], 2), round(rates[-1], 2)],
+        **{name: round(middle[name], 3) for name in ("rollout_s", "reward_s", "values_s", "update_s")},
+        "generated_tokens_per_s": round(middle["generated"] / middle["rollout_s"], 1),
+        "peak_mb": round(peak_memory_mb(), 1),
+        "start_mb": round(start_mb, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "critic_parameters": sum(p.numel() for p in critic.parameters()),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps({**figures, "settings": vars(arguments)}))
+
+
+if __name__ == "__main__":
+    main()

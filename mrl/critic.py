@@ -1,0 +1,113 @@
+"""The critic: how much reward a dialogue will still bring, judged before an answer is given.
+
+It reads the newest interaction and the query (a context twice as long as one interaction) with an encoder that starts
+as a copy of the actor's. Three kinds:
+
+    memory          also reads the memory that the actor answers from, through cross-attention of its own that starts as
+                    a copy of the decoder's and learns
+    frozen_memory   the same, but that cross-attention stays as it is
+    classic         sees the text alone
+
+The memory comes in detached: what the critic learns never moves it.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mrl.episode import Trajectory
+from mrl.model import ReactiveForCausalLM
+from mrl.model.attention import key_mask, rotary_table
+from mrl.model.padding import join_rows
+
+
+@dataclass(kw_only=True)
+class CriticConfig:
+    """Section `critic`."""
+
+    kind: Literal["memory", "frozen_memory", "classic"] = "memory"
+    loss_coef: float = 0.5
+    """Weight of the value loss beside the policy's."""
+    rows_at_once: int = 2048
+    """Most turns in one pass without gradients."""
+
+    def __post_init__(self) -> None:
+        if self.loss_coef < 0 or self.rows_at_once < 1:
+            raise ValueError("loss_coef must not be negative, rows_at_once at least 1")
+
+
+class Critic(nn.Module):
+    """Encoder with a value head. `forward(ids [N, T], mask [N, T], state [L, N, S, D] or None) -> values [N]`."""
+
+    def __init__(self, actor: ReactiveForCausalLM, kind: str) -> None:
+        super().__init__()
+        body, config = actor.model, actor.config
+        self.kind, self.head_dim, self.rope_base = kind, config.head_dim, config.rope_base
+        self.scale = body.embedding_scale
+        self.embedding = copy.deepcopy(body.embedding)
+        self.encoder = copy.deepcopy(body.encoder)
+        self.norm = copy.deepcopy(body.encoder_norm)
+        self.readers: nn.ModuleList | None = None
+        if kind != "classic":
+            self.readers = nn.ModuleList(
+                nn.ModuleList(
+                    [
+                        copy.deepcopy(layer.cross_norm),
+                        copy.deepcopy(layer.memory_norm),
+                        copy.deepcopy(layer.cross_attention),
+                    ]
+                )
+                for layer in body.decoder
+            )
+        width = config.hidden_size
+        self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        # Every dialogue starts out worth the same: the first advantages are the rewards themselves.
+        nn.init.zeros_(self.head[2].weight)
+        nn.init.zeros_(self.head[2].bias)
+        self.requires_grad_(True)
+        if kind == "frozen_memory":
+            self.readers.requires_grad_(False)
+
+    def forward(self, ids: Tensor, mask: Tensor, state: Tensor | None) -> Tensor:
+        """Values [N] in units of reward."""
+        x = self.embedding(ids) * self.scale
+        table = rotary_table(x.shape[1], self.head_dim, self.rope_base, x.device, x.dtype)
+        readable = key_mask(mask)
+        for index, layer in enumerate(self.encoder):
+            if self.readers is not None and state is not None:
+                cross_norm, memory_norm, cross = self.readers[index]
+                key, value = cross.project_memory(memory_norm(state[index]))
+                x = x + cross(cross_norm(x), key, value, table)
+            x = layer(x, table, readable)
+        weight = mask.to(x.dtype).unsqueeze(-1)
+        pooled = (self.norm(x) * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return self.head(pooled).squeeze(-1).float()
+
+    def values(self, trajectory: Trajectory, states: Tensor) -> Tensor:
+        """Values [B, K] of all turns, 0 where there is none; states [K, L, n, S, D] that the turns read, n rows or one
+        a group."""
+        batch, turns = trajectory.batch, trajectory.turns
+        ids, mask, _ = join_rows(
+            trajectory.writes[turns], trajectory.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
+        )
+        row, turn = turns.nonzero(as_tuple=True)
+        memory = None
+        if self.readers is not None:
+            leader = row // (turns.shape[0] // states.shape[2])
+            memory = states.detach()[turn, :, leader].transpose(0, 1)
+        values = self(ids, mask, memory)
+        return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
+
+
+def read_everything(critic: Critic, trajectory: Trajectory, states: Tensor, config: CriticConfig) -> Tensor:
+    """Values [B, K] without gradients, in pieces of at most `rows_at_once` turns."""
+    groups = max(1, config.rows_at_once // (trajectory.batch.steps * trajectory.group))
+    found = []
+    with torch.no_grad():
+        for at in range(0, len(trajectory), groups):
+            part = trajectory.rows(slice(at, at + groups))
+            found.append(critic.values(part, states[:, :, at : at + groups]))
+    return torch.cat(found)

@@ -1,0 +1,135 @@
+"""What the policy is asked: encoded dialogues handed out as batches of queries, references and needed facts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrl.dialogues import MARKER, SCORED, EncodedDialogues
+from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
+from mrl.rewards import Vocabulary
+from pipeline.errors import InputError
+
+FEW = 32
+"""With fewer dialogues than this that end on a question, those that end on something else are taken too."""
+
+
+class Environment:
+    """Dialogues of one split. A batch of n steps has the first interaction and the n that follow it."""
+
+    def __init__(self, data: EncodedDialogues, tokenizer: Any, where: str) -> None:
+        self.data, self.where = data, where
+        marked = np.where(data.flags & (MARKER | SCORED), np.arange(len(data.flags)), len(data.flags))
+        self.answer_start = np.minimum.reduceat(marked, data.start[:-1])
+        if bool((self.answer_start - data.start[:-1] < 2).any()):
+            raise InputError(f"{where}: plain text has no questions; give rows with `query` and `interactions`")
+        self.spellings = _spellings(tokenizer, {fact for facts in data.facts for fact in facts})
+
+    def members(self, steps: int) -> np.ndarray:
+        """Numbers of the dialogues for so many steps: of all lengths that suffice the shortest, cut to it, if something
+        is asked in what is left; where there are enough, only those that end on a question. Raises InputError."""
+        turns, asks = self.data.turns, self.data.asks
+        enough = turns > steps
+        if not enough.any():
+            raise InputError(
+                f"{self.where}: no dialogue has {steps} steps (the longest {int(turns.max()) - 1}); build a subset of "
+                f"that many with data/data_collection.py, or end the curriculum earlier"
+            )
+        chosen = np.flatnonzero(turns == turns[enough].min())
+        first = self.data.first[chosen]
+        ending = chosen[asks[first + steps]]
+        if len(ending) >= min(FEW, len(chosen)):
+            return ending
+        so_far = np.concatenate([[0], np.cumsum(asks)])
+        asked = chosen[so_far[first + steps + 1] - so_far[first + 1] > 0]
+        return asked if len(asked) else chosen
+
+    def batch(
+        self,
+        dialogues: np.ndarray,
+        steps: int,
+        seeds: Sequence[int],
+        strategy: Sequence[int] | None = None,
+        strategies: Sequence[Strategy] = (Strategy(),),
+    ) -> EpisodeBatch:
+        """The first `steps` answered turns of dialogues; seeds [B] of states and sampling, strategy [B] indices."""
+        data, place = self.data, np.arange(steps)
+        first = data.first[dialogues]
+        present = place < (data.turns[dialogues] - 1)[:, None]
+        turn = np.where(present, first[:, None] + 1 + place, first[:, None])
+        query = self._cut(data.start[turn], self.answer_start[turn], present)
+        reference = self._cut(self.answer_start[turn], data.start[turn + 1], present)
+        beginning = self._cut(data.start[first], data.start[first + 1], np.ones(len(first), dtype=bool))
+        chosen = list(strategy) if strategy is not None else [0] * len(dialogues)
+        return EpisodeBatch(
+            *beginning,
+            *query,
+            *reference,
+            self._facts(turn, present),
+            torch.from_numpy(np.where(present, data.distance[turn], 0)),
+            torch.from_numpy(present),
+            torch.tensor(list(seeds), dtype=torch.long),
+            torch.tensor(chosen[: len(dialogues)], dtype=torch.long),
+            tuple(strategies),
+        )
+
+    def _cut(self, begin: np.ndarray, end: np.ndarray, present: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Tokens begin..end of each place, right-padded; places that aren't there are empty."""
+        lengths = np.where(present, end - begin, 0)
+        position = np.arange(max(1, int(lengths.max())))
+        mask = position < lengths[..., None]
+        ids = self.data.tokens[np.where(mask, begin[..., None] + position, 0)]
+        return torch.from_numpy(np.where(mask, ids, self.data.names.pad)), torch.from_numpy(mask)
+
+    def _facts(self, turn: np.ndarray, present: np.ndarray) -> Tensor:
+        wanted = [
+            [
+                [self.spellings[fact] for fact in self.data.facts[t]] if here else []
+                for t, here in zip(*row, strict=True)
+            ]
+            for row in zip(turn.tolist(), present.tolist(), strict=True)
+        ]
+        flat = [facts for row in wanted for facts in row]
+        most = max((len(facts) for facts in flat), default=0) or 1
+        ways = max((len(ways) for facts in flat for ways in facts), default=0) or 1
+        longest = max((len(ids) for facts in flat for ways in facts for ids in ways), default=0) or 1
+        table = np.full((*turn.shape, most, ways, longest), NO_TOKEN, dtype=np.int64)
+        for b, row in enumerate(wanted):
+            for k, facts in enumerate(row):
+                for f, spelled in enumerate(facts):
+                    for v, ids in enumerate(spelled):
+                        table[b, k, f, v, : len(ids)] = ids
+        return torch.from_numpy(table)
+
+
+def _spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
+    """Token ids of each fact as a text's first words and as words inside of one, where these differ."""
+    listed = sorted(facts)
+    found: dict[str, list[list[int]]] = {fact: [] for fact in listed}
+    for texts in (listed, [f" {fact}" for fact in listed]):
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        for fact, ids in zip(listed, encoded, strict=True):
+            if ids and ids not in found[fact]:
+                found[fact].append(list(ids))
+    return found
+
+
+def vocabulary(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
+    """What rewards know of the tokenizer; embedding [V, D] is copied. Tokens tell by their first and last character
+    whether they can stand inside a word (`Ġ` and `▁` are the blanks of byte-level and SentencePiece tokenizers)."""
+    size = embedding.shape[0]
+    special = torch.zeros(size, dtype=torch.bool)
+    special[[i for i in tokenizer.all_special_ids if i < size]] = True
+    special[len(tokenizer) :] = True
+    by_blanks = any(str(token).startswith(("Ġ", "▁")) for token in tokenizer.get_vocab())
+    starts, ends = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    for token, index in tokenizer.get_vocab().items():
+        if index >= size or special[index] or not token:
+            continue
+        word = token.removeprefix("##")
+        # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
+        starts[index] = word != token or (by_blanks and token[0].isalnum())
+        ends[index] = word[-1].isalnum()
+    return Vocabulary(special, starts, ends, embedding.cpu(), answer_id)

@@ -1,0 +1,189 @@
+"""One update of policy and critic from recorded dialogues, as a loss over a share of a minibatch.
+
+Every term is a sum whose weights add up to 1 over the *global* minibatch, so slices and processes simply add.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mrl.critic import Critic
+from mrl.episode import Trajectory
+from mrl.model import Sampling
+from mrl.objectives import Sums
+from mrl.ppo import ALGORITHMS, PPOConfig, kl_estimate, memory_drift, normalise, value_loss
+from mrl.replay import reference_loss, replay
+
+
+@dataclass(kw_only=True)
+class ReplayConfig:
+    """Section `replay`: how the gradient reaches memory."""
+
+    bptt_steps: int | None = None
+    """Memory writes that a gradient flows back through: 1 = the newest only (as elsewhere); null: the whole episode."""
+    turns_at_once: int = 1024
+    """Most turns of a slice: longer dialogues come in smaller slices, so peak memory doesn't grow."""
+    save_memory: bool = False
+    """Compute each write's activations twice instead of keeping them: for very long dialogues."""
+    least_advantage: float = 0.0
+    """Turns whose advantage is nearer to 0 than this (after normalisation) aren't scored: they would teach little and
+    cost as much as the others."""
+    supervised_coef: float = 0.0
+    """Weight of the reference answers' cross-entropy, read from the same states (as PPO-ptx: Ouyang et al. 2022)."""
+    supervised_scope: str = "asked"
+    """asked: references of turns that need facts; all: every turn's."""
+
+    def __post_init__(self) -> None:
+        if self.bptt_steps is not None and self.bptt_steps < 1:
+            raise ValueError(f"bptt_steps is {self.bptt_steps}; give 1 or more, or null for the whole episode")
+        if self.turns_at_once < 1 or self.least_advantage < 0 or self.supervised_coef < 0:
+            raise ValueError("turns_at_once must be at least 1; least_advantage and supervised_coef not below 0")
+        if self.supervised_scope not in ("asked", "all"):
+            raise ValueError(f"supervised_scope is {self.supervised_scope!r}; choose asked or all")
+
+
+def prepare(trajectory: Trajectory, rewarded: Tensor, config: PPOConfig) -> Trajectory:
+    """Add advantages and returns [B, K] to a whole buffer of trajectories, of all processes."""
+    algorithm = ALGORITHMS[config.algorithm]
+    values = torch.zeros_like(trajectory.rewards) if trajectory.values is None else trajectory.values
+    advantages, returns = algorithm.advantages(trajectory.rewards, values, trajectory.turns, rewarded, config)
+    if config.normalize_advantages and algorithm.critic:
+        advantages = normalise(advantages, trajectory.turns)
+    trajectory.values, trajectory.advantages, trajectory.returns = values, advantages, returns
+    trajectory.__post_init__()
+    return trajectory
+
+
+def scored_turns(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> Tensor:
+    """Turns [B, K] whose answers take part in the policy's loss."""
+    keep = trajectory.turns & trajectory.sampled.any(-1)
+    if config.least_advantage > 0 and not ppo.kl_coef:
+        keep = keep & (trajectory.advantages.abs() >= config.least_advantage)
+    return keep
+
+
+def asked_turns(trajectory: Trajectory, scope: str) -> Tensor:
+    """Turns [B, K] whose references are learnt."""
+    if scope == "all":
+        return trajectory.turns
+    return trajectory.turns & (trajectory.batch.fact_ids >= 0).flatten(2).any(-1)
+
+
+def minibatch_counts(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> dict[str, float]:
+    """What a global minibatch is divided by."""
+    # Tokens that are left out count as well: leaving them out only spares the work, their part would be near 0.
+    sampled = trajectory.sampled & trajectory.turns[..., None]
+    asked = asked_turns(trajectory, config.supervised_scope)[:: trajectory.group]
+    references = trajectory.batch.reference_mask[:: trajectory.group].sum(-1) - 1
+    return {
+        "tokens": max(1, int(sampled.sum())),
+        "answers": max(1, int(sampled.any(-1).sum())),
+        "turns": max(1, int(trajectory.turns.sum())),
+        "leader_turns": max(1, int(trajectory.turns[:: trajectory.group].sum())),
+        "reference_tokens": max(1, int(references[asked].clamp(min=0).sum())),
+    }
+
+
+def policy_loss(
+    model: Any,
+    critic: Critic | None,
+    trajectory: Trajectory,
+    counts: dict[str, float],
+    ppo: PPOConfig,
+    config: ReplayConfig,
+    sampling: Sampling,
+    value_coef: float,
+) -> Sums:
+    """All terms of an update on a share of a minibatch; numbers are sums for the log."""
+    algorithm = ALGORITHMS[ppo.algorithm]
+    wanted = scored_turns(trajectory, ppo, config)
+    again = replay(
+        model, trajectory, sampling, wanted=wanted, bptt_steps=config.bptt_steps, save_memory=config.save_memory
+    )
+    row, turn, _ = again.scored.nonzero(as_tuple=True)
+    old, gain = trajectory.log_probs[again.scored], trajectory.advantages[row, turn]
+    weight = _weights(again.scored, counts, ppo.loss_scope)
+    each = algorithm.policy_loss(again.log_probs[:, None], old[:, None], gain, ppo.clip_range).squeeze(1)
+    ratio = (again.log_probs.detach() - old).exp()
+    numbers = {
+        "policy_loss": (each * weight).sum().detach(),
+        "entropy": again.entropy.detach().sum(),
+        "kl": kl_estimate(again.log_probs.detach(), old).sum(),
+        "clipped": ((ratio - 1).abs() > ppo.clip_range).sum(),
+        "ratio": ratio.sum(),
+        "scored_n": torch.tensor(float(len(row))),
+    }
+    loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
+    if ppo.kl_coef and trajectory.reference_log_probs is not None:
+        away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
+        loss = loss + ppo.kl_coef * (away * weight).sum()
+        numbers["reference_kl"] = away.detach().sum()
+    price = ppo.drift_coef or algorithm.drift
+    drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
+    numbers["drift"] = drift.detach()
+    if price:
+        loss = loss + price * drift / counts["leader_turns"]
+    if critic is not None:
+        values = critic.values(trajectory, again.states[1:])
+        error = value_loss(values, trajectory.values, trajectory.returns, ppo.value_clip)
+        error = (error * trajectory.turns).sum() / counts["turns"]
+        loss = loss + value_coef * error
+        numbers["value_loss"] = error.detach()
+    if config.supervised_coef:
+        asked = asked_turns(trajectory, config.supervised_scope)
+        supervised, tokens = reference_loss(model, trajectory, again.states, asked)
+        loss = loss + config.supervised_coef * supervised / counts["reference_tokens"]
+        numbers |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
+    if again.aux_loss is not None:
+        share = len(trajectory) / max(1, counts.get("groups", len(trajectory)))
+        loss = loss + model.config.router_aux_loss_coef * again.aux_loss * share
+    return Sums(loss, numbers)
+
+
+def _weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:
+    """Weight of each scored token, in row-major order."""
+    if scope == "token":
+        return torch.full((int(scored.sum()),), 1.0 / counts["tokens"], device=scored.device)
+    share = 1.0 / (scored.sum(-1, keepdim=True).clamp(min=1) * counts["answers"])
+    return share.expand(scored.shape)[scored]
+
+
+class Buffer:
+    """The recorded dialogues of one round and what is left to do with them; a part of the checkpoint."""
+
+    def __init__(self) -> None:
+        self.trajectory: Trajectory | None = None
+        self.order: list[list[int]] = []
+
+    def fill(self, trajectory: Trajectory, config: PPOConfig, seed: int) -> None:
+        """Take in a round; its minibatches come in an order that `seed` decides, `update_epochs` times."""
+        self.trajectory = trajectory
+        generator = torch.Generator().manual_seed(seed)
+        groups, size = len(trajectory), max(1, config.minibatch_episodes // config.group_size)
+        self.order = []
+        for _ in range(config.update_epochs):
+            shuffled = torch.randperm(groups, generator=generator).tolist()
+            self.order += [shuffled[at : at + size] for at in range(0, groups, size)]
+
+    def __bool__(self) -> bool:
+        return bool(self.order)
+
+    def next(self) -> Trajectory:
+        """The next minibatch of the global buffer, on the CPU."""
+        return self.trajectory.rows(torch.tensor(self.order.pop(0)))
+
+    def drop(self) -> int:
+        """Leave out what remains of the round (the policy has moved far enough); returns how many minibatches."""
+        left, self.order = len(self.order), []
+        return left
+
+    def state_dict(self) -> dict[str, Any]:
+        # Of a finished round nothing is needed any more.
+        kept = self.trajectory.state_dict() if self.order else None
+        return {"trajectory": kept, "order": self.order}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order = [list(part) for part in state["order"]]
+        self.trajectory = None if state["trajectory"] is None else Trajectory.from_state(state["trajectory"])
