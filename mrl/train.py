@@ -299,6 +299,7 @@ def main(stage: MRLStage, run: Run) -> None:
             if not learner.buffer and learner.progress.rounds % stage.rounds_per_epoch == 0:
                 end_epoch(learner, training)
         training.restore_best()
+        run.report(stages=learner.curriculum.steps[: learner.curriculum.stage + 1], rounds=learner.progress.rounds)
         finish(training, stage, learner.examine(training, 2 * stage.held_out_dialogues))
 
 

@@ -1,0 +1,159 @@
+"""mrl/train.py as people run it: to the end, killed and taken up again, in two processes, misused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from mrl.train import MRLStage, staged
+from pipeline.config import load_config
+from pipeline.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path, episodes, tokenizer, model):
+    """Writes a recipe of few steps and returns its path."""
+    model.save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+
+    def write(name: str, **changes) -> Path:
+        rows = {
+            "train": [{"path": str(episodes), "split": "train"}],
+            "held_out": [{"path": str(episodes), "split": "test"}],
+        }
+        recipe = {
+            "output_dir": str(tmp_path / name),
+            "model": {"path": str(tmp_path / "start")},
+            "data": rows,
+            "curriculum": {
+                "steps": [1, 3],
+                "epochs": 2,
+                "strategies": [{"kind": "cumulative", "weight": 2.0}, {"kind": "long_term"}],
+                "resets": {"mode": "random", "carry": "own", "from_epoch": 1, "probability": 0.5},
+                "overrides": {"3": {"ppo.clip_range": 0.1, "rollout.teacher_forcing": True}},
+            },
+            "rollout": {"episodes": 8, "max_new_tokens": 5},
+            "ppo": {"minibatch_episodes": 4, "update_epochs": 2, "kl_coef": 0.01, "target_kl": 5.0},
+            "trainer": {"max_steps": 24, "save_every": 3, "log_every": 1, "precision": "fp32"},
+            "rounds_per_epoch": 2,
+            "held_out_dialogues": 6,
+        } | changes
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        return path
+
+    return write
+
+
+def command(path: Path, processes: int = 0) -> tuple[list[str], dict[str, str]]:
+    launcher = [sys.executable]
+    if processes:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port"]
+        launcher.append(str(29900 + os.getpid() % 90))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "ACCELERATE_USE_CPU": "true"}
+    return [*launcher, str(ROOT / "mrl" / "train.py"), "--config-path", str(path)], environment
+
+
+def run(path: Path, processes: int = 0) -> subprocess.CompletedProcess:
+    words, environment = command(path, processes)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=150)
+
+
+def lines(folder: Path, *names: str) -> list[tuple]:
+    """The named figures of every line that has them all."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [tuple(row[n] for n in ("step", *names)) for row in rows if all(n in row for n in names)]
+
+
+def weights(folder: Path) -> dict:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path):
+    done = run(recipe("straight"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "straight" / "metrics.json").read_text())
+    assert (found["status"], found["steps"], found["processes"]) == ("complete", 24, 1)
+    assert 0 <= found["evaluation"]["recall"] <= 1
+    assert found["stages"] == [1, 3]
+    names = ("rollout_reward", "rollout_explained_variance", "rollout_rollout_s", "rollout_episode_steps")
+    assert [row[-1] for row in lines(tmp_path / "straight", *names)] == [1, 1, 1, 1, 3, 3]
+    first = lines(tmp_path / "straight", "kl", "ratio", "entropy", "drift", "value_loss")[0]
+    assert first[1] < 1e-6
+    assert first[2] == pytest.approx(1.0, abs=1e-5)
+    samples = [json.loads(line) for line in (tmp_path / "straight" / "samples.jsonl").read_text().splitlines()]
+    assert {"query", "answer", "reference", "reward"} <= set(samples[-1])
+
+    words, environment = command(recipe("broken"))
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "broken" / "checkpoint-9").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run(tmp_path / "broken.yaml")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "broken" / "metrics.json").read_text())
+    assert 9 <= found["first_step"] < 24
+    one, two = weights(tmp_path / "straight"), weights(tmp_path / "broken")
+    assert all(one[name].equal(two[name]) for name in one)
+    for names in (("loss", "kl"), ("eval_reward",)):
+        assert lines(tmp_path / "broken", *names) == lines(tmp_path / "straight", *names)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(recipe, tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        trainer = {"max_steps": 8, "log_every": 1, "precision": "fp32", "processes": processes}
+        path = recipe(name, trainer=trainer, rollout={"episodes": 7, "max_new_tokens": 5})
+        done = run(path, processes if processes > 1 else 0)
+        assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert found["processes"] == 2
+    for names in (("loss",), ("rollout_reward",), ("eval_reward", "eval_recall")):
+        one, two = lines(tmp_path / "one", *names), lines(tmp_path / "two", *names)
+        assert len(one) == len(two) > 0
+        for a, b in zip(one, two, strict=True):
+            assert b == pytest.approx(a, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
+    needed = {"folder": str(tmp_path / "never"), "script": "data/data_collection.py", "config": "nothing.yaml"}
+    refused = run(recipe("needy", prerequisites=[needed]))
+    assert refused.returncode == 2
+    assert "is missing: building it with data/data_collection.py" in refused.stderr
+    assert "prerequisites: data/data_collection.py" in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curriculum": {"steps": [1], "overrides": {"1": {"seed": 3}}}}, "seed can't differ by stage"),
+        ({"curriculum": {"steps": [1], "overrides": {"1": {"ppo.clip_rnage": 0.1}}}}, "clip_range"),
+        ({"trainer": {"max_steps": 1, "batch_size": 3}}, "trainer.batch_size has no meaning here"),
+        ({"ppo": {"algorithm": "group"}}, "set group_size to 2 or more"),
+        ({"rollout": {"temperature": 0}}, "explore nothing"),
+    ],
+)
+def test_bad_recipes_are_refused_by_name(recipe, changes, message):
+    with pytest.raises(InputError, match=message):
+        staged(load_config(MRLStage, recipe("bad", **changes)), 1)
+
+
+def test_a_stage_changes_what_its_overrides_name_and_nothing_else(recipe):
+    stage = load_config(MRLStage, recipe("good"))
+    later = staged(stage, 3)
+    assert (stage.ppo.clip_range, later.ppo.clip_range, later.rollout.teacher_forcing) == (0.2, 0.1, True)
+    assert later.ppo.minibatch_episodes == 4
+    assert staged(stage, 1) is stage
