@@ -6,7 +6,7 @@ The file is copied into every checkpoint (`auto_map`), so it imports transformer
 from transformers import PreTrainedConfig
 
 MEMORY_VARIANTS = ("simple", "self", "interlayer", "self-interlayer")
-GATES = ("off", "static", "elementwise", "linear", "content", "channel")
+GATES = ("off", "static", "elementwise", "linear")
 GATE_ACTIVATIONS = ("sigmoid", "tanh")
 GATE_SCOPES = ("slot", "layer")
 INITIAL_STATES = ("normal", "learned", "loaded")

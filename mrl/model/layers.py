@@ -107,7 +107,7 @@ class ReactivePreTrainedModel(PreTrainedModel):
         # What follows has its value from the constructor already, but would lose it on the meta device.
         elif isinstance(module, RMSNorm | LayerwiseNorm):
             init.ones_(module.weight)
-        elif isinstance(module, ResidualGate) and module.kind in ("linear", "content", "channel"):
+        elif isinstance(module, ResidualGate) and module.kind == "linear":
             init.zeros_(module.weight)
             init.constant_(module.bias, module.start)
         elif isinstance(module, ResidualGate) and module.kind != "off":

@@ -110,12 +110,9 @@ class ResidualGate(nn.Module):
     sum, (1 + g) * new + (1 - g) * old. z is a weight w (static), w * s (elementwise) or W s + b (linear), where s
     [L, B, S] is the status of each slot: the mean of new + old over the width. `scope` slot gives each slot its own
     weight, layer one per layer.
-
-    Two more read what is in the slot, not its mean: u . old + v . new + b (content: one gate a slot) and U old + V new
-    + b (channel: one a channel, as in a GRU); old and new are normed first.
     """
 
-    def __init__(self, kind: str, activation: str, scope: str, layers: int, slots: int, start: float, width: int = 0):
+    def __init__(self, kind: str, activation: str, scope: str, layers: int, slots: int, start: float):
         super().__init__()
         self.kind, self.activation, self.start = kind, activation, start
         outputs = slots if scope == "slot" else 1
@@ -124,28 +121,19 @@ class ResidualGate(nn.Module):
         elif kind == "linear":
             self.weight = nn.Parameter(torch.zeros(layers, slots, outputs))
             self.bias = nn.Parameter(torch.full((layers, 1, outputs), start))
-        elif kind in ("content", "channel"):
-            self.weight = nn.Parameter(torch.zeros(layers, 2 * width, width if kind == "channel" else 1))
-            self.bias = nn.Parameter(torch.full((layers, 1, outputs, 1), start))
 
     def forward(self, old: Tensor, new: Tensor) -> Tensor:
         if self.kind == "off":
             return old + new
-        z = self._open(old, new)
+        if self.kind == "static":
+            z = self.weight
+        else:
+            status = (old + new).mean(-1)
+            z = self.weight * status if self.kind == "elementwise" else torch.baddbmm(self.bias, status, self.weight)
+        z = z.unsqueeze(-1)
         if self.activation == "sigmoid":
             return old + torch.sigmoid(z) * (new - old)
         return old + new + torch.tanh(z) * (new - old)
-
-    def _open(self, old: Tensor, new: Tensor) -> Tensor:
-        """z, broadcastable to [L, B, S, D]."""
-        if self.kind in ("content", "channel"):
-            both = torch.cat([F.rms_norm(x, x.shape[-1:]) for x in (old, new)], dim=-1)
-            return torch.bmm(both.flatten(1, 2), self.weight).unflatten(1, old.shape[1:3]) + self.bias
-        if self.kind == "static":
-            return self.weight.unsqueeze(-1)
-        status = (old + new).mean(-1)
-        z = self.weight * status if self.kind == "elementwise" else torch.baddbmm(self.bias, status, self.weight)
-        return z.unsqueeze(-1)
 
 
 class MemoryAttention(nn.Module):
@@ -166,7 +154,7 @@ class MemoryAttention(nn.Module):
             config.rms_norm_eps,
         )
         heads = (layers, width, config.memory_query_heads, config.memory_key_value_heads, config.head_dim)
-        gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init, width)
+        gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init)
         self.variant, self.groups, self.rope_base = config.memory_variant, config.memory_groups, config.rope_base
         self.state_norm = LayerwiseNorm(layers, width, eps)
         self.encoded_norm = LayerwiseNorm(layers, width, eps)
