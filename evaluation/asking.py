@@ -8,15 +8,29 @@ from torch import Tensor
 
 from mrl.batches import collate_episodes
 from mrl.dialogues import TurnTokens, build_prompt
+from mrl.environment import Environment
 from mrl.model import Sampling
+from mrl.rollout import RolloutConfig, play
 
 GREEDY = Sampling(temperature=0.0)
 
 
 @torch.no_grad()
-def states_before(model: Any, encoded: Any, dialogues: list[int], seed: int) -> Tensor:
-    """Memory before each turn of the dialogues, [K, L, B, S, D]."""
+def states_before(
+    model: Any, encoded: Any, dialogues: list[int], seed: int, asked_with: Any = None, tokens: int = 16
+) -> Tensor:
+    """Memory before each turn of the dialogues, [K, L, B, S, D].
+
+    Written are the answers that the data has or, with a tokenizer as `asked_with`, the model's own: each query of a
+    dialogue is answered greedily in at most `tokens` tokens.
+    """
     batch = collate_episodes(encoded, np.array(dialogues), None, seed)
+    if asked_with is not None and batch.ids.shape[1] > 1:
+        environment = Environment(encoded, asked_with, "--data")
+        episodes = environment.batch(np.array(dialogues), batch.ids.shape[1] - 1, batch.seeds.tolist())
+        played = play(model, episodes, RolloutConfig(max_new_tokens=tokens), greedy=True, keep_states=True)
+        start = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
+        return torch.cat([start.expand_as(played.states[0])[None], played.states])
     state = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
     if batch.ids.shape[1] == 1:
         return state[None]

@@ -3,7 +3,8 @@
     uv run evaluation/retention.py --model outputs/quickstart/memory_sft --data outputs/quickstart/data/episodes/test
     uv run evaluation/retention.py --model PATH --data FILE --json
 
-Every dialogue is written into memory turn by turn (its own words as the data has them); before each question the answer
+Every dialogue is written into memory turn by turn (with the answers that the data has or, with --own-answers, those
+that the model gives); before each question the answer
 is generated greedily from the query and the memory alone. It counts as recalled when all facts that the row names are
 in it; distance is how many turns ago the farthest of them was said. The same questions are answered with three
 controls: the memory reset to a fresh state (`reset_control`), the memory of another dialogue at the same turn
@@ -102,7 +103,13 @@ def questions_of(conversations: list[Conversation]) -> list[Question]:
 
 
 def measure_memory(
-    model: Any, tokenizer: Any, conversations: list[Conversation], questions: list[Question], seed: int, tokens: int
+    model: Any,
+    tokenizer: Any,
+    conversations: list[Conversation],
+    questions: list[Question],
+    seed: int,
+    tokens: int,
+    own_answers: bool = False,
 ) -> dict[str, Tally]:
     """Recall from memory and with both memory controls."""
     limit = model.config.max_interaction_length
@@ -118,7 +125,7 @@ def measure_memory(
         dialogues = order[start : start + size]
         if len(dialogues) == 1:
             dialogues = [*dialogues, order[0]]  # a foreign memory needs a second dialogue
-        states = states_before(model, encoded, dialogues, seed)
+        states = states_before(model, encoded, dialogues, seed, tokenizer if own_answers else None, tokens)
         fresh = states[0]
         batch = [(row, q) for row, d in enumerate(dialogues) for q in asked.pop(d, [])]
         for at in range(0, len(batch), 64):
@@ -245,7 +252,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     source = RowSource(path=options.data, subset=options.subset, split=options.split, limit=options.episodes)
     conversations = read_conversations(source)
     questions = questions_of(conversations)
-    tallies = measure_memory(model, tokenizer, conversations, questions, options.seed, options.max_new_tokens)
+    tallies = measure_memory(
+        model, tokenizer, conversations, questions, options.seed, options.max_new_tokens, options.own_answers
+    )
     tallies = {options.name if name == "memory" else name: tally for name, tally in tallies.items()}
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     if options.baseline:
@@ -274,6 +283,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, help="at most so many")
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
     parser.add_argument("--name", default="memory_sft", help="what the model's recall is called in the report")
+    parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=150, help="timed rounds")
     parser.add_argument("--seed", type=int, default=0, help="of the initial states")

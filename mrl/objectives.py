@@ -231,6 +231,9 @@ class MemoryAwareConfig:
     """Share of those answers that is decoded at all; they are easy, and cost as much as the others."""
     fact_weight: float = 1.0
     """Weight of tokens that hold a needed fact, beside an answer's other tokens."""
+    open_book: bool = False
+    """The decoder reads the encoder's tokens of all earlier turns instead of the memory: what it needs to find there is
+    learnt sooner while nothing is lost in between."""
     distance_power: float = 0.0
     """Answers about facts that were said d turns ago weigh d to this power: far ones are rarer, and harder."""
 
@@ -277,9 +280,13 @@ def memory_aware_counts(batch: Episodes, config: MemoryAwareConfig) -> dict[str,
 
 
 def memory_aware_loss(model, batch: Episodes, counts: dict[str, float], config: MemoryAwareConfig) -> Sums:
-    """Cross-entropy of all answers of all turns, decoded in one batch from the memory that the turns before left."""
-    states = memory_states(model, batch, config.bptt_steps)
-    loss, turns, aux = decode_turns(model, batch, states, answer_weights(batch, config))
+    """Cross-entropy of all answers of all turns, decoded in one batch from the memory that the turns before left (or,
+    open book, from the encoder's tokens of these turns)."""
+    weight = answer_weights(batch, config)
+    if config.open_book:
+        loss, turns, aux = decode_turns(model, batch, None, weight, book=open_book(model, batch))
+    else:
+        loss, turns, aux = decode_turns(model, batch, memory_states(model, batch, config.bptt_steps), weight)
     total = loss / counts["weight"]
     if aux is not None:
         total = total + model.config.router_aux_loss_coef * aux * len(batch) / counts["rows"]
@@ -313,14 +320,39 @@ class TurnScores:
         }
 
 
-def decode_turns(model, batch: Episodes, states: Tensor, weight: Tensor) -> tuple[Tensor, TurnScores, Tensor | None]:
-    """Decode all turns with a positive weight in one batch: weighted loss sum, scores per turn, router loss."""
+def open_book(model, batch: Episodes) -> Tensor:
+    """The encoder's tokens of all turns, [L, B, K, T, D]."""
+    encoded = model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1)).layers
+    return encoded.unflatten(1, batch.ids.shape[:2])
+
+
+def _pages(batch: Episodes, book: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of the chosen turns (rows, flat over [B, K]) the tokens of its dialogue [L, n, K * T, D], and which of
+    them are of earlier turns [n, K * T]."""
+    size, turns, _ = batch.ids.shape
+    dialogue = torch.arange(size, device=rows.device).repeat_interleave(turns)[rows]
+    turn = torch.arange(turns, device=rows.device).repeat(size)[rows]
+    earlier = torch.arange(turns, device=rows.device) < turn[:, None]
+    readable = (batch.mask[dialogue] > 0) & earlier[:, :, None]
+    # A first turn has nothing to read; it sees its own beginning, the frame's token.
+    readable[:, 0, 0] |= turn == 0
+    return book.flatten(2, 3)[:, dialogue], readable.flatten(1)
+
+
+def decode_turns(
+    model, batch: Episodes, states: Tensor | None, weight: Tensor, book: Tensor | None = None
+) -> tuple[Tensor, TurnScores, Tensor | None]:
+    """Decode all turns with a positive weight in one batch, from memory states [K, L, B, S, D] or from a `book` [L, B,
+    K, T, D]: weighted loss sum, scores per turn, router loss."""
     rows = (weight > 0).any(-1).flatten()
     ids, mask, labels = (x.flatten(0, 1)[rows] for x in (batch.ids, batch.mask, batch.labels))
-    # The state is picked before it is laid out in rows, so that turns nobody answers cost nothing.
-    memory = states.permute(2, 0, 1, 3, 4).flatten(0, 1)[rows].transpose(0, 1)
+    if book is not None:
+        memory, readable = _pages(batch, book, rows)
+    else:
+        # The state is picked before it is laid out in rows, so that turns nobody answers cost nothing.
+        memory, readable = states.permute(2, 0, 1, 3, 4).flatten(0, 1)[rows].transpose(0, 1), None
     longest = int(mask.sum(1).max()) if len(ids) else 1
-    out = model.decode(ids[:, :longest], mask[:, :longest], memory, labels=labels[:, :longest])
+    out = model.decode(ids[:, :longest], mask[:, :longest], memory, state_mask=readable, labels=labels[:, :longest])
     each = F.cross_entropy(out.logits.float(), out.targets, reduction="none")
     scored = labels[:, 1:longest] != IGNORED
     shares = weight.flatten(0, 1)[rows][:, 1:longest][scored]

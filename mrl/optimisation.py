@@ -17,6 +17,9 @@ PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "
 class OptimiserConfig:
     """Section `optimiser`."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: the matrices of attention and feed-forward layers by torch.optim.Muon (Jordan et al. 2024), brought to the
+    step size of AdamW, which takes everything else."""
     learning_rate: float = 2e-3
     """Peak rate."""
     rates: dict[str, float] = field(default_factory=dict)
@@ -76,20 +79,29 @@ class Optimiser:
         self.learning: set[str] | None = None
         """Parts that learn now, where something else than the configuration decides that (a curriculum)."""
         self.beside = set(beside)
-        groups: list[dict[str, Any]] = []
+        groups: dict[str, list[dict[str, Any]]] = {"adamw": [], "muon": []}
         for part, parameters in self.parts.items():
-            for decays in (True, False):
-                chosen = [p for p in parameters if p.requires_grad and _decays(p) == decays]
-                if chosen:
-                    decay = config.weight_decay if decays else 0.0
-                    groups.append({"params": chosen, "weight_decay": decay, "part": part})
-        self.adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas), fused=True)
-        self.parameters = [p for group in self.adam.param_groups for p in group["params"]]
+            sorts: dict[tuple[str, bool], list[nn.Parameter]] = {}
+            for p in parameters:
+                if p.requires_grad:
+                    kind = "muon" if config.kind == "muon" and part != "embedding" and _is_matrix(p) else "adamw"
+                    sorts.setdefault((kind, _decays(p)), []).append(p)
+            for (kind, decays), chosen in sorted(sorts.items(), key=lambda item: not item[0][1]):
+                decay = config.weight_decay if decays else 0.0
+                groups[kind].append({"params": chosen, "weight_decay": decay, "part": part})
+        rate = config.learning_rate
+        self.inner: list[torch.optim.Optimizer] = []
+        if groups["adamw"]:
+            self.inner.append(torch.optim.AdamW(groups["adamw"], lr=rate, betas=tuple(config.betas), fused=True))
+        if groups["muon"]:
+            self.inner.append(torch.optim.Muon(groups["muon"], lr=rate, adjust_lr_fn="match_rms_adamw"))
+        self.groups = [group for inner in self.inner for group in inner.param_groups]
+        self.parameters = [p for group in self.groups for p in group["params"]]
 
     def prepare(self, step: int, progress: float, max_steps: int) -> float:
         """Set rates and frozen parts for a step; returns the learning rate of parts without a factor."""
         rate = self.config.learning_rate * self.config.factor(step, progress, max_steps)
-        for group in self.adam.param_groups:
+        for group in self.groups:
             part = group["part"]
             group["lr"] = rate * self.config.rates.get(part, 1.0)
             trained = self.config.trained(part, step) and (self.learning is None or part in self.learning)
@@ -116,14 +128,24 @@ class Optimiser:
         return found
 
     def step(self) -> None:
-        self.adam.step()
+        for inner in self.inner:
+            inner.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.adam.state_dict()
+        return {"inner": [inner.state_dict() for inner in self.inner]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError where the state belongs to other parameters."""
-        self.adam.load_state_dict(state)
+        if len(state["inner"]) != len(self.inner):
+            raise ValueError(f"the checkpoint's optimiser isn't of kind {self.config.kind}")
+        for inner, saved in zip(self.inner, state["inner"], strict=True):
+            inner.load_state_dict(saved)
+        self.groups = [group for inner in self.inner for group in inner.param_groups]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether Muon can take it: a plain matrix that isn't a vector in disguise."""
+    return parameter.ndim == 2 and min(parameter.shape) > 1
 
 
 def _decays(parameter: nn.Parameter) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from data.episode_world import NOTED, PERSON, SMALL_TALK, THING, Attribute, pairs
-from data.episodes import SCHEMA, Names, generate
+from data.episodes import SCHEMA, Names, generate, generate_chats
 from pipeline.errors import InputError
 
 NAME = r"(?P<{}>[A-Za-z]+ [A-Za-z]+)"
@@ -151,3 +151,15 @@ def test_rival_facts_can_only_be_told_apart_by_whose_they_are():
         return found / len(rows)
 
     assert rivals(1.0) > rivals(0.0) + 0.2
+
+
+def test_chats_are_the_same_episodes():
+    arguments = ({"steps": 3}, 5, "train", 9)
+    episodes, chats = (
+        [row for batch in make(*arguments) for row in batch.to_pylist()] for make in (generate, generate_chats)
+    )
+    for episode, chat in zip(episodes, chats, strict=True):
+        turns = [episode, *episode["interactions"]]
+        assert [m["role"] for m in chat["messages"]] == ["user", "assistant"] * 4
+        assert [m["content"] for m in chat["messages"][::2]] == [turn["query"] for turn in turns]
+        assert [m["content"] for m in chat["messages"][1::2]] == [turn["answer"] for turn in turns]

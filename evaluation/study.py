@@ -1,0 +1,300 @@
+"""The study behind the claims about memory reinforcement learning: seeds, long dialogues, and an honest ablation.
+
+    uv run evaluation/study.py                                   # everything (evaluation/config/study.yaml)
+    uv run evaluation/study.py --parts seeds critics --jobs 2    # some parts, two runs at a time
+
+A part is a list of variants; each is one run of a training script from the same supervised model, followed by
+evaluation/retention.py with the model's own answers in its memory. Runs that are finished are not done again, and a
+run that was cut short goes on from its checkpoint. Writes study.json, study.md (tables) and plots to output_dir.
+"""
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation import plots
+from pipeline.artifact import is_complete, write_json, write_text
+from pipeline.config import load_config
+from pipeline.errors import InputError
+from pipeline.progress import progress_bar
+from pipeline.run import exit_status, setup_logging
+
+logger = logging.getLogger(__name__)
+DEFAULT = Path(__file__).parent / "config" / "study.yaml"
+MEAN_OVER = ("2", "4", "8", "16")
+"""Distances whose mean recall is the one figure of a run."""
+
+
+@dataclass(kw_only=True)
+class Variant:
+    """One way of training: a script, its recipe, and what is set otherwise."""
+
+    script: str = "mrl/train.py"
+    config: str | None = None
+    """Default: the study's `config`."""
+    settings: list[str] = field(default_factory=list)
+    """key=value as for --set. `{minutes}` stands for the training time of `like`."""
+    like: str | None = None
+    """part/variant whose wall time this one gets."""
+    seeds: list[int] = field(default_factory=lambda: [42])
+    data: str | None = None
+    """Held-out episodes. Default: the study's."""
+    same_as: str | None = None
+    """part/variant of which this is only another name: it isn't run again."""
+
+
+@dataclass(kw_only=True)
+class Study:
+    """evaluation/config/study.yaml."""
+
+    output_dir: Path
+    start: str
+    """The supervised model that every run starts from."""
+    config: str
+    data_folder: str
+    data: str
+    """Held-out episodes that every run is measured on."""
+    parts: dict[str, dict[str, Variant]]
+    episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        for part, variants in self.parts.items():
+            for name, variant in variants.items():
+                for other in (variant.like, variant.same_as):
+                    if other and self.find(other) is None:
+                        raise ValueError(f"parts.{part}.{name} names {other}, which is no part/variant of this study")
+
+    def find(self, path: str) -> Variant | None:
+        """A variant by part/name."""
+        part, _, name = path.partition("/")
+        return self.parts.get(part, {}).get(name)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a variant with a seed."""
+
+    part: str
+    name: str
+    seed: int
+
+    def folder(self, study: Study) -> Path:
+        return study.output_dir / "runs" / self.part / f"{self.name}-seed{self.seed}"
+
+
+def command_of(study: Study, job: Job) -> list[str]:
+    """The training command of a job."""
+    variant = study.parts[job.part][job.name]
+    minutes = _minutes(study, variant.like) if variant.like else 0.0
+    settings = [f"model.path={study.start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
+    settings += [f"seed={job.seed}", *(text.format(minutes=round(minutes, 3)) for text in variant.settings)]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]
+
+
+def _minutes(study: Study, path: str) -> float:
+    part, _, name = path.partition("/")
+    seed = study.parts[part][name].seeds[0]
+    return read(Job(part, name, seed).folder(study) / "metrics.json")["train_s"] / 60
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file. Raises InputError where it is missing."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; run that part of the study first")
+    return json.loads(path.read_text())
+
+
+def measure(study: Study, model: str, data: str, folder: Path, threads: int) -> None:
+    """Recall by distance with the model's own answers in memory, to folder/retention.json."""
+    command = [
+        sys.executable, "evaluation/retention.py", "--model", model, "--data", data, "--own-answers", "--repeats", "2",
+        "--name", "recall", "--output-dir", str(folder),
+    ]  # fmt: skip
+    if study.episodes:
+        command += ["--episodes", str(study.episodes)]
+    run(command, folder / "retention.log", threads)
+
+
+def run(command: list[str], log: Path, threads: int) -> None:
+    """Run one command with its words in a log. Raises InputError where it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("a") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        last = log.read_text().strip().splitlines()[-1:] or [""]
+        raise InputError(f"{' '.join(command[1:4])} failed ({log}): {last[0][:300]}")
+
+
+def do(study: Study, job: Job, threads: int) -> None:
+    """Train and measure one job, or what is left of it."""
+    folder = job.folder(study)
+    variant = study.parts[job.part][job.name]
+    if not is_complete(folder / "model"):
+        run(command_of(study, job), folder / "train.log", threads)
+    if not (folder / "retention.json").exists():
+        measure(study, str(folder), variant.data or study.data, folder, threads)
+
+
+def jobs_of(study: Study, parts: list[str]) -> list[Job]:
+    """Runs of the named parts; those whose wall time others copy come first."""
+    found = [
+        Job(part, name, seed)
+        for part in parts
+        for name, variant in study.parts[part].items()
+        if variant.same_as is None
+        for seed in variant.seeds
+    ]
+    return sorted(found, key=lambda job: study.parts[job.part][job.name].like is not None)
+
+
+def summary(study: Study, job: Job) -> dict[str, Any]:
+    """Figures of a finished run."""
+    folder = job.folder(study)
+    recall = read(folder / "retention.json")["recall"]
+    facts = read(folder / "metrics.json")
+    return {
+        "seed": job.seed,
+        "recall": {d: v for d, v in recall["recall"].items() if d.isdigit()},
+        "mean": mean_recall(recall["recall"]),
+        "reset_control": mean_recall(recall["reset_control"]),
+        "foreign_control": mean_recall(recall["foreign_control"]),
+        "train_s": facts["train_s"],
+        "peak_mb": facts["peak_mb"],
+        "steps": facts["steps"],
+    }
+
+
+def mean_recall(recall: dict[str, float]) -> float:
+    """Mean over the distances 2 to 16 that were measured."""
+    values = [recall[d] for d in MEAN_OVER if d in recall]
+    return round(statistics.fmean(values), 4) if values else float("nan")
+
+
+def collect(study: Study) -> dict[str, Any]:
+    """study.json: everything that is finished."""
+    start = read(study.output_dir / "start" / "retention.json")["recall"]["recall"]
+    found: dict[str, Any] = {"start": {"recall": start, "mean": mean_recall(start)}, "mrl_ablation": {}}
+    for part, variants in study.parts.items():
+        for name, variant in variants.items():
+            source = variant.same_as or f"{part}/{name}"
+            home, _, other = source.partition("/")
+            rows = [
+                summary(study, job)
+                for job in (Job(home, other, seed) for seed in study.parts[home][other].seeds)
+                if (job.folder(study) / "retention.json").exists()
+            ]
+            if rows:
+                found["mrl_ablation"].setdefault(part, {})[name] = rows
+    seeds = [row for rows in found["mrl_ablation"].pop("seeds", {}).values() for row in rows]
+    found["mrl_seeds"] = [
+        {"seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"]}
+        for row in seeds
+    ]
+    if len(seeds) > 1:
+        ends = [row["mean"] for row in seeds]
+        found["mrl_seeds_summary"] = {
+            "mean": round(statistics.fmean(ends), 4),
+            "standard_deviation": round(statistics.stdev(ends), 4),
+            "lowest": min(ends),
+            "train_s": round(statistics.median(row["train_s"] for row in seeds), 1),
+        }
+    long = found["mrl_ablation"].pop("long", {})
+    if long:
+        found["mrl_32"] = next(iter(long.values()))[0]["recall"]
+        found["mrl_32_run"] = next(iter(long.values()))[0]
+    return found
+
+
+def tables(found: dict[str, Any]) -> str:
+    """study.md."""
+
+    def line(name: str, recall: dict[str, float], mean: float, seconds: float | None) -> str:
+        cells = [f"{100 * recall[d]:.1f}" if d in recall else "–" for d in ("1", "2", "4", "8", "16", "32")]
+        spent = "–" if seconds is None else f"{seconds:.0f}"
+        return f"| {name} | {' | '.join(cells)} | {100 * mean:.1f} | {spent} |"
+
+    head = "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | seconds |\n|---|---|---|---|---|---|---|---|---|"
+    start = line("supervised start", found["start"]["recall"], found["start"]["mean"], None)
+    rows = [f"### Seeds\n\n{head}", start]
+    rows += [line(f"seed {row['seed']}", row["recall"], row["end"], None) for row in found["mrl_seeds"]]
+    if "mrl_32_run" in found:
+        run_ = found["mrl_32_run"]
+        rows += [
+            f"\n### Dialogues of 32 steps\n\n{head}",
+            line("32 steps", run_["recall"], run_["mean"], run_["train_s"]),
+        ]
+    for part, variants in found["mrl_ablation"].items():
+        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
+        rows += [
+            line(name, row["recall"], row["mean"], row["train_s"]) for name, runs in variants.items() for row in runs
+        ]
+    return "\n".join(rows) + "\n"
+
+
+def draw(found: dict[str, Any], folder: Path) -> None:
+    """seeds.png: recall by distance of every seed; ablation.png: mean recall of every variant."""
+    shown = {"supervised start": found["start"]["recall"]}
+    shown |= {f"seed {row['seed']}": row["recall"] for row in found["mrl_seeds"]}
+    lines = {name: [(float(d), v) for d, v in recall.items() if d.isdigit()] for name, recall in shown.items()}
+    plots.by_turn(
+        lines, folder / "seeds.png", xlabel="turns since it was said", ylabel="exact recall", share=True,
+        dashed=("supervised start",),
+    )  # fmt: skip
+    groups = {
+        part: {name: (statistics.fmean(r["mean"] for r in rows), None) for name, rows in variants.items()}
+        for part, variants in found["mrl_ablation"].items()
+    }
+    for part, bars in groups.items():
+        together = {name: {part: value} for name, value in {"start": (found["start"]["mean"], None), **bars}.items()}
+        plots.bars(together, folder / f"{part}.png", ylabel="recall, distances 2–16")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Do what isn't done, then write everything down."""
+    study = load_config(Study, options.config_path, options.set)
+    unknown = [part for part in options.parts or [] if part not in study.parts]
+    if unknown:
+        raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}")
+    started, threads = time.monotonic(), max(1, (os.cpu_count() or 1) // options.jobs)
+    if not (study.output_dir / "start" / "retention.json").exists():
+        measure(study, study.start, study.data, study.output_dir / "start", threads)
+    jobs = jobs_of(study, options.parts or list(study.parts))
+    first = [job for job in jobs if study.parts[job.part][job.name].like is None]
+    with ThreadPoolExecutor(options.jobs) as pool, progress_bar(total=len(jobs), desc="study", unit="run") as bar:
+        for wave in (first, [job for job in jobs if job not in first]):
+            for _ in pool.map(lambda job: do(study, job, threads), wave):
+                bar.update(1)
+    found = collect(study)
+    found["wall_s"] = round(time.monotonic() - started, 1)
+    write_json(study.output_dir / "study.json", found)
+    write_text(study.output_dir / "study.md", tables(found))
+    draw(found, study.output_dir)
+    print(tables(found))
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-path", type=Path, default=DEFAULT)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared out among them")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    chosen = parse_options()
+    setup_logging("INFO")
+    with exit_status():
+        main(chosen)
