@@ -24,6 +24,7 @@ from pipeline.config import parse_config
 from pipeline.errors import InputError
 
 BATCH = 512
+FOLDS = 10
 
 
 @dataclass(kw_only=True)
@@ -36,6 +37,8 @@ class RenamedOptions:
     """kept: rows whose column `split` has this value"""
     where: dict[str, list[str]] = field(default_factory=dict)
     """kept: rows whose column has one of the listed values"""
+    without_fold: int | None = None
+    """left out: each tenth of the rows that the other keys keep, beginning with this one (0 to 9), to validate on"""
     names: list[list[str]]
     """words that may stand for one another, a list for each kind"""
 
@@ -43,6 +46,8 @@ class RenamedOptions:
         words = [word for kind in self.names for word in kind]
         if not words or len(words) != len(set(words)):
             raise ValueError("names are lists of words, each word in one list only")
+        if self.without_fold is not None and not 0 <= self.without_fold < FOLDS:
+            raise ValueError(f"without_fold is {self.without_fold}; it is one of 0 to {FOLDS - 1}")
 
 
 def exchange(value: Any, rename: Callable[[str], str]) -> Any:
@@ -69,6 +74,8 @@ def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: 
         if (parsed.split is None or row.get("split") == parsed.split)
         and all(str(row.get(column)) in wanted for column, wanted in parsed.where.items())
     ]
+    if parsed.without_fold is not None:
+        rows = [row for number, row in enumerate(rows) if number % FOLDS != parsed.without_fold]
     if not rows:
         raise InputError(f"generator: {parsed.path} has no row of that split and where; correct them")
     return _batches(parsed, rows, entries, f"{seed} {split}")

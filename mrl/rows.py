@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "valid", "dev", "test", "held_out", "eval")
+FOLDS = 10
 NOT_ROWS = {"manifest.json", "dataset_metadata.json", "config.json", "metrics.json", "dataset_infos.json", "state.json"}
 
 
@@ -53,11 +54,16 @@ class RowSource:
     """Kept: rows whose column has one of the listed values."""
     group_by: str | None = None
     """Column whose value names a group; figures are given for each group as well (bAbI: task)."""
+    fold: int | None = None
+    """Kept: each tenth of the rows that the other keys keep, beginning with this one (0 to 9): a part to validate on
+    where the data has none (data/renaming.py leaves the same rows out with `without_fold`)."""
     limit: int | None = None
     """Most rows."""
 
     def __post_init__(self) -> None:
         """Refuse a limit that keeps nothing."""
+        if self.fold is not None and not 0 <= self.fold < FOLDS:
+            raise ValueError(f"fold is {self.fold}; it is one of 0 to {FOLDS - 1}")
         if self.limit is not None and self.limit < 1:
             raise ValueError("limit must be at least 1; leave it out to read everything")
 
@@ -65,10 +71,14 @@ class RowSource:
 def read_conversations(source: RowSource) -> list[Conversation]:
     """All conversations of a source. Raises InputError with file, row and key where a row can't be used."""
     found: list[Conversation] = []
+    kept = 0
     for where, row in _rows(source):
         if source.limit is not None and len(found) >= source.limit:
             break
         if all(str(row.get(column)) in wanted for column, wanted in source.where.items()):
+            kept += 1
+            if source.fold is not None and (kept - 1) % FOLDS != source.fold:
+                continue
             group = str(row.get(source.group_by, "")) if source.group_by else ""
             found.append(Conversation(parse_row(row, where), where, group))
     if not found:

@@ -56,6 +56,15 @@ def trl_arguments(script: str, path: Path) -> object:
     return made
 
 
+def mrl_stages(path: Path) -> object:
+    """Load an MRL recipe, and what its overrides make of it at every stage."""
+    from mrl.curriculum import step_counts
+    from mrl.train import MRLStage, staged
+
+    config = load_config(MRLStage, path)
+    return [staged(config, steps) for steps in step_counts(config.curriculum)]
+
+
 def accelerate_file(path: Path) -> object:
     """Load with accelerate's own reader, which refuses unknown keys."""
     from accelerate.commands.config.config_args import load_config_from_file
@@ -67,14 +76,17 @@ KINDS = [
     Kind("data/config/**/stage_*.yaml", partial(stage, "data.blend", "BlendConfig"), 9),
     Kind("data/config/**/held_out.yaml", partial(stage, "data.blend", "BlendConfig"), 1),
     Kind("data/config/**/memory_*episodes.yaml", partial(stage, "data.blend", "BlendConfig"), 2),
+    Kind("data/config/**/memory_chats.yaml", partial(stage, "data.blend", "BlendConfig"), 1),
     Kind("data/config/**/*tokenizer.yaml", partial(stage, "data.tokenizer", "TokenizerConfig"), 2),
-    Kind("post_training/config/**/model.yaml", partial(stage, "post_training.initialise", "InitialiseConfig"), 2),
+    Kind("post_training/config/**/*model.yaml", partial(stage, "post_training.initialise", "InitialiseConfig"), 2),
     Kind("post_training/config/**/stage_[12].yaml", sft, 6),
+    Kind("post_training/config/**/memory_chats.yaml", sft, 1),
     Kind("post_training/config/**/stage_3.yaml", dpo, 3),
     Kind("mrl/config/**/pretrain.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
     Kind("mrl/config/**/interaction_sft.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
     Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),
     Kind("mrl/config/**/memory_sft*.yaml", partial(stage, "mrl.memory_sft", "MemorySFTStage"), 1),
+    Kind("mrl/config/**/mrl*.yaml", mrl_stages, 1),
     Kind("post_training/config/accelerate/*.yaml", accelerate_file, 2),
 ]
 """A new kind of YAML gets its row here."""

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.renaming import generate
+from mrl.rows import RowSource, read_conversations
 from pipeline.errors import InputError
 
 ROWS = [
@@ -57,3 +58,13 @@ def test_equal_arguments_make_equal_rows_and_more_rows_keep_the_first(options):
 def test_bad_options_are_refused_by_name(options, change, entries, message):
     with pytest.raises(InputError, match=message):
         generate({**options, **change}, entries, "train", 0)
+
+
+def test_a_fold_is_left_out_for_validation(tmp_path):
+    rows = [{"query": f"Mary has {i}", "answer": "Mary", "interactions": []} for i in range(25)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    options = {"path": str(tmp_path / "rows.parquet"), "names": NAMES, "without_fold": 3}
+    made = {int(row["query"].split()[-1]) for batch in generate(options, 60, "train", 1) for row in batch}
+    assert made == set(range(25)) - {3, 13, 23}
+    kept = read_conversations(RowSource(path=str(tmp_path / "rows.parquet"), fold=3))
+    assert [c.exchanges[0].query for c in kept] == ["Mary has 3", "Mary has 13", "Mary has 23"]
