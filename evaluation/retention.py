@@ -21,7 +21,8 @@ import random
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from pipeline.run import exit_status, setup_logging
 logger = logging.getLogger(__name__)
 DISTANCES = (1, 2, 4, 8, 16, 32)
 TURNS = 64
+ENOUGH = 50
 CONTROLS = ("reset_control", "foreign_control", "full_history_baseline")
 
 
@@ -243,15 +245,63 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     plots.by_turn(latency, folder / "latency.png", xlabel="turn", ylabel="first token, ms", share=False)
 
 
+def read_questions(options: argparse.Namespace) -> tuple[list[Conversation], list[Question]]:
+    """Conversations of all files, and the questions that count: of each distance those of the first file that has
+    enough of them (short dialogues for near distances, longer ones for what they can't have)."""
+    conversations: list[Conversation] = []
+    chosen: list[Question] = []
+    settled: set[int] = set()
+    for path in options.data:
+        source = RowSource(path=path, subset=options.subset, split=options.split, limit=options.episodes)
+        read = read_conversations(source)
+        found = [q for q in questions_of(read) if q.distance not in settled]
+        chosen += [replace(q, dialogue=q.dialogue + len(conversations)) for q in found]
+        settled |= {distance for distance, n in Counter(q.distance for q in found).items() if n >= ENOUGH}
+        conversations += read
+    return conversations, chosen
+
+
+@torch.no_grad()
+def measure_full_latency(path: str, conversation: Conversation, repeats: int) -> dict[str, Any]:
+    """Milliseconds to the first token of a model that reads the whole history, and bytes of its cache, before turns 1,
+    2, 4 … 64 (the conversation's turns over and over)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from post_training.policy import resolve_model
+
+    source = resolve_model(path)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
+    quick, size = {}, {}
+    for turn in (1 << i for i in range(7)):
+        messages: list[dict[str, str]] = []
+        for k in range(turn - 1):
+            exchange = conversation.exchanges[k % len(conversation.exchanges)]
+            messages += [{"role": "user", "content": exchange.query or ""}]
+            messages += [{"role": "assistant", "content": exchange.answer}]
+        messages.append({"role": "user", "content": conversation.exchanges[-1].query or "?"})
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"].to(model.device)
+        times = []
+        for _ in range(repeats + 1):
+            started = time.perf_counter()
+            cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(1e3 * (time.perf_counter() - started))
+        quick[str(turn)] = round(statistics.quantiles(times[1:], n=4, method="inclusive")[0], 3)
+        kept = [x for layer in cache.layers for x in (layer.keys, layer.values)]
+        size[str(turn)] = sum(x.numel() * x.element_size() for x in kept)
+    return {"latency": {"full_history_ms": quick}, "full_history_cache_bytes": size}
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one table of figures."""
     model, tokenizer = load_reactive(ModelConfig(path=options.model))
     model.to(best_device()).eval()
     if not model.config.memory_slots:
         raise InputError(f"--model: {options.model} has no memory (memory_slots 0)")
-    source = RowSource(path=options.data, subset=options.subset, split=options.split, limit=options.episodes)
-    conversations = read_conversations(source)
-    questions = questions_of(conversations)
+    conversations, questions = read_questions(options)
     tallies = measure_memory(
         model, tokenizer, conversations, questions, options.seed, options.max_new_tokens, options.own_answers
     )
@@ -262,11 +312,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         tallies["full_history_baseline"] = baseline
         facts["baseline_parameters"] = parameters
     longest = max(conversations, key=lambda c: len(c.exchanges))
+    times = measure_latency(model, tokenizer, longest, max(2, options.repeats))
+    if options.baseline:
+        own = measure_full_latency(options.baseline, longest, max(2, min(20, options.repeats)))
+        times["latency"] |= own.pop("latency")
+        times |= own
     return {
         "recall": {name: tally.figures()["recall"] for name, tally in tallies.items()},
         "token_f1": {name: tally.figures()["token_f1"] for name, tally in tallies.items()},
         "questions": tallies[options.name].sizes(),
-        **measure_latency(model, tokenizer, longest, max(2, options.repeats)),
+        **times,
         **facts,
         "retention_samples": tallies[options.name].samples,
         "retention_settings": {"model": options.model, "data": options.data, "episodes": len(conversations)},
@@ -277,7 +332,11 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="output_dir of a stage, a folder with weights, or a Hub name")
-    parser.add_argument("--data", required=True, help="held-out episodes: a file, a folder or a Hub name")
+    parser.add_argument(
+        "--data", required=True, nargs="+",
+        help="held-out episodes: files, folders or Hub names; of several, each distance is measured on the first that "
+        f"has {ENOUGH} questions at it",
+    )  # fmt: skip
     parser.add_argument("--subset")
     parser.add_argument("--split")
     parser.add_argument("--episodes", type=int, help="at most so many")

@@ -6,7 +6,7 @@ The file is copied into every checkpoint (`auto_map`), so it imports transformer
 from transformers import PreTrainedConfig
 
 MEMORY_VARIANTS = ("simple", "self", "interlayer", "self-interlayer")
-GATES = ("off", "static", "elementwise", "linear")
+GATES = ("off", "static", "elementwise", "linear", "content")
 GATE_ACTIVATIONS = ("sigmoid", "tanh")
 GATE_SCOPES = ("slot", "layer")
 INITIAL_STATES = ("normal", "learned", "loaded")
@@ -19,6 +19,9 @@ class ReactiveConfig(PreTrainedConfig):
     (nominal; head dimension d = D / H), `num_query_heads` <= H and `num_key_value_heads` (a divisor of the query
     heads) choose between MHA (H, H), GQA (H, G), MQA (H, 1) and SQA (fewer query heads than H). The memory side may
     have its own counts. `memory_slots` S; S = 0 makes the plain stateless decoder that the benchmarks compare with.
+
+    Memory: `gate` and its switches are explained in `memory.ResidualGate`; `gate_spread` is the deviation of a content
+    gate's z at the start.
 
     Limits: `max_interaction_length` is T, the most tokens of ONE interaction (query and answer together);
     `max_position_embeddings` is what a flat rendered conversation may have in all (lm_eval reads it as the
@@ -56,6 +59,7 @@ class ReactiveConfig(PreTrainedConfig):
     gate_activation: str = "sigmoid"
     gate_scope: str = "slot"
     gate_init: float = 0.0
+    gate_spread: float = 3.0
     initial_state: str = "normal"
     initial_state_std: float = 0.02
     initial_state_seed: int = 0

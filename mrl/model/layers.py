@@ -110,5 +110,8 @@ class ReactivePreTrainedModel(PreTrainedModel):
         elif isinstance(module, ResidualGate) and module.kind == "linear":
             init.zeros_(module.weight)
             init.constant_(module.bias, module.start)
+        elif isinstance(module, ResidualGate) and module.kind == "content":
+            init.normal_(module.weight, std=self.config.gate_spread * module.weight.shape[-1] ** -0.5)
+            init.constant_(module.bias, module.start)
         elif isinstance(module, ResidualGate) and module.kind != "off":
             init.constant_(module.weight, module.start)

@@ -110,9 +110,13 @@ class ResidualGate(nn.Module):
     sum, (1 + g) * new + (1 - g) * old. z is a weight w (static), w * s (elementwise) or W s + b (linear), where s
     [L, B, S] is the status of each slot: the mean of new + old over the width. `scope` slot gives each slot its own
     weight, layer one per layer.
+
+    content, which is ours: z = w . norm(new) + b with a w of width D for each slot that starts random, so that from the
+    first step on each slot opens for some interactions and not for others, alike ones finding the same slots (locality
+    sensitive hashing); facts of two people then don't have to share all of their slots.
     """
 
-    def __init__(self, kind: str, activation: str, scope: str, layers: int, slots: int, start: float):
+    def __init__(self, kind: str, activation: str, scope: str, layers: int, slots: int, start: float, width: int = 0):
         super().__init__()
         self.kind, self.activation, self.start = kind, activation, start
         outputs = slots if scope == "slot" else 1
@@ -121,12 +125,17 @@ class ResidualGate(nn.Module):
         elif kind == "linear":
             self.weight = nn.Parameter(torch.zeros(layers, slots, outputs))
             self.bias = nn.Parameter(torch.full((layers, 1, outputs), start))
+        elif kind == "content":
+            self.weight = nn.Parameter(torch.empty(layers, slots, width))
+            self.bias = nn.Parameter(torch.full((layers, 1, outputs), start))
 
     def forward(self, old: Tensor, new: Tensor) -> Tensor:
         if self.kind == "off":
             return old + new
         if self.kind == "static":
             z = self.weight
+        elif self.kind == "content":
+            z = (F.rms_norm(new, new.shape[-1:]) * self.weight[:, None]).sum(-1) + self.bias
         else:
             status = (old + new).mean(-1)
             z = self.weight * status if self.kind == "elementwise" else torch.baddbmm(self.bias, status, self.weight)
@@ -154,7 +163,7 @@ class MemoryAttention(nn.Module):
             config.rms_norm_eps,
         )
         heads = (layers, width, config.memory_query_heads, config.memory_key_value_heads, config.head_dim)
-        gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init)
+        gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init, width)
         self.variant, self.groups, self.rope_base = config.memory_variant, config.memory_groups, config.rope_base
         self.state_norm = LayerwiseNorm(layers, width, eps)
         self.encoded_norm = LayerwiseNorm(layers, width, eps)

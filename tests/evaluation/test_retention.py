@@ -59,7 +59,7 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
     questions = questions_of(conversations)
     assert [(q.dialogue, q.turn, q.distance) for q in questions] == [(0, 2, 2), (1, 2, 2)]
 
-    def states_before(model, encoded, dialogues, seed):
+    def states_before(model, encoded, dialogues, seed, *own):
         made = torch.zeros(3, 1, len(dialogues), 1, 2)
         for turn in range(3):
             for row, dialogue in enumerate(dialogues):
@@ -95,3 +95,23 @@ def test_rows_without_questions_are_refused(tmp_path):
     options = retention.parse_options(["--model", "./none", "--data", str(tmp_path / "rows.jsonl")])
     with pytest.raises(InputError, match="none"):
         retention.main(options)
+
+
+def test_each_distance_is_measured_on_the_first_file_that_has_enough_of_it(tmp_path, monkeypatch):
+    def rows(distances: list[int], name: str) -> str:
+        lines = []
+        for i, distance in enumerate(distances):
+            between = [{"query": "nice day", "answer": "yes"}] * (distance - 1)
+            asked = {"query": "what likes ann", "answer": f"{name}{i}", "facts": [f"{name}{i}"], "distance": distance}
+            lines.append(json.dumps({"query": "ann likes", "answer": "ok", "interactions": [*between, asked]}))
+        (tmp_path / name).write_text("\n".join(lines))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(retention, "ENOUGH", 2)
+    short, long = rows([1, 1, 2], "short.jsonl"), rows([1, 2, 4], "long.jsonl")
+    options = retention.parse_options(["--model", "none", "--data", short, long])
+    conversations, questions = retention.read_questions(options)
+    assert [(q.distance, q.facts[0]) for q in questions] == [
+        (1, "short.jsonl0"), (1, "short.jsonl1"), (2, "short.jsonl2"), (2, "long.jsonl1"), (4, "long.jsonl2"),
+    ]  # fmt: skip
+    assert all(conversations[q.dialogue].exchanges[q.turn].facts == q.facts for q in questions)

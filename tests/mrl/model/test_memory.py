@@ -89,6 +89,22 @@ def test_gate_scopes_have_a_weight_per_slot_or_per_layer(kind, scope):
     assert gate(torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8)).shape == (3, 2, 5, 8)
 
 
+def test_a_content_gate_opens_for_some_interactions_only():
+    torch.manual_seed(0)
+    gate = ResidualGate("content", "sigmoid", "slot", layers=1, slots=64, start=0.0, width=16)
+    torch.nn.init.normal_(gate.weight, std=6.0 / 4)
+    old, one = torch.zeros(1, 1, 64, 16), torch.randn(16)
+    news = torch.stack([one, one + 0.1 * torch.randn(16), torch.randn(16)]).view(3, 1, 1, 1, 16)
+    # The state was 0, so how much of the new value is there is how far each slot has opened.
+    opened = [(gate(old, new.expand(1, 1, 64, 16)) / new).mean(-1).flatten() for new in news]
+    assert 0.2 < float((opened[0] > 0.5).float().mean()) < 0.8
+    alike, other = (((opened[0] > 0.5) == (x > 0.5)).float().mean() for x in opened[1:])
+    assert alike > 0.9 > 0.75 > other
+    weight, bias, new = gate.weight[0, 3], gate.bias[0, 0, 3], news[2].flatten()
+    z = (new / new.square().mean().sqrt() * weight).sum() + bias
+    assert float(opened[2][3].detach()) == pytest.approx(float(torch.sigmoid(z).detach()), rel=1e-4)
+
+
 def norm(x, weight):
     return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
 
