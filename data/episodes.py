@@ -63,11 +63,15 @@ class EpisodeOptions:
     """share of statements and questions that are about two facts at once"""
     likeness: float = 0.3
     """chance that a new person or thing shares a word of its name with one who is there already"""
+    words: int = 24
+    """first names, family names, colours and objects of this world: the fewer, the sooner a model can tell them apart"""
     rival: float = 0.0
     """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
     only be told apart by whose they are"""
 
     def __post_init__(self) -> None:
+        if not 6 <= self.words <= 24:
+            raise ValueError("words must lie in 6..24")
         if self.steps < 1 or self.entities < 1 or self.facts < 1:
             raise ValueError("steps, entities and facts must be at least 1")
         weights = (self.tell, self.ask, self.chat, self.change)
@@ -95,8 +99,10 @@ class Names:
     things: list[str]
 
     @classmethod
-    def of(cls, split: str) -> "Names":
-        return cls(pairs(split, FIRST_NAMES, FAMILY_NAMES), pairs(split, COLOURS, OBJECTS))
+    def of(cls, split: str, words: int = 24) -> "Names":
+        """Those of a split in a world of so many first names, family names, colours and objects."""
+        people, things = (FIRST_NAMES, FAMILY_NAMES), (COLOURS, OBJECTS)
+        return cls(*(pairs(split, first[:words], second[:words]) for first, second in (people, things)))
 
     def __post_init__(self) -> None:
         self.place = {name: i for i, name in enumerate((*self.people, *self.things))}
@@ -267,7 +273,7 @@ def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: 
 
 
 def _batches(options: EpisodeOptions, entries: int, split: str, seed: int) -> Iterator[pa.RecordBatch]:
-    names = Names.of(split)
+    names = Names.of(split, options.words)
     for start in range(0, entries, BATCH):
         rows = [
             # Each row has randomness of its own, so that asking for more rows doesn't change the first ones.

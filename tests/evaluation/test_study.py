@@ -1,0 +1,109 @@
+"""The study: which runs it makes, that finished ones aren't made again, and what its tables say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluation import study
+from evaluation.study import Job, Study, Variant, collect, command_of, jobs_of, mean_recall, tables
+from pipeline.config import load_config
+from pipeline.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small(folder: Path) -> Study:
+    return Study(
+        output_dir=folder, start="start", config="mrl.yaml", data_folder="episodes", data="test",
+        parts={
+            "seeds": {"mrl": Variant(seeds=[1, 2])},
+            "more": {
+                "mrl": Variant(same_as="seeds/mrl"),
+                "sft": Variant(script="sft.py", config="sft.yaml", like="seeds/mrl", settings=["t.minutes={minutes}"]),
+            },
+        },
+    )  # fmt: skip
+
+
+def finish(study_: Study, job: Job, recall: float, seconds: float = 90.0) -> None:
+    folder = job.folder(study_)
+    folder.mkdir(parents=True)
+    by = dict.fromkeys(("1", "2", "4", "8", "16", "all"), recall)
+    table = {"recall": by, "reset_control": {"2": 0.1}, "foreign_control": {"2": 0.2}}
+    (folder / "retention.json").write_text(json.dumps({"recall": table}))
+    (folder / "metrics.json").write_text(json.dumps({"train_s": seconds, "peak_mb": 9.0, "steps": 3}))
+
+
+def test_the_published_study_loads_and_names_only_recipes_that_exist():
+    published = load_config(Study, ROOT / "evaluation/config/study.yaml")
+    assert set(published.parts) >= {
+        "seeds",
+        "long",
+        "more_supervision",
+        "gradient",
+        "critics",
+        "algorithms",
+        "strategies",
+    }
+    assert published.parts["seeds"]["mrl"].seeds == [1, 2, 3, 4, 5]
+    for variants in published.parts.values():
+        for variant in variants.values():
+            assert (ROOT / variant.script).exists()
+            assert (ROOT / (variant.config or published.config)).exists()
+
+
+def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
+    made = small(tmp_path)
+    jobs = jobs_of(made, ["more", "seeds"])
+    assert [(job.part, job.name, job.seed) for job in jobs] == [
+        ("seeds", "mrl", 1),
+        ("seeds", "mrl", 2),
+        ("more", "sft", 42),
+    ]
+    with pytest.raises(InputError, match="run that part of the study first"):
+        command_of(made, jobs[-1])
+    finish(made, jobs[0], 0.9)
+    command = command_of(made, jobs[-1])
+    assert command[1:4] == ["sft.py", "--config-path", "sft.yaml"]
+    assert "t.minutes=1.5" in command
+    assert "model.path=start" in command
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="no part/variant"):
+        Study(
+            output_dir=Path(), start="", config="", data_folder="", data="",
+            parts={"a": {"b": Variant(like="a/c")}},
+        )  # fmt: skip
+
+
+def test_a_finished_run_is_not_made_again(tmp_path, monkeypatch):
+    made, called = small(tmp_path), []
+    monkeypatch.setattr(study, "run", lambda command, log, threads: called.append(command[1]))
+    job = Job("seeds", "mrl", 1)
+    study.do(made, job, 1)
+    assert called == ["mrl/train.py", "evaluation/retention.py"]
+    finish(made, job, 0.9)
+    (job.folder(made) / "model").mkdir()
+    (job.folder(made) / "model" / "manifest.json").write_text("{}")
+    called.clear()
+    study.do(made, job, 1)
+    assert called == []
+
+
+def test_figures_by_hand(tmp_path):
+    made = small(tmp_path)
+    finish(made, Job("seeds", "mrl", 1), 0.9)
+    finish(made, Job("seeds", "mrl", 2), 0.8)
+    start = tmp_path / "start" / "retention.json"
+    start.parent.mkdir()
+    start.write_text(json.dumps({"recall": {"recall": {"1": 1.0, "2": 0.5, "8": 0.7}}}))
+    found = collect(made)
+    assert [(row["seed"], row["start"], row["end"]) for row in found["mrl_seeds"]] == [(1, 0.6, 0.9), (2, 0.6, 0.8)]
+    summary = found["mrl_seeds_summary"]
+    assert (summary["mean"], summary["lowest"], summary["standard_deviation"]) == (0.85, 0.8, 0.0707)
+    assert [row["mean"] for row in found["mrl_ablation"]["more"]["mrl"]] == [0.9, 0.8]
+    assert "sft" not in found["mrl_ablation"]["more"], "it isn't finished"
+    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – |" in tables(found)
+    assert mean_recall({"1": 0.0, "4": 0.5, "16": 1.0}) == 0.75
