@@ -64,7 +64,7 @@ class EpisodeOptions:
     likeness: float = 0.3
     """chance that a new person or thing shares a word of its name with one who is there already"""
     words: int = 24
-    """first names, family names, colours and objects of this world: the fewer, the sooner a model can tell them apart"""
+    """first names, family names, colours and objects of this world: of fewer, a model learns sooner who is who"""
     rival: float = 0.0
     """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
     only be told apart by whose they are"""
