@@ -158,3 +158,26 @@ def test_far_questions_and_needed_ones_weigh_more(data):
             assert scored.tolist() == [0.5, 0.5]
     assert float(weight[batch.labels[0] == -100].abs().sum()) == 0
     assert float(answer_weights(batch, MemoryAwareConfig(other_share=0.0))[0][~batch.asks[0]].sum()) == 0
+
+
+def test_an_open_book_is_the_tokens_of_earlier_turns_and_of_no_others(data, model):
+    batch = collate_episodes(data, np.arange(4), None, 3)
+    config = MemoryAwareConfig(open_book=True)
+    counts = memory_aware_counts(batch, config)
+    model.eval()
+    found = memory_aware_loss(model, batch, counts, config)
+    total = 0.0
+    for row in range(4):
+        pages = []
+        for turn in range(batch.ids.shape[1]):
+            length = int(batch.mask[row, turn].sum())
+            if not length:
+                break
+            ids, labels = batch.ids[row : row + 1, turn, :length], batch.labels[row : row + 1, turn, :length]
+            own = model.encode(ids).layers
+            # A first turn sees the beginning of its own encoding.
+            book = torch.cat(pages, dim=2) if pages else own[:, :, :1]
+            out = model.decode(ids, None, book, labels=labels)
+            total += F.cross_entropy(out.logits, out.targets, reduction="sum").item()
+            pages.append(own)
+    assert float(found.loss) == pytest.approx(total / counts["weight"], rel=1e-4)
