@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.generators import Rows, code_of, find_generator
+from data.interactions import InteractionsConfig, to_interactions
 from data.json_lines import JSON_SUFFIXES, read_json_lines
 from data.schema import TRACE, plain_batch
 from pipeline.config import nearest
@@ -47,6 +48,8 @@ class SourceConfig:
     """Columns to leave out; done before renaming. One that isn't there is a warning."""
     rename_columns: dict[str, str] = field(default_factory=dict)
     """Old name to new name."""
+    interactions: InteractionsConfig | None = None
+    """Make memory episodes of the rows, which are dialogues (data/interactions.py)."""
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.generator is None):
@@ -114,7 +117,11 @@ class Source:
         """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done."""
         edit = _ColumnEdit(self.config, self.where)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
-            yield plain_batch(edit(batch))
+            edited = plain_batch(edit(batch))
+            if self.config.interactions is None:
+                yield edited
+            elif len(episodes := to_interactions(edited, self.config.interactions, self.where)):
+                yield episodes
         if not self.columns_known:
             edit.finish()
 

@@ -1,0 +1,55 @@
+"""Dialogues as memory episodes, by hand."""
+
+import pyarrow as pa
+import pytest
+
+from data.interactions import InteractionsConfig, to_interactions
+from pipeline.errors import InputError
+
+
+def said(*turns: str) -> list[dict[str, str]]:
+    """Messages from `role: text`."""
+    return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
+
+
+def rows(batch: pa.RecordBatch, steps: int, windows: str = "first") -> list[dict]:
+    return to_interactions(batch, InteractionsConfig(steps=steps, windows=windows), "here").to_pylist()
+
+
+def test_messages_become_exchanges():
+    messages = said(
+        "system: Be kind.", "user: Hi", "user: I am Ann.", "assistant: <think>a name</think> Hello", "user: Who am I?",
+        "assistant: Ann.", "assistant: Of course.", "user: Bye",
+    )  # fmt: skip
+    greeted = said("assistant: Welcome!", "user: Tea?", "assistant: Yes.")
+    batch = pa.RecordBatch.from_pydict({"messages": [messages, greeted], "topic": ["names", "tea"]})
+    (row,) = rows(batch, 1)
+    assert (row["query"], row["answer"], row["think"]) == ("Be kind.\nHi\nI am Ann.", "Hello", "a name")
+    (later,) = row["interactions"]
+    assert (later["query"], later["answer"]) == ("Who am I?", "Ann.\nOf course.")
+    assert row["topic"] == "names"
+    assert "messages" not in row
+
+
+def test_every_row_has_exactly_the_steps_asked_for():
+    turns = [{"query": f"q{i}", "answer": f"a{i}", "facts": [f"a{i}"], "distance": 1} for i in range(1, 8)]
+    batch = pa.RecordBatch.from_pylist([{"query": "q0", "answer": "a0", "interactions": turns, "id": 5}])
+    (first,) = rows(batch, 2)
+    assert [first["query"], *(t["query"] for t in first["interactions"])] == ["q0", "q1", "q2"]
+    assert first["interactions"][0]["facts"] == ["a1"]
+    both = rows(batch, 2, "all")
+    assert [row["query"] for row in both] == ["q0", "q3"]
+    assert [row["id"] for row in both] == [5, 5]
+    assert rows(batch, 8) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "no dialogue"}, "interactions needs rows with messages"),
+        ({"messages": said("tool: 42")}, "the role 'tool'"),
+    ],
+)
+def test_what_is_no_dialogue_is_refused(row, message):
+    with pytest.raises(InputError, match=message):
+        rows(pa.RecordBatch.from_pylist([row]), 1)
