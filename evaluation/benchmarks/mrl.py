@@ -13,16 +13,12 @@ peak_mb is the whole process.
 import argparse
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-# Python puts a script's folder first on its path, where this very file would be taken for the package `mrl`.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch
 
+import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
 from mrl.batches import share
 from mrl.critic import Critic, CriticConfig
 from mrl.curriculum import Curriculum, CurriculumConfig

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
 
 TURNS = 64

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
 from mrl.batches import Episodes
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
 from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
