@@ -53,8 +53,8 @@ class Prerequisite:
     folder: str
     script: str
     config: str
-    settings: list[str] = field(default_factory=list)
-    """Further `key=value` settings for the script."""
+    arguments: list[str] = field(default_factory=list)
+    """Further arguments of the script."""
 
 
 @dataclass(kw_only=True)
@@ -118,19 +118,23 @@ def staged(stage: MRLStage, steps: int) -> MRLStage:
 
 def build_missing(stage: MRLStage) -> None:
     """Run the scripts whose folder isn't there yet, in their order. Raises InputError where one fails."""
-    if not is_main_process():
-        return
+    while not is_main_process() and any(not _built(needed.folder) for needed in stage.prerequisites):
+        time.sleep(1)  # the main process builds; where it fails the launcher ends us all
     for needed in stage.prerequisites:
         folder = Path(needed.folder)
-        if is_complete(folder) or is_complete(folder / "model") or is_complete(folder / "tokenizer"):
+        if _built(needed.folder):
             continue
         logger.info("%s is missing: building it with %s --config-path %s", folder, needed.script, needed.config)
-        settings = [part for setting in needed.settings for part in ("--set", setting)]
-        command = [sys.executable, needed.script, "--config-path", needed.config, *settings]
+        command = [sys.executable, needed.script, "--config-path", needed.config, *needed.arguments]
         if subprocess.run(command, check=False).returncode:
             raise InputError(
                 f"prerequisites: {needed.script} --config-path {needed.config} failed; its message is above"
             )
+
+
+def _built(folder: str) -> bool:
+    """Whether a script has finished its folder: data, a tokenizer or a model."""
+    return any(is_complete(Path(folder) / inner) for inner in ("", "tokenizer", "model"))
 
 
 class Learner:
