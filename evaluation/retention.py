@@ -22,6 +22,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from evaluation import plots
 from evaluation.asking import GREEDY, answers, states_before
 from evaluation.scoring import recalled, token_f1
 from mrl.dialogues import TurnTokens, build_prompt, encode_dialogues
-from mrl.rows import Conversation, RowSource, read_conversations
+from mrl.rows import Conversation, Exchange, RowSource, read_conversations
 from mrl.weights import ModelConfig, load_reactive
 from pipeline.artifact import write_json
 from pipeline.device import best_device
@@ -156,29 +157,36 @@ def _foreign(row: int, turn: int, dialogues: list[int], conversations: list[Conv
     return other, min(turn, len(conversations[dialogues[other]].exchanges) - 1)
 
 
-@torch.no_grad()
-def measure_full_history(
-    path: str, conversations: list[Conversation], questions: list[Question], tokens: int
-) -> tuple[Tally, int]:
-    """Recall of a stateless model of transformers that gets all earlier turns; and its number of parameters."""
+def load_full_history(path: str) -> tuple[Any, Any]:
+    """A stateless model of transformers and its tokenizer, which pads on the left."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from post_training.policy import resolve_model
 
     source = resolve_model(path)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
+    return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval(), tokenizer
+
+
+def whole_chat(tokenizer: Any, earlier: Iterable[Exchange], query: str) -> str:
+    """A question after all that was said before it, as the model's chat template writes it."""
+    messages: list[dict[str, str]] = []
+    for e in earlier:
+        messages += [{"role": "user", "content": e.query or ""}, {"role": "assistant", "content": e.answer}]
+    messages.append({"role": "user", "content": query})
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+@torch.no_grad()
+def measure_full_history(
+    model: Any, tokenizer: Any, conversations: list[Conversation], questions: list[Question], tokens: int
+) -> Tally:
+    """Recall of a stateless model that gets all earlier turns."""
     tally = Tally()
     by_length = sorted(questions, key=lambda q: q.turn)
     for start in progress_bar(range(0, len(by_length), 64), desc="full history", unit="batch"):
         part = by_length[start : start + 64]
-        texts = []
-        for q in part:
-            messages: list[dict[str, str]] = []
-            for e in conversations[q.dialogue].exchanges[: q.turn]:
-                messages += [{"role": "user", "content": e.query or ""}, {"role": "assistant", "content": e.answer}]
-            messages.append({"role": "user", "content": q.query})
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        texts = [whole_chat(tokenizer, conversations[q.dialogue].exchanges[: q.turn], q.query) for q in part]
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
         made = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=tokens,
@@ -186,7 +194,7 @@ def measure_full_history(
         )  # fmt: skip
         for q, said in zip(part, made[:, batch["input_ids"].shape[1] :], strict=True):
             tally.add(q, tokenizer.decode(said, skip_special_tokens=True))
-    return tally, sum(p.numel() for p in model.parameters())
+    return tally
 
 
 @torch.no_grad()
@@ -262,25 +270,14 @@ def read_questions(options: argparse.Namespace) -> tuple[list[Conversation], lis
 
 
 @torch.no_grad()
-def measure_full_latency(path: str, conversation: Conversation, repeats: int) -> dict[str, Any]:
+def measure_full_latency(model: Any, tokenizer: Any, conversation: Conversation, repeats: int) -> dict[str, Any]:
     """Milliseconds to the first token of a model that reads the whole history, and bytes of its cache, before turns 1,
     2, 4 … 64 (the conversation's turns over and over)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from post_training.policy import resolve_model
-
-    source = resolve_model(path)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
     quick, size = {}, {}
+    exchanges = conversation.exchanges
     for turn in (1 << i for i in range(7)):
-        messages: list[dict[str, str]] = []
-        for k in range(turn - 1):
-            exchange = conversation.exchanges[k % len(conversation.exchanges)]
-            messages += [{"role": "user", "content": exchange.query or ""}]
-            messages += [{"role": "assistant", "content": exchange.answer}]
-        messages.append({"role": "user", "content": conversation.exchanges[-1].query or "?"})
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        earlier = (exchanges[k % len(exchanges)] for k in range(turn - 1))
+        text = whole_chat(tokenizer, earlier, exchanges[-1].query or "?")
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"].to(model.device)
         times = []
         for _ in range(repeats + 1):
@@ -308,13 +305,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tallies = {options.name if name == "memory" else name: tally for name, tally in tallies.items()}
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     if options.baseline:
-        baseline, parameters = measure_full_history(options.baseline, conversations, questions, options.max_new_tokens)
-        tallies["full_history_baseline"] = baseline
-        facts["baseline_parameters"] = parameters
+        baseline = load_full_history(options.baseline)
+        tallies["full_history_baseline"] = measure_full_history(
+            *baseline, conversations, questions, options.max_new_tokens
+        )
+        facts["baseline_parameters"] = sum(p.numel() for p in baseline[0].parameters())
     longest = max(conversations, key=lambda c: len(c.exchanges))
     times = measure_latency(model, tokenizer, longest, max(2, options.repeats))
     if options.baseline:
-        own = measure_full_latency(options.baseline, longest, max(2, min(20, options.repeats)))
+        own = measure_full_latency(*baseline, longest, max(2, min(20, options.repeats)))
         times["latency"] |= own.pop("latency")
         times |= own
     return {

@@ -7,7 +7,7 @@ one would.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 from mrl.dialogues import FACT, MARKER, SCORED, EncodedDialogues
 
 IGNORED = -100
+EDGES = (1, 2, 4, 8, 16, 32, 64)
+"""Distances are counted in ranges that end with these."""
 
 
 @dataclass
@@ -172,6 +174,12 @@ def in_order(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Every index once, in batches of like lengths: for evaluation."""
     order = np.argsort(lengths, kind="stable")
     yield from (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+
+
+def distance_ranges(distance: Any) -> Iterator[tuple[int, Any]]:
+    """Where distances (an array or tensor of any shape) are 1, 2, 3-4, 5-8 ...: the end of each range and its mask."""
+    for low, high in zip((0, *EDGES), EDGES, strict=False):
+        yield high, (distance > low) & (distance <= high)
 
 
 def share[Batch: _Rows](batch: Batch, rank: int, world: int, parts: int) -> list[Batch]:

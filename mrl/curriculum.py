@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mrl.episode import Strategy
-
-PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
+from mrl.optimisation import MODEL_PARTS as PARTS
 
 
 @dataclass(kw_only=True)

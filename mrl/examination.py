@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mrl.batches import distance_ranges
 from mrl.environment import Environment
 from mrl.episode import Strategy, Trajectory
 from mrl.rewards import RewardConfig, Vocabulary, score
@@ -54,14 +55,12 @@ def _count(sums: dict[str, float], played: Trajectory, rewarded: Any) -> None:
             sums[f"{name} sum"] = sums.get(f"{name} sum", 0.0) + float(right[here].sum())
             sums[f"{name} n"] = sums.get(f"{name} n", 0.0) + int(here.sum())
 
-    exact, distance = played.terms["exact"], played.batch.distance
+    exact = played.terms["exact"]
     asked = played.turns & ~exact.isnan()
     add("reward", played.rewards, rewarded)
     add("recall", exact, asked)
-    low = 0
-    for high in (1, 2, 4, 8, 16, 32, 64):
-        add(f"recall_{high}", exact, asked & (distance > low) & (distance <= high))
-        low = high
+    for high, inside in distance_ranges(played.batch.distance):
+        add(f"recall_{high}", exact, asked & inside)
 
 
 def _means(totals: dict[str, float]) -> dict[str, float]:

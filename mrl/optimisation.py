@@ -10,7 +10,8 @@ from torch import nn
 
 from mrl.model import ReactiveForCausalLM
 
-PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder", "critic")
+MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
+PARTS = (*MODEL_PARTS, "critic")
 
 
 @dataclass(kw_only=True)

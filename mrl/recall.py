@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mrl.batches import collate_episodes, in_order
+from mrl.batches import collate_episodes, distance_ranges, in_order
 from mrl.dialogues import EncodedDialogues
 from mrl.objectives import MemoryAwareConfig, answer_weights, decode_turns, memory_states
-
-EDGES = (1, 2, 4, 8, 16, 32, 64)
-"""Distances are counted in ranges that end with these."""
 
 
 @dataclass
@@ -62,8 +59,8 @@ def measure_recall(model: Any, data: EncodedDialogues, training: Any, dialogues:
             right = turns.recalled.view(batch.asks.shape).cpu().numpy()
             asks, distance = batch.asks.cpu().numpy(), batch.distance.cpu().numpy()
             found.add("all", (right & asks).sum(), asks.sum())
-            for low, high in zip((0, *EDGES), EDGES, strict=False):
-                here = asks & (distance > low) & (distance <= high)
+            for high, inside in distance_ranges(distance):
+                here = asks & inside
                 found.add(f"distance {high}", (right & here).sum(), here.sum())
             if len(groups) > 1:
                 group = batch.group.cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from mrl.batches import Order
+from mrl.batches import Order, distance_ranges
 from mrl.critic import Critic, CriticConfig, read_everything
 from mrl.curriculum import Curriculum, Draw
 from mrl.environment import Environment
@@ -183,13 +183,8 @@ def figures(trajectory: Trajectory) -> dict[str, float]:
 
 def by_distance(value: Tensor, counted: Tensor, trajectory: Trajectory) -> dict[str, float]:
     """Means of value [B, K] over counted turns by distance, in ranges that end with 1, 2, 4, 8 ..."""
-    distance, found, low = trajectory.batch.distance, {}, 0
-    for high in (1, 2, 4, 8, 16, 32, 64):
-        here = counted & (distance > low) & (distance <= high)
-        if here.any():
-            found[str(high)] = float(value[here].mean())
-        low = high
-    return found
+    ranges = ((high, counted & inside) for high, inside in distance_ranges(trajectory.batch.distance))
+    return {str(high): float(value[here].mean()) for high, here in ranges if here.any()}
 
 
 __all__ = ["Rounds", "by_distance", "figures", "in_turn"]

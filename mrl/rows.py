@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.renaming import FOLDS
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "valid", "dev", "test", "held_out", "eval")
-FOLDS = 10
 NOT_ROWS = {"manifest.json", "dataset_metadata.json", "config.json", "metrics.json", "dataset_infos.json", "state.json"}
 
 
