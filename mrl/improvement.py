@@ -78,6 +78,7 @@ def minibatch_counts(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfi
     asked = asked_turns(trajectory, config.supervised_scope)[:: trajectory.group]
     references = trajectory.batch.reference_mask[:: trajectory.group].sum(-1) - 1
     return {
+        "groups": len(trajectory),
         "tokens": max(1, int(sampled.sum())),
         "answers": max(1, int(sampled.any(-1).sum())),
         "turns": max(1, int(trajectory.turns.sum())),
@@ -139,7 +140,7 @@ def policy_loss(
         loss = loss + config.supervised_coef * supervised / counts["reference_tokens"]
         numbers |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
     if again.aux_loss is not None:
-        share = len(trajectory) / max(1, counts.get("groups", len(trajectory)))
+        share = len(trajectory) / counts["groups"]
         loss = loss + model.config.router_aux_loss_coef * again.aux_loss * share
     return Sums(loss, numbers)
 
