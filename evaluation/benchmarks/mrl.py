@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
+from evaluation.benchmarks.models import reactive_model
 from mrl.batches import share
 from mrl.critic import Critic, CriticConfig
 from mrl.curriculum import Curriculum, CurriculumConfig
 from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
 from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss
-from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM
 from mrl.optimisation import Optimiser, OptimiserConfig
 from mrl.ppo import PPOConfig
 from mrl.rewards import RewardConfig, Vocabulary
@@ -66,19 +66,7 @@ class RandomEpisodes:
 
 def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Rounds]:
     """A model of the asked size, its critic and a maker of rounds."""
-    torch.manual_seed(0)
-    model = ReactiveForCausalLM(
-        ReactiveConfig(
-            vocab_size=arguments.vocab,
-            hidden_size=arguments.width,
-            num_hidden_layers=arguments.layers,
-            num_attention_heads=arguments.heads,
-            intermediate_size=3 * arguments.width,
-            memory_slots=arguments.slots,
-            max_interaction_length=arguments.prompt + arguments.tokens,
-            eos_token_id=None,
-        )
-    ).eval()
+    model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = Critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
     words = Vocabulary(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)

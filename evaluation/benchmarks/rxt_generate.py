@@ -25,10 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
-from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
+from evaluation.benchmarks.models import llama_model, reactive_model
+from mrl.model import ReactiveForCausalLM, Sampling
 
 TURNS = 64
 Generate = Callable[[int, int], object]
@@ -65,37 +65,17 @@ def random_ids(arguments: argparse.Namespace, length: int) -> torch.Tensor:
     return torch.randint(8, arguments.vocab, (arguments.batch, length), generator=torch.Generator().manual_seed(1))
 
 
-def reactive_model(arguments: argparse.Namespace, slots: int) -> ReactiveForCausalLM:
+def reactive(arguments: argparse.Namespace, slots: int) -> ReactiveForCausalLM:
     """A random model; slots = 0 leaves out encoder, memory attention and memory cross-attention."""
-    torch.manual_seed(0)
     longest = arguments.prompt + arguments.tokens
-    config = ReactiveConfig(
-        vocab_size=arguments.vocab,
-        hidden_size=arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        num_key_value_heads=arguments.kv_heads,
-        intermediate_size=3 * arguments.width,
-        memory_slots=slots,
-        max_interaction_length=max(256, longest if slots else TURNS * longest),
-    )
-    return ReactiveForCausalLM(config).eval()
+    room = max(256, longest if slots else TURNS * longest)
+    return reactive_model(arguments, room, num_key_value_heads=arguments.kv_heads, memory_slots=slots).eval()
 
 
-def llama_model(arguments: argparse.Namespace) -> LlamaForCausalLM:
-    """The plain decoder: the same width, depth, heads and feed-forward width."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=arguments.vocab,
-        hidden_size=arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        num_key_value_heads=arguments.kv_heads,
-        intermediate_size=3 * arguments.width,
-        max_position_embeddings=TURNS * (arguments.prompt + arguments.tokens) + 1,
-        attn_implementation="sdpa",
-    )
-    return LlamaForCausalLM(config).eval()
+def llama(arguments: argparse.Namespace) -> LlamaForCausalLM:
+    """The plain decoder with room for all turns."""
+    longest = TURNS * (arguments.prompt + arguments.tokens) + 1
+    return llama_model(arguments, longest, num_key_value_heads=arguments.kv_heads).eval()
 
 
 def speeds(arguments: argparse.Namespace, answer: Generate) -> dict[str, float]:
@@ -123,7 +103,7 @@ def one_after_the_other(repeats: int, first: Callable[[], object], last: Callabl
 
 def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, float]:
     """Speed, first token and, with memory, the write of one interaction."""
-    model = reactive_model(arguments, slots)
+    model = reactive(arguments, slots)
     prompt = random_ids(arguments, arguments.prompt)
     whole = random_ids(arguments, arguments.prompt + arguments.tokens)
     state = model.initial_state(seeds=range(arguments.batch)) if slots else None
@@ -158,7 +138,7 @@ def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, flo
 
 def measure_llama(arguments: argparse.Namespace) -> dict[str, float]:
     """The same of transformers' Llama through `generate()`, with its KV cache."""
-    model, prompt = llama_model(arguments), random_ids(arguments, arguments.prompt)
+    model, prompt = llama(arguments), random_ids(arguments, arguments.prompt)
     sampled = {"do_sample": arguments.temperature > 0, "top_k": 0, "eos_token_id": None, "pad_token_id": 0}
     if arguments.temperature > 0:
         sampled["temperature"] = arguments.temperature

@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
+from evaluation.benchmarks.models import llama_model, reactive_model
 from mrl.batches import Episodes
-from mrl.model import ReactiveConfig, ReactiveForCausalLM
 from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
 from mrl.optimisation import Optimiser, OptimiserConfig
 from pipeline.run import peak_memory_mb
@@ -29,18 +27,7 @@ from pipeline.run import peak_memory_mb
 
 def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
     """A training step of the reactive model, and its parameters."""
-    torch.manual_seed(0)
-    model = ReactiveForCausalLM(
-        ReactiveConfig(
-            vocab_size=arguments.vocab,
-            hidden_size=arguments.width,
-            num_hidden_layers=arguments.layers,
-            num_attention_heads=arguments.heads,
-            intermediate_size=3 * arguments.width,
-            memory_slots=arguments.slots,
-            max_interaction_length=arguments.tokens,
-        )
-    )
+    model = reactive_model(arguments, arguments.tokens)
     shape = (arguments.batch, arguments.turns, arguments.tokens)
     ids = torch.randint(8, arguments.vocab, shape)
     batch = Episodes(
@@ -70,19 +57,7 @@ def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
 
 def plain(arguments: argparse.Namespace, whole: bool) -> tuple[Callable[[], float], int]:
     """A training step of a Llama on whole episodes or on single turns, and its parameters."""
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=arguments.vocab,
-            hidden_size=arguments.width,
-            num_hidden_layers=arguments.layers,
-            num_attention_heads=arguments.heads,
-            num_key_value_heads=arguments.heads,
-            intermediate_size=3 * arguments.width,
-            max_position_embeddings=arguments.turns * arguments.tokens,
-            attn_implementation="sdpa",
-        )
-    )
+    model = llama_model(arguments, arguments.turns * arguments.tokens)
     ids = torch.randint(8, arguments.vocab, (arguments.batch, arguments.turns * arguments.tokens))
     if not whole:
         ids = ids.view(-1, arguments.tokens)
