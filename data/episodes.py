@@ -65,6 +65,8 @@ class EpisodeOptions:
     """chance that a new person or thing shares a word of its name with one who is there already"""
     words: int = 24
     """first names, family names, colours and objects of this world: of fewer, a model learns sooner who is who"""
+    attributes: int | None = None
+    """most sorts of facts (homes, prices …) of one episode; null: all there are. With 1 every fact has rivals"""
     rival: float = 0.0
     """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
     only be told apart by whose they are"""
@@ -72,8 +74,8 @@ class EpisodeOptions:
     def __post_init__(self) -> None:
         if not 6 <= self.words <= 24:
             raise ValueError("words must lie in 6..24")
-        if self.steps < 1 or self.entities < 1 or self.facts < 1:
-            raise ValueError("steps, entities and facts must be at least 1")
+        if min(self.steps, self.entities, self.facts, self.attributes or 1) < 1:
+            raise ValueError("steps, entities, facts and attributes must be at least 1")
         weights = (self.tell, self.ask, self.chat, self.change)
         if min(weights) < 0 or self.tell + self.ask <= 0:
             raise ValueError("tell, ask, chat and change are weights: none below 0, tell and ask not both 0")
@@ -129,6 +131,11 @@ class Episode:
     subjects: list[str] = field(default_factory=list)
     things: set[str] = field(default_factory=set)
     kept: tuple[str, str] | None = None  # the fact of the last question: not to be touched before
+
+    def __post_init__(self) -> None:
+        sorts = (*PERSON, *THING)
+        most = self.options.attributes
+        self.sorts = sorts if most is None else self.random.sample(sorts, min(most, len(sorts)))
 
     def row(self) -> dict[str, Any]:
         """Make all turns. The distance of the last question is drawn first, so that far ones are as common as near."""
@@ -231,7 +238,8 @@ class Episode:
 
     def unknown(self, subject: str) -> list[Attribute]:
         """What hasn't been said yet of a person or a thing."""
-        return [a for a in (THING if subject in self.things else PERSON) if (subject, a.name) not in self.facts]
+        known = THING if subject in self.things else PERSON
+        return [a for a in known if a in self.sorts and (subject, a.name) not in self.facts]
 
     def value(self, attribute: Attribute, other_than: str = "") -> str:
         values = attribute.values or self.names.things
@@ -247,7 +255,8 @@ class Episode:
         return free[-1] if self.random.random() < 0.5 else self.random.choice(free)
 
     def new_subject(self) -> str:
-        kind = self.names.things if self.random.random() < 0.3 else self.names.people
+        shares = [0.3 * any(a in self.sorts for a in THING), 0.7 * any(a in self.sorts for a in PERSON)]
+        [kind] = self.random.choices((self.names.things, self.names.people), shares)
         known = [subject for subject in self.subjects if subject in kind]
         alike = self.names.alike(known)
         choices = alike if alike and self.random.random() < self.options.likeness else kind

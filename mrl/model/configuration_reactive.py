@@ -10,6 +10,7 @@ GATES = ("off", "static", "elementwise", "linear", "content")
 GATE_ACTIVATIONS = ("sigmoid", "tanh")
 GATE_SCOPES = ("slot", "layer")
 INITIAL_STATES = ("normal", "learned", "loaded")
+INITIAL_WEIGHTS = ("normal", "mimetic")
 
 
 class ReactiveConfig(PreTrainedConfig):
@@ -21,7 +22,7 @@ class ReactiveConfig(PreTrainedConfig):
     have its own counts. `memory_slots` S; S = 0 makes the plain stateless decoder that the benchmarks compare with.
 
     Memory: `gate` and its switches are explained in `memory.ResidualGate`; `gate_spread` is the deviation of a content
-    gate's z at the start.
+    gate's z at the start. `initial_weights` mimetic starts all attention as copying and comparing (`mimetic`).
 
     Limits: `max_interaction_length` is T, the most tokens of ONE interaction (query and answer together);
     `max_position_embeddings` is what a flat rendered conversation may have in all (lm_eval reads it as the
@@ -63,6 +64,7 @@ class ReactiveConfig(PreTrainedConfig):
     initial_state: str = "normal"
     initial_state_std: float = 0.02
     initial_state_seed: int = 0
+    initial_weights: str = "normal"
 
     pad_token_id: int | None = 0
     unk_token_id: int = 1
@@ -122,6 +124,7 @@ class ReactiveConfig(PreTrainedConfig):
             "gate_activation": GATE_ACTIVATIONS,
             "gate_scope": GATE_SCOPES,
             "initial_state": INITIAL_STATES,
+            "initial_weights": INITIAL_WEIGHTS,
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:

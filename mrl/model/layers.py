@@ -10,6 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, RMSNorm, SelfAttention
 from .configuration_reactive import ReactiveConfig
 from .memory import LayerwiseAttention, LayerwiseNorm, ResidualGate
+from .mimetic import start_mimetic
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -115,3 +116,11 @@ class ReactivePreTrainedModel(PreTrainedModel):
             init.constant_(module.bias, module.start)
         elif isinstance(module, ResidualGate) and module.kind != "off":
             init.constant_(module.weight, module.start)
+
+    def initialize_weights(self) -> None:
+        """All modules by `_init_weights`, then attentions once more as wholes: transformers passes over modules of
+        custom code that own no weights themselves."""
+        super().initialize_weights()
+        if self.config.initial_weights == "mimetic":
+            for module in self.modules():
+                start_mimetic(module)

@@ -14,8 +14,8 @@ GATINGS = list(itertools.product(GATES, GATE_ACTIVATIONS, GATE_SCOPES))
 BODIES = list(itertools.product(HEADS, (0, 4), (False, True)))  # heads, experts, tied
 # Every memory variant with every gating and with every body; what isn't crossed is walked through alongside.
 GRID = [
-    *((v, GATINGS[i], BODIES[5 * i % 16]) for v in MEMORY_VARIANTS for i in range(16)),
-    *((v, GATINGS[(3 * i + 1) % 16], BODIES[i]) for v in MEMORY_VARIANTS for i in range(16)),
+    *((v, GATINGS[i], BODIES[5 * i % 16]) for v in MEMORY_VARIANTS for i in range(20)),
+    *((v, GATINGS[(3 * i + 1) % 20], BODIES[i]) for v in MEMORY_VARIANTS for i in range(16)),
 ]
 
 
@@ -42,6 +42,7 @@ def test_variant_writes_reads_learns_and_answers(index):
         num_experts=experts,
         tie_word_embeddings=tied,
         initial_state="learned" if index % 2 else "normal",
+        initial_weights="mimetic" if index % 4 > 1 else "normal",
         memory_groups=2 if index % 3 == 0 else 1,
     )
     turns, mask = tokens(3, 2, 9), torch.ones(3, 2, 9, dtype=torch.long)
@@ -53,7 +54,8 @@ def test_variant_writes_reads_learns_and_answers(index):
 
 
 def test_the_grid_crosses_every_variant_with_every_gating_and_every_body():
-    assert len({(v, g) for v, g, _ in GRID}) == len({(v, b) for v, _, b in GRID}) == 64
+    assert len({(v, g) for v, g, _ in GRID}) == 4 * len(GATINGS) == 80
+    assert len({(v, b) for v, _, b in GRID}) == 4 * len(BODIES) == 64
 
 
 def check_writes(model, turns, mask):

@@ -1,0 +1,64 @@
+"""Mimetic starting weights: what is read arrives unchanged, and what is looked for is what resembles the asker."""
+
+import pytest
+import torch
+
+from mrl.model import ReactiveConfig, ReactiveForCausalLM
+
+
+def fresh(**changes) -> ReactiveForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "memory_slots": 6}
+    return ReactiveForCausalLM(ReactiveConfig(**{**sizes, "initial_weights": "mimetic", "gate": "content", **changes}))
+
+
+@torch.no_grad()
+def test_attention_gives_back_the_one_token_that_it_reads():
+    model, x = fresh(), torch.randn(3, 1, 64)
+    layer, read = model.model.decoder[1], model.model.memory_attention.read
+    table = model.model.table(1, x)
+    torch.testing.assert_close(layer.attention(x, table), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        layer.cross_attention(torch.randn(3, 1, 64), *layer.cross_attention.project_memory(x), table),
+        x,
+        atol=1e-5,
+        rtol=0,
+    )
+    source = x.expand(2, -1, -1, -1)
+    torch.testing.assert_close(read(torch.randn(2, 3, 1, 64), *read.project(source)), source, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_shared_key_value_heads_give_back_what_they_have_room_for():
+    model, x = fresh(num_key_value_heads=2), torch.randn(1, 1, 64)
+    layer = model.model.decoder[0].attention
+    value = layer.qkv.weight[-32:]
+    torch.testing.assert_close(layer(x, model.model.table(1, x)), x @ value.T @ value, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_question_reads_the_slot_that_resembles_it_before_anything_is_learnt():
+    def share_right(**changes) -> float:
+        cross = fresh(**changes).model.decoder[0].cross_attention
+        slots = torch.randn(200, 6, 64)
+        key, _ = cross.project_memory(slots)
+        # Half of what is asked for stands in slot 2: a name, without the value that belongs to it.
+        asked = torch.cat([slots[:, 2:3, :32], torch.randn(200, 1, 32)], -1)
+        query = cross.query(asked).unflatten(-1, (-1, 16))
+        return float(((query * key).sum((-1, -2)).argmax(1) == 2).float().mean())
+
+    assert share_right() > 0.95
+    assert share_right(initial_weights="normal") < 0.5
+
+
+def test_saved_weights_are_loaded_and_not_started_anew(tmp_path):
+    model = fresh()
+    model.save_pretrained(tmp_path)
+    torch.manual_seed(1)
+    again = ReactiveForCausalLM.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_start_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="initial_weights is 'mimic'; choose one of normal, mimetic"):
+        fresh(initial_weights="mimic")
