@@ -1,9 +1,10 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart test lint bench clean
+.PHONY: help uv setup quickstart study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
+PARTS ?=
 BACKEND ?= default
 export OUT QUICK
 
@@ -24,6 +25,9 @@ setup: uv  ## install everything; BACKEND=cpu|cuda|rocm picks the torch build
 
 quickstart: uv  ## data, training, memory and evaluation from nothing, on this machine; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh quickstart.sh
+
+study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
+	@uv run evaluation/study.py $(if $(PARTS),--parts $(PARTS))
 
 test: uv  ## all tests
 	@uv run pytest

@@ -4,10 +4,10 @@
 # everything runs, not that anything is learnt.
 set -eu
 OUT=${OUT:-outputs/quickstart}
-SFT="" DPO="" EVAL="" BASE="" MEM="" RECALL=""
+SFT="" DPO="" EVAL="" BASE="" MEM="" MRL="" RECALL=""
 if [ "${QUICK:-}" ]; then
   SFT="--set trainer.max_steps=40" DPO="--set trainer.max_steps=10" EVAL="--limit 16"
-  BASE="--set trainer.max_steps=6" MEM="--set trainer.max_steps=10" RECALL="--episodes 20 --repeats 2"
+  BASE="--set trainer.max_steps=6" MEM="--set trainer.max_steps=10" MRL="--set trainer.max_steps=4 --set rollout.episodes=16" RECALL="--episodes 20 --repeats 2"
 fi
 mkdir -p "$OUT" && date +%s >"$OUT/started_at"
 
@@ -45,8 +45,12 @@ uv run data/data_collection.py --config-path data/config/quickstart/memory_chats
 uv run post_training/initialise.py --config-path post_training/config/quickstart/memory_chats_model.yaml --output-dir "$OUT/full_history_start" --set tokenizer="$OUT/memory_tokenizer/tokenizer"
 uv run post_training/sft.py --config-path post_training/config/quickstart/memory_chats.yaml --output-dir "$OUT/full_history" --set model.name="$OUT/full_history_start" --set dataset.name="$OUT/data/memory_chats" $SFT
 
+# Memory reinforcement learning: dialogues grow to 16 steps; the model's own answers go into its memory.
+uv run mrl/train.py --config-path mrl/config/quickstart/mrl.yaml --output-dir "$OUT/mrl" --set model.path="$OUT/memory_sft" --set data.folder="$EPISODES" --set prerequisites="[]" $MRL
+
 # What is recalled at which distance, beside a memory that was reset, one of another dialogue, and the control.
 uv run evaluation/retention.py --model "$OUT/memory_sft" --data "$EPISODES/test" "$EPISODES/test_32" --baseline "$OUT/full_history" --output-dir "$OUT/retention" $RECALL
+uv run evaluation/retention.py --model "$OUT/mrl" --name mrl --data "$EPISODES/test" "$EPISODES/test_32" --output-dir "$OUT/retention_mrl" $RECALL
 
 # Tables, plots and samples.
 uv run evaluation/report.py "$OUT"

@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 Points = Sequence[tuple[float, float]]
 
+CONTROLS = ("_control", "_baseline")
+"""How names of lines end that only stand beside what is measured."""
 COLOURS = ("#2f6db3", "#d1742f", "#3a8f5c", "#8a5aa8", "#a8443d", "#6b6b6b", "#b08d1f", "#3d9aa0")
 
 
@@ -82,10 +84,11 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float | None]]], path: P
 def by_turn(
     lines: Mapping[str, Points], path: Path, *, xlabel: str, ylabel: str, share: bool, dashed: Sequence[str] = ()
 ) -> Path:
-    """Values over turns. With `share` they run from 0 to 1 over distances that double; `dashed` names the controls."""
+    """Values over turns. With `share` they run from 0 to 1 over distances that double. Controls and baselines are
+    dashed, and what `dashed` names."""
     figure, axes = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
     for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
-        style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed else "-")
+        style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed or name.endswith(CONTROLS) else "-")
         axes.plot(*zip(*points, strict=True), style, color=colour, label=name.replace("_", " "), markersize=4)
     if share:
         turns = sorted({turn for points in lines.values() for turn, _ in points})

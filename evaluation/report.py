@@ -26,7 +26,6 @@ from pipeline.run import exit_status, setup_logging
 PUBLISHED = Path(__file__).with_name("published.json")
 STAGE_FIGURES = ("wall_s", "peak_mb", "tokens_per_s", "final_loss")
 REASONING = "quickstart_"  # lm_eval tasks of held-out multi-step items begin so
-CONTROLS = ("reset_control", "foreign_control", "full_history_baseline")
 
 # Row of the benchmark table, the published figure beside it, and the lm_eval figures it is the mean of.
 BENCHMARKS = (
@@ -294,7 +293,7 @@ def draw(found: Findings, facts: Mapping[str, Any], folder: Path) -> list[tuple[
         drawn.append(("Accuracy by stage", path))
     if recall := curves(facts.get("recall")):
         path = folder / "recall.png"
-        plots.by_turn(recall, path, xlabel="distance in turns", ylabel="exact recall", share=True, dashed=CONTROLS)
+        plots.by_turn(recall, path, xlabel="distance in turns", ylabel="exact recall", share=True)
         drawn.append(("Recall by distance", path))
     if latency := curves(facts.get("latency")):
         path = folder / "latency.png"

@@ -45,7 +45,8 @@ logger = logging.getLogger(__name__)
 DISTANCES = (1, 2, 4, 8, 16, 32)
 TURNS = 64
 ENOUGH = 50
-CONTROLS = ("reset_control", "foreign_control", "full_history_baseline")
+FIRST = "memory_sft"
+"""The model whose figures go by their plain names in a report."""
 
 
 @dataclass(frozen=True)
@@ -245,10 +246,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 def draw(found: dict[str, Any], folder: Path) -> None:
     """recall.png and latency.png."""
     lines = {name: [(float(d), v) for d, v in by.items() if d.isdigit()] for name, by in found["recall"].items()}
-    plots.by_turn(
-        lines, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True,
-        dashed=CONTROLS,
-    )  # fmt: skip
+    plots.by_turn(lines, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True)
     latency = {name: [(float(t), v) for t, v in by.items()] for name, by in found["latency"].items()}
     plots.by_turn(latency, folder / "latency.png", xlabel="turn", ylabel="first token, ms", share=False)
 
@@ -302,7 +300,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tallies = measure_memory(
         model, tokenizer, conversations, questions, options.seed, options.max_new_tokens, options.own_answers
     )
-    tallies = {options.name if name == "memory" else name: tally for name, tally in tallies.items()}
+    # Controls of a second model stand beside those of the first in a report.
+    prefix = "" if options.name == FIRST else f"{options.name}_"
+    tallies = {options.name if name == "memory" else prefix + name: tally for name, tally in tallies.items()}
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     if options.baseline:
         baseline = load_full_history(options.baseline)
@@ -340,7 +340,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split")
     parser.add_argument("--episodes", type=int, help="at most so many")
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
-    parser.add_argument("--name", default="memory_sft", help="what the model's recall is called in the report")
+    parser.add_argument("--name", default=FIRST, help="what the model's recall is called in the report")
     parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=150, help="timed rounds")

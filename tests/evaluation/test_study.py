@@ -30,7 +30,7 @@ def finish(study_: Study, job: Job, recall: float, seconds: float = 90.0) -> Non
     folder = job.folder(study_)
     folder.mkdir(parents=True)
     by = dict.fromkeys(("1", "2", "4", "8", "16", "all"), recall)
-    table = {"recall": by, "reset_control": {"2": 0.1}, "foreign_control": {"2": 0.2}}
+    table = {"recall": by, "recall_reset_control": {"2": 0.1}, "recall_foreign_control": {"2": 0.2}}
     (folder / "retention.json").write_text(json.dumps({"recall": table}))
     (folder / "metrics.json").write_text(json.dumps({"train_s": seconds, "peak_mb": 9.0, "steps": 3}))
 
