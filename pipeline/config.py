@@ -57,6 +57,7 @@ class _Document:
         self.source = source
         self.lines: dict[Key, int] = {}
         self.overridden: dict[Key, str] = {}
+        self.flattened: set[yaml.Node] = set()
         loader = _Yaml12Loader(text)
         try:
             node = loader.get_single_node()
@@ -81,10 +82,10 @@ class _Document:
         if not isinstance(node, yaml.MappingNode):
             return loader.construct_object(node)
         seen: dict[str, int] = {}
-        for (
-            key_node,
-            _,
-        ) in node.value:  # doubled keys are looked for before `<<` brings in defaults that may be overridden
+        # Doubled keys are looked for before `<<` brings in defaults that may be overridden; a node that an alias names
+        # again has them in it already.
+        written = [] if node in self.flattened else node.value
+        for key_node, _ in written:
             name, line = str(key_node.value), key_node.start_mark.line + 1
             if name in seen:
                 dotted = dotted_path((*path, name))
@@ -93,6 +94,7 @@ class _Document:
                 )
             seen[name] = line
         loader.flatten_mapping(node)
+        self.flattened.add(node)
         built = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node)

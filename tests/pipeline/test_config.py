@@ -120,6 +120,9 @@ def test_merge_keys_may_be_overridden(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("base: &b {x: 1, y: 2}\nmore:\n  <<: *b\n  x: 3\n")
     assert load_yaml(path)["more"] == {"x": 3, "y": 2}
+    path.write_text("base: &b {x: 1, y: 2}\nmore: &m\n  <<: *b\n  x: 3\nagain: *m\nlast: {<<: *m, x: 4}\n")
+    assert load_yaml(path)["again"] == {"x": 3, "y": 2}
+    assert load_yaml(path)["last"] == {"x": 4, "y": 2}
 
 
 def test_overrides_are_typed_and_checked(tmp_path):
