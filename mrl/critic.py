@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mrl.batches import turn_draw
 from mrl.episode import Trajectory
 from mrl.model import ReactiveForCausalLM
 from mrl.model.attention import key_mask, rotary_table
@@ -31,12 +32,17 @@ class CriticConfig:
     kind: Literal["memory", "frozen_memory", "classic"] = "memory"
     loss_coef: float = 0.5
     """Weight of the value loss beside the policy's."""
+    turn_share: float = 1.0
+    """Share of the turns that an update of the critic looks at: it reads twice what the policy does, and its errors are
+    much alike."""
     rows_at_once: int = 2048
     """Most turns in one pass without gradients."""
 
     def __post_init__(self) -> None:
         if self.loss_coef < 0 or self.rows_at_once < 1:
             raise ValueError("loss_coef must not be negative, rows_at_once at least 1")
+        if not 0 < self.turn_share <= 1:
+            raise ValueError(f"turn_share is {self.turn_share}; a share lies above 0 and is at most 1")
 
 
 class Critic(nn.Module):
@@ -86,10 +92,12 @@ class Critic(nn.Module):
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1).clamp(min=1)
         return self.head(pooled).squeeze(-1).float()
 
-    def values(self, trajectory: Trajectory, states: Tensor) -> Tensor:
-        """Values [B, K] of all turns, 0 where there is none; states [K, L, n, S, D] that the turns read, n rows or one
-        a group."""
-        batch, turns = trajectory.batch, trajectory.turns
+    def values(self, trajectory: Trajectory, states: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere; states [K, L, n, S, D] that the turns read, n
+        rows or one a group."""
+        batch, turns = trajectory.batch, trajectory.turns if wanted is None else wanted
+        if not bool(turns.any()):
+            return torch.zeros(turns.shape, device=turns.device)
         ids, mask, _ = join_rows(
             trajectory.writes[turns], trajectory.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
         )
@@ -100,6 +108,13 @@ class Critic(nn.Module):
             memory = states.detach()[turn, :, leader].transpose(0, 1)
         values = self(ids, mask, memory)
         return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
+
+
+def judged_turns(trajectory: Trajectory, config: CriticConfig) -> Tensor:
+    """Turns [B, K] that an update of the critic looks at; which ones the dialogues' seeds decide."""
+    if config.turn_share == 1:
+        return trajectory.turns
+    return trajectory.turns & (turn_draw(trajectory.batch.seeds, trajectory.turns.shape[1]) < config.turn_share)
 
 
 def read_everything(critic: Critic, trajectory: Trajectory, states: Tensor, config: CriticConfig) -> Tensor:

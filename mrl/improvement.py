@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.critic import Critic
+from mrl.critic import Critic, CriticConfig, judged_turns
 from mrl.episode import Trajectory
 from mrl.model import Sampling
 from mrl.objectives import Sums
@@ -71,7 +71,7 @@ def asked_turns(trajectory: Trajectory, scope: str) -> Tensor:
     return trajectory.turns & (trajectory.batch.fact_ids >= 0).flatten(2).any(-1)
 
 
-def minibatch_counts(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> dict[str, float]:
+def minibatch_counts(trajectory: Trajectory, config: ReplayConfig, judging: CriticConfig) -> dict[str, float]:
     """What a global minibatch is divided by."""
     # Tokens that are left out count as well: leaving them out only spares the work, their part would be near 0.
     sampled = trajectory.sampled & trajectory.turns[..., None]
@@ -81,7 +81,7 @@ def minibatch_counts(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfi
         "groups": len(trajectory),
         "tokens": max(1, int(sampled.sum())),
         "answers": max(1, int(sampled.any(-1).sum())),
-        "turns": max(1, int(trajectory.turns.sum())),
+        "judged": max(1, int(judged_turns(trajectory, judging).sum())),
         "leader_turns": max(1, int(trajectory.turns[:: trajectory.group].sum())),
         "reference_tokens": max(1, int(references[asked].clamp(min=0).sum())),
     }
@@ -95,7 +95,7 @@ def policy_loss(
     ppo: PPOConfig,
     config: ReplayConfig,
     sampling: Sampling,
-    value_coef: float,
+    judging: CriticConfig,
 ) -> Sums:
     """All terms of an update on a share of a minibatch; numbers are sums for the log."""
     algorithm = ALGORITHMS[ppo.algorithm]
@@ -129,10 +129,11 @@ def policy_loss(
     if price:
         loss = loss + price * drift / counts["leader_turns"]
     if critic is not None:
-        values = critic.values(trajectory, again.states[1:])
+        judged = judged_turns(trajectory, judging)
+        values = critic.values(trajectory, again.states[1:], judged)
         error = value_loss(values, trajectory.values, trajectory.returns, ppo.value_clip)
-        error = (error * trajectory.turns).sum() / counts["turns"]
-        loss = loss + value_coef * error
+        error = (error * judged).sum() / counts["judged"]
+        loss = loss + judging.loss_coef * error
         numbers["value_loss"] = error.detach()
     if config.supervised_coef:
         asked = asked_turns(trajectory, config.supervised_scope)

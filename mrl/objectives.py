@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrl.batches import IGNORED, Episodes, Interactions
+from mrl.batches import IGNORED, Episodes, Interactions, turn_draw
 
 
 @dataclass
@@ -264,10 +264,7 @@ def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:
     weight = (batch.labels != IGNORED).float()
     others = weight * config.other_turns
     if config.other_share < 1:
-        turn = torch.arange(batch.asks.shape[1], device=weight.device)
-        # A number in 0..1 that the row's seed and the turn decide, so that it is the same in whatever slice.
-        draw = ((batch.seeds[:, None] % 1_000_003 * 7_919 + turn * 104_729) % 10_007) / 10_007
-        others = others * (draw < config.other_share)[..., None]
+        others = others * (turn_draw(batch.seeds, batch.asks.shape[1]) < config.other_share)[..., None]
     if config.distance_power:
         weight = weight * batch.distance.clamp(min=1)[..., None] ** config.distance_power
     weight = torch.where(batch.asks[..., None], weight, others)

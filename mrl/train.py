@@ -217,10 +217,10 @@ class Learner:
         minibatch = self.buffer.next()
         training.optimiser.learning = self.curriculum.trainable() | {"critic"}
         training.optimiser.config = now.optimiser
-        counts = minibatch_counts(minibatch, now.ppo, now.replay)
+        counts = minibatch_counts(minibatch, now.replay, now.critic)
         loss = partial(
             policy_loss, self.model, self.critic, counts=counts, ppo=now.ppo, config=now.replay,
-            sampling=now.rollout.sampling(), value_coef=now.critic.loss_coef,
+            sampling=now.rollout.sampling(), judging=now.critic,
         )  # fmt: skip
         turns = len(minibatch) / training.world * minibatch.batch.steps * minibatch.group
         tokens = int(minibatch.writes_mask.sum())

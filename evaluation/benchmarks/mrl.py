@@ -81,10 +81,10 @@ def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Roun
     """Play, reward, update; seconds of each phase."""
     rollout = RolloutConfig(episodes=arguments.episodes, max_new_tokens=arguments.tokens)
     ppo = PPOConfig(minibatch_episodes=arguments.batch, update_epochs=arguments.update_epochs, target_kl=None)
-    replay = ReplayConfig(turns_at_once=arguments.turns_at_once)
+    replay, judging = ReplayConfig(turns_at_once=arguments.turns_at_once), CriticConfig()
     started = time.perf_counter()
     trajectory = rounds.collect(
-        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=CriticConfig(),
+        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=judging,
         exact_log_probs=True,
     )  # fmt: skip
     collected = time.perf_counter()
@@ -93,10 +93,10 @@ def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Roun
     while buffer:
         minibatch = buffer.next()
         optimiser.prepare(100, 0.0, 1000)
-        counts = minibatch_counts(minibatch, ppo, replay)
+        counts = minibatch_counts(minibatch, replay, judging)
         slices = -(-len(minibatch) * arguments.steps // replay.turns_at_once)
         for piece in share(minibatch, 0, 1, slices):
-            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), 0.5).loss.backward()
+            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), judging).loss.backward()
         optimiser.clip()
         optimiser.step()
     ended = time.perf_counter()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrl.critic import Critic, CriticConfig, read_everything
+from mrl.critic import Critic, CriticConfig, judged_turns, read_everything
 from mrl.curriculum import Draw, ResetConfig
 from mrl.dialogues import encode_dialogues
 from mrl.environment import Environment, vocabulary
@@ -146,13 +146,16 @@ def test_slices_of_a_minibatch_add_up(model, environment, words, algorithm):
     critic = Critic(model, "memory").eval()
     trajectory = complete(model.eval(), environment, words, ppo, critic)
     trajectory.reference_log_probs = trajectory.log_probs - 0.1 * trajectory.sampled
-    counts = minibatch_counts(trajectory, ppo, config)
+    judging = CriticConfig(turn_share=0.6)
+    assert 0 < int(judged_turns(trajectory, judging).sum()) < int(trajectory.turns.sum())
+    counts = minibatch_counts(trajectory, config, judging)
+    both = torch.nn.ModuleList([model, critic])
 
     def gradients(parts: list[Trajectory]) -> list[torch.Tensor]:
-        model.zero_grad()
+        both.zero_grad()
         for part in parts:
-            policy_loss(model, critic, part.trim(), counts, ppo, config, OPTIONS.sampling(), 0.5).loss.backward()
-        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+            policy_loss(model, critic, part.trim(), counts, ppo, config, OPTIONS.sampling(), judging).loss.backward()
+        return [p.grad.clone() for p in both.parameters() if p.grad is not None]
 
     whole = gradients([trajectory])
     sliced = gradients([trajectory.rows(slice(i, None, 4)) for i in range(4)])
@@ -166,8 +169,8 @@ def test_only_turns_that_teach_something_are_scored(model, environment, words):
     trajectory = complete(model.eval(), environment, words, ppo)
     trajectory.advantages = torch.where(trajectory.batch.distance > 0, 1.0, 0.01) * trajectory.turns
     few = ReplayConfig(least_advantage=0.5)
-    counts = minibatch_counts(trajectory, ppo, few)
-    sums = policy_loss(model, None, trajectory, counts, ppo, few, OPTIONS.sampling(), 0.0)
+    counts = minibatch_counts(trajectory, few, CriticConfig())
+    sums = policy_loss(model, None, trajectory, counts, ppo, few, OPTIONS.sampling(), CriticConfig())
     asked = trajectory.sampled & (trajectory.batch.distance > 0)[..., None]
     assert int(sums.numbers["scored_n"]) == int(asked.sum()) < int(trajectory.sampled.sum())
 
@@ -258,8 +261,8 @@ def test_a_single_dialogue_of_a_single_turn_is_enough(model, environment, words)
     found = score(RewardConfig(), words, played.trajectory)
     played.trajectory.rewards = found.rewards
     trajectory = prepare(played.trajectory, found.rewarded, ppo)
-    counts = minibatch_counts(trajectory, ppo, ReplayConfig())
-    sums = policy_loss(model, None, trajectory, counts, ppo, ReplayConfig(), OPTIONS.sampling(), 0.0)
+    counts = minibatch_counts(trajectory, ReplayConfig(), CriticConfig())
+    sums = policy_loss(model, None, trajectory, counts, ppo, ReplayConfig(), OPTIONS.sampling(), CriticConfig())
     assert sums.loss.isfinite()
 
 
