@@ -30,6 +30,7 @@ from pipeline.run import exit_status, setup_logging
 
 logger = logging.getLogger(__name__)
 DEFAULT = Path(__file__).parent / "config" / "study.yaml"
+DEFAULT_SCRIPT = "mrl/train.py"
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a run."""
 
@@ -38,7 +39,7 @@ MEAN_OVER = ("2", "4", "8", "16")
 class Variant:
     """One way of training: a script, its recipe, and what is set otherwise."""
 
-    script: str = "mrl/train.py"
+    script: str = DEFAULT_SCRIPT
     config: str | None = None
     """Default: the study's `config`."""
     settings: list[str] = field(default_factory=list)
@@ -64,7 +65,10 @@ class Study:
     data: str
     """Held-out episodes that every run is measured on."""
     parts: dict[str, dict[str, Variant]]
+    settings: list[str] = field(default_factory=list)
+    """key=value for every run of mrl/train.py, before the variant's own."""
     episodes: int | None = None
+    """At most so many held-out episodes."""
 
     def __post_init__(self) -> None:
         for part, variants in self.parts.items():
@@ -96,6 +100,7 @@ def command_of(study: Study, job: Job) -> list[str]:
     variant = study.parts[job.part][job.name]
     minutes = _minutes(study, variant.like) if variant.like else 0.0
     settings = [f"model.path={study.start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
+    settings += study.settings if variant.script == DEFAULT_SCRIPT else []
     settings += [f"seed={job.seed}", *(text.format(minutes=round(minutes, 3)) for text in variant.settings)]
     flags = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]

@@ -68,6 +68,9 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     assert command[1:4] == ["sft.py", "--config-path", "sft.yaml"]
     assert "t.minutes=1.5" in command
     assert "model.path=start" in command
+    made.settings = ["trainer.max_steps=9"]
+    assert "trainer.max_steps=9" in command_of(made, jobs[0])
+    assert "trainer.max_steps=9" not in command_of(made, jobs[-1])
 
 
 def test_an_unknown_name_is_refused():
