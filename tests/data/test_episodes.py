@@ -132,25 +132,35 @@ def test_bad_options_are_refused_by_name(options, entries, split, message):
         generate(options, entries, split, 0)
 
 
+def attributes_told(**options) -> list[Counter]:
+    """How often each attribute is told of somebody or something, for each of 300 episodes."""
+    options = {"steps": 8, "entities": 3, "facts": 4, "pair": 0, "change": 0, **options}
+    rows = [row for batch in generate(options, 300, "train", 5) for row in batch.to_pylist()]
+    told = [[turn["query"] for turn in (row, *row["interactions"]) if turn["answer"] == NOTED] for row in rows]
+    return [
+        Counter(
+            attribute.name
+            for query in queries
+            for attribute in (*PERSON, *THING)
+            if any(re.fullmatch(form.format(s=".+", v=".+"), query) for form in attribute.tell)
+        )
+        for queries in told
+    ]
+
+
 def test_rival_facts_can_only_be_told_apart_by_whose_they_are():
     def rivals(share: float) -> float:
-        """Share of episodes in which two people or things have the same attribute told of them."""
-        options = {"steps": 8, "entities": 3, "facts": 4, "pair": 0, "change": 0, "rival": share}
-        rows = [row for batch in generate(options, 300, "train", 5) for row in batch.to_pylist()]
-        found = 0
-        for row in rows:
-            turns = [row, *row["interactions"]]
-            told = [said["query"] for said in turns if said["answer"] == NOTED]
-            kinds = Counter(
-                attribute.name
-                for query in told
-                for attribute in (*PERSON, *THING)
-                if any(re.fullmatch(form.format(s=".+", v=".+"), query) for form in attribute.tell)
-            )
-            found += max(kinds.values()) > 1
-        return found / len(rows)
+        return sum(max(kinds.values()) > 1 for kinds in attributes_told(rival=share)) / 300
 
     assert rivals(1.0) > rivals(0.0) + 0.2
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_episode_of_few_attributes_tells_no_others(most):
+    told = attributes_told(attributes=most)
+    assert {len(kinds) for kinds in told} == set(range(1, most + 1))
+    every = Counter(name for kinds in told for name in kinds)
+    assert set(every) == {attribute.name for attribute in (*PERSON, *THING)}
 
 
 def test_chats_are_the_same_episodes():
