@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.generators import Rows, code_of, find_generator
@@ -44,6 +45,8 @@ class SourceConfig:
     """Split of a Hub dataset (has to be given), file prefix in a local folder; `train` where it isn't given."""
     entries: int | None = None
     """At most so many rows, counted after filters and de-duplication; all when not given."""
+    only: dict[str, list[str]] = field(default_factory=dict)
+    """Rows to keep: those whose column (by its old name, dropped or not) has one of the values."""
     drop_columns: list[str] = field(default_factory=list)
     """Columns to leave out; done before renaming. One that isn't there is a warning."""
     rename_columns: dict[str, str] = field(default_factory=dict)
@@ -117,13 +120,23 @@ class Source:
         """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done."""
         edit = _ColumnEdit(self.config, self.where)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
-            edited = plain_batch(edit(batch))
+            edited = plain_batch(edit(only_rows(batch, self.config, self.where)))
             if self.config.interactions is None:
                 yield edited
             elif len(episodes := to_interactions(edited, self.config.interactions, self.where)):
                 yield episodes
         if not self.columns_known:
             edit.finish()
+
+
+def only_rows(batch: pa.RecordBatch, config: SourceConfig, where: str) -> pa.RecordBatch:
+    """The rows of a batch that `only` keeps. Raises InputError for a column that isn't there."""
+    for name, values in config.only.items():
+        if name not in batch.schema.names:
+            names = list(batch.schema.names)
+            raise InputError(f"{where}.only: {config.label} has no column {name}{nearest(name, names)}")
+        batch = batch.filter(pc.is_in(batch.column(name).cast(pa.string()), pa.array(values, pa.string())))
+    return batch
 
 
 class _ColumnEdit:
@@ -169,6 +182,8 @@ def check_columns(config: SourceConfig, names: Sequence[str], where: str, *, abs
     if not final:
         raise InputError(f"{where}.drop_columns leaves no column of {config.label} ({', '.join(names)}); keep one")
     if absent:
+        if unknown := next((n for n in config.only if n not in names), None):
+            raise InputError(f"{where}.only: {config.label} has no column {unknown}{nearest(unknown, list(names))}")
         for name in config.drop_columns:
             if name not in names:
                 logger.warning(
@@ -279,7 +294,7 @@ def _read_local(file: Path, batch_size: int, config: SourceConfig) -> Iterator[p
         return
     # without pre-buffering a row group isn't held in memory whole beside the batches made from it
     with pq.ParquetFile(file, pre_buffer=False) as reader:
-        columns = [n for n in reader.schema_arrow.names if n not in config.drop_columns]
+        columns = [n for n in reader.schema_arrow.names if n in config.only or n not in config.drop_columns]
         yield from reader.iter_batches(batch_size, columns=columns)
 
 

@@ -207,6 +207,35 @@ def test_large_blends_are_parquet_unless_told_otherwise(tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize("drop", [[], ["kind"]])
+def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
+    from data.sources import SourceConfig, check_sources
+
+    kinds = ["train", "test", None] * 4
+    pq.write_table(chats(12, "p", kind=kinds), tmp_path / "p.parquet")
+    lines = [
+        json.dumps({"messages": m, "kind": k})
+        for m, k in zip(chats(12, "j")["messages"].to_pylist(), kinds, strict=True)
+    ]
+    (tmp_path / "j.jsonl").write_text("\n".join(lines) + "\n")
+    for name in ("p.parquet", "j.jsonl"):
+        config = SourceConfig(name=str(tmp_path / name), only={"kind": ["train", "dev"]}, drop_columns=drop)
+        (source,) = check_sources([("here", config)], 0)
+        rows = [row for batch in source.stream(5) for row in batch.to_pylist()]
+        assert firsts(rows) == Counter(f"{name[0]} {i}" for i in range(0, 12, 3))
+        assert ("kind" in rows[0]) != bool(drop)
+
+
+def test_only_of_a_column_that_is_missing_is_refused_with_the_nearest(tmp_path):
+    from data.sources import SourceConfig, check_sources
+    from pipeline.errors import InputError
+
+    pq.write_table(chats(2, "p", kind=["a", "b"]), tmp_path / "p.parquet")
+    config = SourceConfig(name=str(tmp_path / "p.parquet"), only={"kinds": ["a"]})
+    with pytest.raises(InputError, match=r"here\.only: .* has no column kinds; did you mean kind\?"):
+        check_sources([("here", config)], 0)
+
+
 GOOD = {"name": "somewhere/set", "split": "train"}
 
 
