@@ -49,8 +49,8 @@ uv run post_training/sft.py --config-path post_training/config/quickstart/memory
 uv run mrl/train.py --config-path mrl/config/quickstart/mrl.yaml --output-dir "$OUT/mrl" --set model.path="$OUT/memory_sft" --set data.folder="$EPISODES" --set prerequisites="[]" $MRL
 
 # What is recalled at which distance, beside a memory that was reset, one of another dialogue, and the control.
-uv run evaluation/retention.py --model "$OUT/memory_sft" --data "$EPISODES/test" "$EPISODES/test_16" "$EPISODES/test_32" --baseline "$OUT/full_history" --output-dir "$OUT/retention" $RECALL
-uv run evaluation/retention.py --model "$OUT/mrl" --name mrl --data "$EPISODES/test" "$EPISODES/test_16" "$EPISODES/test_32" --output-dir "$OUT/retention_mrl" $RECALL
+uv run evaluation/retention.py --model "$OUT/memory_sft" --data "$EPISODES/test_16" "$EPISODES/test_32" --baseline "$OUT/full_history" --output-dir "$OUT/retention" $RECALL
+uv run evaluation/retention.py --model "$OUT/mrl" --name mrl --data "$EPISODES/test_16" "$EPISODES/test_32" --output-dir "$OUT/retention_mrl" $RECALL
 
 # Tables, plots and samples.
 uv run evaluation/report.py "$OUT"
