@@ -74,7 +74,7 @@ class EpisodeOptions:
     def __post_init__(self) -> None:
         if not 6 <= self.words <= 24:
             raise ValueError("words must lie in 6..24")
-        if min(self.steps, self.entities, self.facts, self.attributes or 1) < 1:
+        if min(self.steps, self.entities, self.facts, 1 if self.attributes is None else self.attributes) < 1:
             raise ValueError("steps, entities, facts and attributes must be at least 1")
         weights = (self.tell, self.ask, self.chat, self.change)
         if min(weights) < 0 or self.tell + self.ask <= 0:

@@ -120,7 +120,7 @@ class Source:
         """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done."""
         edit = _ColumnEdit(self.config, self.where)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
-            edited = plain_batch(edit(only_rows(batch, self.config, self.where)))
+            edited = plain_batch(edit(only_rows(batch, self.config)))
             if self.config.interactions is None:
                 yield edited
             elif len(episodes := to_interactions(edited, self.config.interactions, self.where)):
@@ -129,12 +129,12 @@ class Source:
             edit.finish()
 
 
-def only_rows(batch: pa.RecordBatch, config: SourceConfig, where: str) -> pa.RecordBatch:
-    """The rows of a batch that `only` keeps. Raises InputError for a column that isn't there."""
+def only_rows(batch: pa.RecordBatch, config: SourceConfig) -> pa.RecordBatch:
+    """The rows of a batch that `only` keeps: none where uneven rows (JSON) lack the column just here. A column that the
+    whole source lacks is refused by `check_columns`."""
     for name, values in config.only.items():
         if name not in batch.schema.names:
-            names = list(batch.schema.names)
-            raise InputError(f"{where}.only: {config.label} has no column {name}{nearest(name, names)}")
+            return batch.slice(0, 0)
         batch = batch.filter(pc.is_in(batch.column(name).cast(pa.string()), pa.array(values, pa.string())))
     return batch
 

@@ -231,9 +231,11 @@ def test_only_of_a_column_that_is_missing_is_refused_with_the_nearest(tmp_path):
     from pipeline.errors import InputError
 
     pq.write_table(chats(2, "p", kind=["a", "b"]), tmp_path / "p.parquet")
-    config = SourceConfig(name=str(tmp_path / "p.parquet"), only={"kinds": ["a"]})
-    with pytest.raises(InputError, match=r"here\.only: .* has no column kinds; did you mean kind\?"):
-        check_sources([("here", config)], 0)
+    (tmp_path / "j.jsonl").write_text('{"text": "x", "kind": "a"}\n')
+    for name in ("p.parquet", "j.jsonl"):
+        config = SourceConfig(name=str(tmp_path / name), only={"kinds": ["a"]})
+        with pytest.raises(InputError, match=r"here\.only: .* has no column kinds; did you mean kind\?"):
+            [_ for source in check_sources([("here", config)], 0) for _ in source.stream(5)]
 
 
 GOOD = {"name": "somewhere/set", "split": "train"}

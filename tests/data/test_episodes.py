@@ -123,6 +123,7 @@ def test_equal_arguments_make_equal_rows_and_more_rows_keep_the_first():
         ({"steps": 0}, 5, "train", "at least 1"),
         ({"pair": 2}, 5, "train", "between 0 and 1"),
         ({"tell": 0, "ask": 0}, 5, "train", "weights"),
+        ({"attributes": 0}, 5, "train", "attributes must be at least 1"),
         ({}, None, "train", "entries"),
         ({}, 5, "dev", "dev"),
     ],
