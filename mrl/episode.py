@@ -103,7 +103,8 @@ class Trajectory:
     initial [L, n, S, D]: states carried over for the n rows where `carried` [B] is True; the other rows start from
     their seeds. writes, writes_mask [B, K, T]; answer_ids, answer_mask [B, K, A]; sampled [B, K, A] True where the
     policy chose; log_probs [B, K, A] fp32 under the distribution sampled from, 0 elsewhere. rewards, values,
-    advantages, returns [B, K] fp32, 0 where `batch.turns` is False. reference_log_probs like log_probs, or None.
+    advantages, returns [B, K] fp32, 0 where `batch.turns` is False; credited [B, K] True where advantages and returns
+    say something. reference_log_probs like log_probs, or None.
     terms: the parts of the reward by name [B, K]. group: rows that share one memory (1 = every row its own).
     """
 
@@ -122,6 +123,7 @@ class Trajectory:
     values: Tensor | None = None
     advantages: Tensor | None = None
     returns: Tensor | None = None
+    credited: Tensor | None = None
     reference_log_probs: Tensor | None = None
     terms: dict[str, Tensor] = field(default_factory=dict)
 
@@ -131,7 +133,7 @@ class Trajectory:
         expect(self.writes, self.writes_mask, lead=lead, ndim=3)
         expect(self.answer_ids, self.answer_mask, self.sampled, self.log_probs, lead=lead, ndim=3)
         expect(self.finished, lead=lead, ndim=2)
-        for name in ("rewards", "values", "advantages", "returns"):
+        for name in ("rewards", "values", "advantages", "returns", "credited"):
             if (value := getattr(self, name)) is not None:
                 expect(value, lead=lead, ndim=2, name=name)
         if self.batch.rows % self.group:
@@ -193,7 +195,7 @@ class Trajectory:
 
 _PAIRS_OF_BATCH = ("query_ids", "query_mask", "reference_ids", "reference_mask")
 _PAIRS = ("writes", "writes_mask", "answer_ids", "answer_mask", "sampled", "log_probs", "reference_log_probs")
-_PER_TURN = ("finished", "rewards", "values", "advantages", "returns")
+_PER_TURN = ("finished", "rewards", "values", "advantages", "returns", "credited")
 
 
 def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:

@@ -13,8 +13,8 @@ from mrl.critic import Critic, CriticConfig, judged_turns
 from mrl.episode import Trajectory
 from mrl.model import Sampling
 from mrl.objectives import Sums
-from mrl.ppo import ALGORITHMS, PPOConfig, kl_estimate, memory_drift, normalise, value_loss
-from mrl.replay import reference_loss, replay
+from mrl.ppo import ALGORITHMS, PPOConfig, credited, kl_estimate, memory_drift, normalise, value_loss
+from mrl.replay import Replayed, reference_loss, replay, said_references
 
 
 @dataclass(kw_only=True)
@@ -45,20 +45,31 @@ class ReplayConfig:
 
 
 def prepare(trajectory: Trajectory, rewarded: Tensor, config: PPOConfig) -> Trajectory:
-    """Add advantages and returns [B, K] to a whole buffer of trajectories, of all processes."""
+    """Add advantages, returns and which turns they count for, [B, K], to a whole buffer of trajectories, of all
+    processes."""
     algorithm = ALGORITHMS[config.algorithm]
+    counted = credited(trajectory.turns, rewarded, config)
     values = torch.zeros_like(trajectory.rewards) if trajectory.values is None else trajectory.values
     advantages, returns = algorithm.advantages(trajectory.rewards, values, trajectory.turns, rewarded, config)
     if config.normalize_advantages and algorithm.critic:
-        advantages = normalise(advantages, trajectory.turns)
-    trajectory.values, trajectory.advantages, trajectory.returns = values, advantages, returns
+        advantages = normalise(advantages, counted)
+    trajectory.values, trajectory.returns, trajectory.credited = values, returns, counted
+    trajectory.advantages = advantages * counted
     trajectory.__post_init__()
     return trajectory
 
 
+def introduce(critic: Critic, trajectory: Trajectory, config: PPOConfig) -> None:
+    """Tell a new critic the mean return of the first round, and judge that round's turns by it."""
+    mean = float(trajectory.returns[trajectory.credited].mean()) if bool(trajectory.credited.any()) else 0.0
+    critic.expect(mean)
+    trajectory.values = trajectory.values + mean * trajectory.turns
+    prepare(trajectory, trajectory.terms["rewarded"] > 0, config)
+
+
 def scored_turns(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> Tensor:
     """Turns [B, K] whose answers take part in the policy's loss."""
-    keep = trajectory.turns & trajectory.sampled.any(-1)
+    keep = trajectory.credited & trajectory.sampled.any(-1)
     if config.least_advantage > 0 and not ppo.kl_coef:
         keep = keep & (trajectory.advantages.abs() >= config.least_advantage)
     return keep
@@ -74,7 +85,7 @@ def asked_turns(trajectory: Trajectory, scope: str) -> Tensor:
 def minibatch_counts(trajectory: Trajectory, config: ReplayConfig, judging: CriticConfig) -> dict[str, float]:
     """What a global minibatch is divided by."""
     # Tokens that are left out count as well: leaving them out only spares the work, their part would be near 0.
-    sampled = trajectory.sampled & trajectory.turns[..., None]
+    sampled = trajectory.sampled & trajectory.credited[..., None]
     asked = asked_turns(trajectory, config.supervised_scope)[:: trajectory.group]
     references = trajectory.batch.reference_mask[:: trajectory.group].sum(-1) - 1
     return {
@@ -136,14 +147,29 @@ def policy_loss(
         loss = loss + judging.loss_coef * error
         numbers["value_loss"] = error.detach()
     if config.supervised_coef:
-        asked = asked_turns(trajectory, config.supervised_scope)
-        supervised, tokens = reference_loss(model, trajectory, again.states, asked)
+        supervised, tokens = _supervised(model, trajectory, again, wanted, config, sampling)
         loss = loss + config.supervised_coef * supervised / counts["reference_tokens"]
         numbers |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
     if again.aux_loss is not None:
         share = len(trajectory) / counts["groups"]
         loss = loss + model.config.router_aux_loss_coef * again.aux_loss * share
     return Sums(loss, numbers)
+
+
+def _supervised(
+    model: Any, trajectory: Trajectory, again: Replayed, wanted: Tensor, config: ReplayConfig, sampling: Sampling
+) -> tuple[Tensor, int]:
+    """Cross-entropy, summed, of the references that are learnt, and its number of tokens. Most answers are the
+    reference: what scoring them gave isn't computed twice."""
+    asked = asked_turns(trajectory, config.supervised_scope)
+    known = torch.zeros_like(asked)
+    if sampling == Sampling():
+        known = asked & wanted & said_references(trajectory)
+        known[torch.arange(len(known), device=known.device) % trajectory.group != 0] = False
+    row, turn, _ = again.scored.nonzero(as_tuple=True)
+    shared = known[row, turn]
+    rest, tokens = reference_loss(model, trajectory, again.states, asked & ~known)
+    return rest - again.log_probs[shared].sum(), tokens + int(shared.sum())
 
 
 def _weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:

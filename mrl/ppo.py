@@ -74,11 +74,12 @@ class PPOConfig:
 class Algorithm:
     """advantages(rewards, values, turns, rewarded, config) -> (advantages, returns), all [B, K];
     policy_loss(log_probs, old_log_probs, advantages, clip_range) -> per token; critic: whether it needs values;
-    drift: its default price of moving the memory."""
+    looks_ahead: whether a turn earns from the rewards of later ones; drift: its default price of moving the memory."""
 
     advantages: Callable[[Tensor, Tensor, Tensor, Tensor, PPOConfig], tuple[Tensor, Tensor]]
     policy_loss: Callable[[Tensor, Tensor, Tensor, float], Tensor]
     critic: bool = True
+    looks_ahead: bool = True
     drift: float = 0.0
 
 
@@ -90,6 +91,16 @@ def register(name: str, algorithm: Algorithm) -> None:
     if name in ALGORITHMS:
         raise ValueError(f"there is an algorithm {name} already")
     ALGORITHMS[name] = algorithm
+
+
+def credited(turns: Tensor, rewarded: Tensor, config: PPOConfig) -> Tensor:
+    """Turns [B, K] whose answers some reward can speak for: those that are rewarded themselves and, where the algorithm
+    looks ahead, those before them. Of any other turn nothing was found out; taken for a reward of 0 it would teach the
+    policy to give up right answers, and the critic to expect less of all."""
+    counted = turns & rewarded
+    if ALGORITHMS[config.algorithm].looks_ahead and config.gamma > 0:
+        counted = counted.flip(1).cummax(1).values.flip(1)
+    return counted & turns
 
 
 def gae(rewards: Tensor, values: Tensor, turns: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
@@ -192,23 +203,6 @@ def memory_drift(states: Tensor) -> Tensor:
     return (moved * steps.sqrt()[:, None]).transpose(0, 1)
 
 
-def token_weights(sampled: Tensor, scope: str, reduce: Reduce = lambda x: x) -> Tensor:
-    """Weights [B, K, A] that sum to 1 over the sampled tokens of all processes.
-
-    scope "token": every token alike. "answer": every answer alike, its tokens share its part.
-    """
-    weights = sampled.to(torch.float32)
-    if scope == "answer":
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
-    return weights / reduce(weights.sum()).clamp(min=1e-8)
-
-
-def turn_weights(turns: Tensor, reduce: Reduce = lambda x: x) -> Tensor:
-    """Weights [B, K] that sum to 1 over the turns of all processes."""
-    weights = turns.to(torch.float32)
-    return weights / reduce(weights.sum()).clamp(min=1e-8)
-
-
 def explained_variance(values: Tensor, returns: Tensor, turns: Tensor, reduce: Reduce = lambda x: x) -> float:
     """1 - Var(returns - values) / Var(returns) over all turns: 1 is a perfect critic, 0 one that says the mean."""
     _same_shape(values, returns, turns)
@@ -243,5 +237,5 @@ def _same_shape(first: Tensor, *others: Tensor) -> None:
 
 register("ppo", Algorithm(_over_turns, clipped_loss))
 register("a2c", Algorithm(_over_turns, plain_loss))
-register("impo", Algorithm(_per_turn, clipped_loss, drift=1e-4))
-register("group", Algorithm(_in_groups, clipped_loss, critic=False))
+register("impo", Algorithm(_per_turn, clipped_loss, looks_ahead=False, drift=1e-4))
+register("group", Algorithm(_in_groups, clipped_loss, critic=False, looks_ahead=False))

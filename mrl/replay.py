@@ -7,6 +7,7 @@ States are computed anew from the recorded interactions, so their gradient flows
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -80,7 +81,7 @@ def replay(
     # Column c of the joined rows is the answer's token c - width; it is predicted one place earlier.
     chosen = torch.cat([torch.zeros_like(query[:, :width]), scored[turns]], dim=1)
     chosen = chosen.gather(1, columns) & mask.bool()
-    out = model.decode(ids, mask, memory, logits_at=torch.nn.functional.pad(chosen[:, 1:], (0, 1)))
+    out = model.decode(ids, mask, memory, logits_at=F.pad(chosen[:, 1:], (0, 1)))
     every = adjust(out.logits, sampling).log_softmax(-1)
     picked = every.gather(1, ids[chosen][:, None]).squeeze(1)
     entropy = -(every.exp() * every.clamp(min=-1e4)).sum(-1)
@@ -117,7 +118,25 @@ def reference_loss(model, trajectory: Trajectory, states: Tensor, wanted: Tensor
     labels = ids.masked_fill(~(said & mask.bool()), -100)
     memory = states[turn + 1, :, row // trajectory.group].transpose(0, 1)
     out = model.decode(ids, mask, memory, labels=labels)
-    return torch.nn.functional.cross_entropy(out.logits.float(), out.targets, reduction="sum"), out.targets.numel()
+    return F.cross_entropy(out.logits.float(), out.targets, reduction="sum"), out.targets.numel()
 
 
-__all__ = ["Replayed", "log_probs_again", "memory_of", "reference_loss", "replay"]
+def said_references(trajectory: Trajectory) -> Tensor:
+    """Turns [B, K] whose answer is its reference token by token, all of it sampled but the forced first one: scoring
+    such an answer scores the reference too."""
+    batch = trajectory.batch
+    width = max(trajectory.answer_ids.shape[-1], batch.reference_ids.shape[-1])
+
+    def padded(values: Tensor) -> Tensor:
+        return F.pad(values, (0, width - values.shape[-1]))
+
+    mask = padded(trajectory.answer_mask)
+    equal = mask == padded(batch.reference_mask)
+    equal &= (padded(trajectory.answer_ids) == padded(batch.reference_ids)) | ~mask
+    chosen = mask.clone()
+    chosen[..., 0] = False
+    equal &= padded(trajectory.sampled) == chosen
+    return equal.all(-1) & trajectory.turns
+
+
+__all__ = ["Replayed", "log_probs_again", "memory_of", "reference_loss", "replay", "said_references"]

@@ -26,7 +26,7 @@ from mrl.critic import Critic, CriticConfig
 from mrl.curriculum import Curriculum, CurriculumConfig
 from mrl.environment import Environment, vocabulary
 from mrl.examination import examine, transcript
-from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss
+from mrl.improvement import Buffer, ReplayConfig, introduce, minibatch_counts, policy_loss
 from mrl.optimisation import OptimiserConfig
 from mrl.ppo import ALGORITHMS, PPOConfig, explained_variance
 from mrl.results import finish
@@ -194,13 +194,15 @@ class Learner:
                 self.model, self.critic, self.reference, rollout=now.rollout, rewards=now.rewards, ppo=now.ppo,
                 critic_config=now.critic, exact_log_probs=exact,
             )  # fmt: skip
+        if self.critic is not None and self.progress.rounds == 0:
+            introduce(self.critic, trajectory, now.ppo)
         self.buffer.fill(trajectory, now.ppo, self.stage.seed * 1_000_003 + self.rounds.made)
         self.progress.rounds += 1
         found = figures(trajectory)
         self.last = {"reward": found["reward"], "recall": found["recall"], "episodes": len(trajectory)}
         self.since = started
         if self.critic is not None:
-            found["explained_variance"] = explained_variance(trajectory.values, trajectory.returns, trajectory.turns)
+            found["explained_variance"] = explained_variance(trajectory.values, trajectory.returns, trajectory.credited)
         spent = {f"{phase}_s": round(s, 3) for phase, s in self.rounds.seconds.items()}
         return {**found, **spent, "episode_steps": trajectory.batch.steps, "episodes": len(trajectory)}
 

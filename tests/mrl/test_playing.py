@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mrl.critic import Critic, CriticConfig, judged_turns, read_everything
 from mrl.curriculum import Draw, ResetConfig
@@ -14,7 +15,7 @@ from mrl.episode import NO_TOKEN, Strategy, Trajectory, join_trajectories
 from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss, prepare
 from mrl.model import ReactiveForCausalLM
 from mrl.ppo import PPOConfig
-from mrl.replay import log_probs_again, memory_of, replay
+from mrl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
 from mrl.rewards import RewardConfig, score
 from mrl.rollout import RolloutConfig, play
 from mrl.rounds import in_turn
@@ -253,6 +254,79 @@ def test_a_buffer_visits_every_dialogue_and_survives_a_checkpoint(model, environ
     assert one.batch.strategies == two.batch.strategies == (Strategy(),)
     assert copy.drop() == 4
     assert not copy
+
+
+def test_turns_without_a_reward_move_neither_policy_nor_critic(model, environment, words):
+    ppo = PPOConfig(gamma=0.0, normalize_advantages=False, entropy_coef=0.0, minibatch_episodes=6)
+    delayed = replace(batch_of(environment), strategies=(Strategy(kind="long_term"),))
+    critic = Critic(model.eval(), "memory").eval()
+    torch.nn.init.constant_(critic.head[2].bias, 0.7)  # a critic that expects something
+    played = play(model, delayed, OPTIONS, keep_states=True)
+    trajectory = played.trajectory
+    found = score(RewardConfig(), words, trajectory)
+    trajectory.rewards = found.rewards
+    trajectory.values = read_everything(critic, trajectory, played.states, CriticConfig())
+    trajectory = prepare(trajectory, found.rewarded, ppo)
+    last = torch.arange(3).expand_as(trajectory.turns) == trajectory.turns.sum(1, keepdim=True) - 1
+    assert torch.equal(trajectory.credited, trajectory.turns & last)
+    assert torch.equal(judged_turns(trajectory, CriticConfig()), trajectory.credited)
+    assert not trajectory.advantages[~last].any()
+
+    def gradient(rows: Trajectory) -> torch.Tensor:
+        model.zero_grad()
+        counts = minibatch_counts(rows, ReplayConfig(), CriticConfig())
+        policy_loss(model, critic, rows, counts, ppo, ReplayConfig(), OPTIONS.sampling(), CriticConfig()).loss.backward()
+        return model.model.embedding.weight.grad.clone()
+
+    before = gradient(trajectory)
+    trajectory.advantages = trajectory.advantages - 9.0 * ~trajectory.credited  # what would be there is never read
+    torch.testing.assert_close(gradient(trajectory), before)
+
+
+@pytest.mark.parametrize("scope", ["token", "answer"])
+def test_entropy_is_a_mean_over_what_was_sampled(model, environment, words, scope):
+    # 31 times too small elsewhere: divided by the number of tokens twice.
+    ppo = PPOConfig(gamma=0.0, entropy_coef=1.0, loss_scope=scope, minibatch_episodes=6)
+    trajectory = complete(model.eval(), environment, words, ppo)
+    trajectory.advantages.zero_()
+    counts = minibatch_counts(trajectory, ReplayConfig(), CriticConfig())
+    sums = policy_loss(model, None, trajectory, counts, ppo, ReplayConfig(), OPTIONS.sampling(), CriticConfig())
+    again = replay(model, trajectory, OPTIONS.sampling())
+    entropy = torch.zeros(again.scored.shape).masked_scatter(again.scored, again.entropy.detach())
+    each = entropy.sum(-1) / again.scored.sum(-1).clamp(min=1)
+    wanted = again.entropy.mean() if scope == "token" else each[again.scored.any(-1)].mean()
+    torch.testing.assert_close(-sums.loss, wanted)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, environment, words, group, monkeypatch):
+    ppo = PPOConfig(gamma=0.0, entropy_coef=0.0, group_size=group, minibatch_episodes=12)
+    plain = replace(OPTIONS, temperature=1.0, top_p=1.0)
+    played = play(model.eval(), batch_of(environment), plain, group=group)
+    trajectory, batch = played.trajectory, played.trajectory.batch
+    width = batch.reference_ids.shape[-1]
+    same = torch.zeros_like(trajectory.turns)
+    same[::2, 1] = True  # these dialogues' second answers become the references (of both rows of a group)
+    same &= trajectory.turns & (trajectory.answer_mask.sum(-1) <= width)
+    for wanted, said in ((batch.reference_ids, trajectory.answer_ids), (batch.reference_mask, trajectory.answer_mask)):
+        wanted[same] = F.pad(said, (0, max(0, width - said.shape[-1])))[..., :width][same]
+    assert torch.equal(said_references(trajectory) & same, same)
+    assert same.any()
+    trajectory.rewards = score(RewardConfig(), words, trajectory).rewards
+    trajectory = prepare(trajectory, trajectory.turns, ppo)
+    trajectory.advantages.zero_()
+    config = ReplayConfig(supervised_coef=1.0, supervised_scope="all")
+    counts = minibatch_counts(trajectory, config, CriticConfig())
+    passes = []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda ids, *rest, **more: passes.append(len(ids)) or decode(ids, *rest, **more))
+    fast = policy_loss(model, None, trajectory, counts, ppo, config, plain.sampling(), CriticConfig())
+    leaders = int(trajectory.turns[::group].sum())
+    assert passes[1] <= leaders - int(same[::group].sum())
+    states = memory_of(model, trajectory)
+    slow, tokens = reference_loss(model, trajectory, states, trajectory.turns)
+    torch.testing.assert_close(fast.loss, slow / counts["reference_tokens"])
+    assert fast.numbers["reference_n"] == tokens == counts["reference_tokens"]
 
 
 def test_a_single_dialogue_of_a_single_turn_is_enough(model, environment, words):

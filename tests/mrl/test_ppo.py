@@ -9,6 +9,7 @@ from mrl.ppo import (
     ALGORITHMS,
     PPOConfig,
     clipped_loss,
+    credited,
     explained_variance,
     gae,
     group_advantages,
@@ -17,8 +18,6 @@ from mrl.ppo import (
     memory_drift,
     normalise,
     plain_loss,
-    token_weights,
-    turn_weights,
     value_loss,
 )
 
@@ -49,6 +48,14 @@ def test_a_shorter_dialogue_gets_what_it_would_get_alone():
 def test_a_delayed_reward_reaches_the_first_turn_discounted():
     advantages, _ = gae(row(0, 0, 0, 1), torch.zeros(1, 4), torch.ones(1, 4).bool(), gamma=0.9, lam=1.0)
     torch.testing.assert_close(advantages, row(0.9**3, 0.9**2, 0.9, 1.0))
+
+
+def test_an_answer_that_no_reward_speaks_for_is_not_taken_for_a_bad_one():
+    turns, rewarded = row(1, 1, 1, 0).bool(), row(0, 1, 0, 0).bool()
+    assert credited(turns, rewarded, PPOConfig(gamma=0.0)).tolist() == [[False, True, False, False]]
+    assert credited(turns, rewarded, PPOConfig(gamma=0.9)).tolist() == [[True, True, False, False]]
+    for bandit in (PPOConfig(algorithm="impo"), PPOConfig(algorithm="group", group_size=2)):
+        assert torch.equal(credited(turns, rewarded, bandit), rewarded)
 
 
 def test_impo_is_a_bandit_and_ppo_is_not():
@@ -118,21 +125,6 @@ def test_normalising_over_processes_is_normalising_the_whole():
 
 def test_one_dialogue_of_one_turn_keeps_its_sign():
     assert normalise(row(-0.3), row(1).bool()).item() == pytest.approx(-1)
-
-
-def test_weights_sum_to_one_whatever_the_scope():
-    sampled = torch.tensor([[[1, 1, 1, 1], [1, 0, 0, 0]], [[1, 1, 0, 0], [0, 0, 0, 0]]]).bool()
-    by_token, by_answer = token_weights(sampled, "token"), token_weights(sampled, "answer")
-    torch.testing.assert_close(by_token[sampled], torch.full((7,), 1 / 7))
-    torch.testing.assert_close(by_answer.sum(-1), torch.tensor([[1 / 3, 1 / 3], [1 / 3, 0.0]]))
-    assert turn_weights(sampled.any(-1)).sum() == pytest.approx(1)
-
-
-def test_entropy_per_token_is_not_divided_twice():
-    # 31 times too small elsewhere: the mean over tokens of a uniform distribution is log V, whatever the length.
-    sampled = torch.ones(3, 2, 31).bool()
-    entropy = torch.full((3, 2, 31), math.log(50))
-    assert (token_weights(sampled, "token") * entropy).sum().item() == pytest.approx(math.log(50), rel=1e-5)
 
 
 def test_kl_estimate_is_unbiased_and_never_negative():
