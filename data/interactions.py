@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from data.carried_facts import mark
 from pipeline.errors import InputError
 
 TURN = {
@@ -33,6 +34,9 @@ class InteractionsConfig:
     """Interactions after the first one."""
     windows: Literal["first", "all"] = "first"
     """Which stretches of a longer dialogue become rows."""
+    facts: Literal["as_given", "carried"] = "as_given"
+    """carried: where rows have none, facts are the names and numbers that an answer takes from earlier turns
+    (data/carried_facts.py)."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -95,8 +99,9 @@ def to_interactions(batch: pa.RecordBatch, config: InteractionsConfig, where: st
         last = len(exchanges) - size
         starts = range(0, last + 1, size) if config.windows == "all" else range(min(1, last + 1))
         for start in starts:
-            first, *later = exchanges[start : start + size]
-            if all(turn["query"] and turn["answer"] for turn in (first, *later)):
+            turns = exchanges[start : start + size]
+            if all(turn["query"] and turn["answer"] for turn in turns):
+                first, *later = mark(turns) if config.facts == "carried" else turns
                 rows.append({**first, "interactions": later})
                 origin.append(index)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in EPISODE.items()}

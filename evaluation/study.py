@@ -163,6 +163,19 @@ def jobs_of(study: Study, parts: list[str]) -> list[Job]:
     return sorted(found, key=lambda job: study.parts[job.part][job.name].like is not None)
 
 
+def start_folder(study: Study, data: str | None) -> Path:
+    """Where the start's figures on some episodes lie."""
+    return study.output_dir / ("start" if data in (None, study.data) else f"start-{Path(data).name}")
+
+
+def explained_variance(folder: Path) -> float | None:
+    """How much of the returns' variance a run's critic explained, a mean over the last quarter of its rounds; None
+    where there was no critic."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = [line["rollout_explained_variance"] for line in lines if "rollout_explained_variance" in line]
+    return round(statistics.fmean(found[-max(1, len(found) // 4) :]), 3) if found else None
+
+
 def summary(study: Study, job: Job) -> dict[str, Any]:
     """Figures of a finished run."""
     folder = job.folder(study)
@@ -174,6 +187,7 @@ def summary(study: Study, job: Job) -> dict[str, Any]:
         "mean": mean_recall(recall["recall"]),
         "reset_control": mean_recall(recall["recall_reset_control"]),
         "foreign_control": mean_recall(recall["recall_foreign_control"]),
+        "explained_variance": explained_variance(folder),
         "train_s": facts["train_s"],
         "peak_mb": facts["peak_mb"],
         "steps": facts["steps"],
@@ -188,7 +202,7 @@ def mean_recall(recall: dict[str, float]) -> float:
 
 def collect(study: Study) -> dict[str, Any]:
     """study.json: everything that is finished."""
-    start = read(study.output_dir / "start" / "retention.json")["recall"]["recall"]
+    start = read(start_folder(study, None) / "retention.json")["recall"]["recall"]
     found: dict[str, Any] = {"start": {"recall": start, "mean": mean_recall(start)}, "mrl_ablation": {}}
     for part, variants in study.parts.items():
         for name, variant in variants.items():
@@ -203,9 +217,12 @@ def collect(study: Study) -> dict[str, Any]:
                 found["mrl_ablation"].setdefault(part, {})[name] = rows
     seeds = [row for rows in found["mrl_ablation"].pop("seeds", {}).values() for row in rows]
     found["mrl_seeds"] = [
-        {"seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"]}
+        {
+            "seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"],
+            "explained_variance": row["explained_variance"], "train_s": row["train_s"],
+        }
         for row in seeds
-    ]
+    ]  # fmt: skip
     if len(seeds) > 1:
         ends = [row["mean"] for row in seeds]
         found["mrl_seeds_summary"] = {
@@ -218,32 +235,37 @@ def collect(study: Study) -> dict[str, Any]:
     if long:
         found["mrl_32"] = next(iter(long.values()))[0]["recall"]
         found["mrl_32_run"] = next(iter(long.values()))[0]
+        data = next(iter(study.parts["long"].values())).data
+        before = start_folder(study, data) / "retention.json"
+        found["mrl_32_start"] = read(before)["recall"]["recall"] if before.exists() else {}
     return found
 
 
 def tables(found: dict[str, Any]) -> str:
     """study.md."""
 
-    def line(name: str, recall: dict[str, float], mean: float, seconds: float | None) -> str:
+    def line(name: str, recall: dict[str, float], run_: dict[str, Any]) -> str:
         cells = [f"{100 * recall[d]:.1f}" if d in recall else "–" for d in ("1", "2", "4", "8", "16", "32")]
-        spent = "–" if seconds is None else f"{seconds:.0f}"
-        return f"| {name} | {' | '.join(cells)} | {100 * mean:.1f} | {spent} |"
+        known, spent = run_.get("explained_variance"), run_.get("train_s")
+        more = ["–" if known is None else f"{known:.2f}", "–" if spent is None else f"{spent:.0f}"]
+        return f"| {name} | {' | '.join(cells)} | {100 * mean_recall(recall):.1f} | {' | '.join(more)} |"
 
-    head = "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | seconds |\n|---|---|---|---|---|---|---|---|---|"
-    start = line("supervised start", found["start"]["recall"], found["start"]["mean"], None)
+    head = (
+        "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | critic explains | seconds |\n"
+        "|---|---|---|---|---|---|---|---|---|---|"
+    )
+    start = line("supervised start", found["start"]["recall"], {})
     rows = [f"### Seeds\n\n{head}", start]
-    rows += [line(f"seed {row['seed']}", row["recall"], row["end"], None) for row in found["mrl_seeds"]]
+    rows += [line(f"seed {row['seed']}", row["recall"], row) for row in found["mrl_seeds"]]
     if "mrl_32_run" in found:
-        run_ = found["mrl_32_run"]
         rows += [
             f"\n### Dialogues of 32 steps\n\n{head}",
-            line("32 steps", run_["recall"], run_["mean"], run_["train_s"]),
+            line("supervised start", found["mrl_32_start"], {}),
+            line("32 steps", found["mrl_32"], found["mrl_32_run"]),
         ]
     for part, variants in found["mrl_ablation"].items():
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
-        rows += [
-            line(name, row["recall"], row["mean"], row["train_s"]) for name, runs in variants.items() for row in runs
-        ]
+        rows += [line(name, row["recall"], row) for name, runs in variants.items() for row in runs]
     return "\n".join(rows) + "\n"
 
 
@@ -272,9 +294,10 @@ def main(options: argparse.Namespace) -> None:
     if unknown:
         raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}")
     started, threads = time.monotonic(), max(1, (os.cpu_count() or 1) // options.jobs)
-    if not (study.output_dir / "start" / "retention.json").exists():
-        measure(study, study.start, study.data, study.output_dir / "start", threads)
     jobs = jobs_of(study, options.parts or list(study.parts))
+    for data in dict.fromkeys([study.data, *(study.parts[job.part][job.name].data or study.data for job in jobs)]):
+        if not (start_folder(study, data) / "retention.json").exists():
+            measure(study, study.start, data, start_folder(study, data), threads)
     first = [job for job in jobs if study.parts[job.part][job.name].like is None]
     with ThreadPoolExecutor(options.jobs) as pool, progress_bar(total=len(jobs), desc="study", unit="run") as bar:
         for wave in (first, [job for job in jobs if job not in first]):

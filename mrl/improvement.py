@@ -63,7 +63,7 @@ def introduce(critic: Critic, trajectory: Trajectory, config: PPOConfig) -> None
     """Tell a new critic the mean return of the first round, and judge that round's turns by it."""
     mean = float(trajectory.returns[trajectory.credited].mean()) if bool(trajectory.credited.any()) else 0.0
     critic.expect(mean)
-    trajectory.values = trajectory.values + mean * trajectory.turns
+    trajectory.values = trajectory.values + mean * trajectory.credited
     prepare(trajectory, trajectory.terms["rewarded"] > 0, config)
 
 

@@ -19,7 +19,7 @@ from mrl.curriculum import Curriculum, Draw
 from mrl.environment import Environment
 from mrl.episode import EpisodeBatch, Trajectory, join_trajectories
 from mrl.improvement import prepare
-from mrl.ppo import PPOConfig
+from mrl.ppo import PPOConfig, credited
 from mrl.replay import log_probs_again
 from mrl.rewards import RewardConfig, Vocabulary, score
 from mrl.rollout import Played, RolloutConfig, play
@@ -127,9 +127,11 @@ class Rounds:
     @staticmethod
     def _judge(played: Played, model, critic, reference, rollout, config, ppo, exact: bool) -> None:
         trajectory, sampling = played.trajectory, rollout.sampling()
-        at_once = max(1, config.rows_at_once // (trajectory.batch.steps * trajectory.group))
+        at_once = max(1, config.at_once(model.device) // (trajectory.batch.steps * trajectory.group))
         if critic is not None:
-            trajectory.values = read_everything(critic, trajectory, played.states, config)
+            # After the last reward of a dialogue there is nothing to expect: those turns keep the value 0.
+            counted = credited(trajectory.turns, trajectory.terms["rewarded"] > 0, ppo)
+            trajectory.values = read_everything(critic, trajectory, played.states, config, counted)
         if not exact:
             trajectory.log_probs = log_probs_again(model, trajectory, sampling, at_once)
         if reference is not None and ppo.kl_coef:

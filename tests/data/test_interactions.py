@@ -43,6 +43,35 @@ def test_every_row_has_exactly_the_steps_asked_for():
     assert rows(batch, 8) == []
 
 
+def test_what_an_answer_takes_from_earlier_turns_is_marked():
+    turns = [
+        ("A table at Little Hunan in San Jose, please.", "For how many?"),
+        ("Two people. Make it 5:15 pm.", "When?"),
+        ("On March 1st.", "Little Hunan on March 1st at 5:15 pm for 2. Is San Jose right?"),
+        ("Yes. And is it dear?", "The price is $34. Anything else?"),
+        ("I live in San Jose, is Little Hunan near?", "You said San Jose, so yes. It's $34 at Hunan."),
+    ]
+    first, *rest = [{"query": q, "answer": a} for q, a in turns]
+    batch = pa.RecordBatch.from_pylist([{**first, "interactions": rest}])
+    config = InteractionsConfig(steps=4, facts="carried")
+    (row,) = to_interactions(batch, config, "here").to_pylist()
+    found = [(turn["facts"], turn["distance"]) for turn in (row, *row["interactions"])]
+    assert found == [
+        ([], 0),
+        ([], 0),
+        (["Little Hunan", "5:15 pm", "San Jose"], 2),  # March 1st is in the query; 2 was never said as a number
+        ([], 0),
+        (["$34"], 1),  # San Jose and Hunan are in the query
+    ]
+
+
+def test_facts_that_are_given_stay():
+    turns = [{"query": "Who is Bo?", "answer": "Ann told Bo.", "facts": ["sister"], "distance": 1}]
+    batch = pa.RecordBatch.from_pylist([{"query": "Bo is Ann's sister.", "answer": "Ann?", "interactions": turns}])
+    (row,) = to_interactions(batch, InteractionsConfig(steps=1, facts="carried"), "here").to_pylist()
+    assert row["interactions"][0]["facts"] == ["sister"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

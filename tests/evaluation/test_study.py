@@ -33,6 +33,9 @@ def finish(study_: Study, job: Job, recall: float, seconds: float = 90.0) -> Non
     table = {"recall": by, "recall_reset_control": {"2": 0.1}, "recall_foreign_control": {"2": 0.2}}
     (folder / "retention.json").write_text(json.dumps({"recall": table}))
     (folder / "metrics.json").write_text(json.dumps({"train_s": seconds, "peak_mb": 9.0, "steps": 3}))
+    known = [{"step": n, "rollout_explained_variance": n / 10} for n in range(8)]
+    lines = [{"step": 0, "eval_recall": 1.0}, *(known if job.name == "mrl" else [])]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
 
 
 def test_the_published_study_loads_and_names_only_recipes_that_exist():
@@ -95,6 +98,20 @@ def test_a_finished_run_is_not_made_again(tmp_path, monkeypatch):
     assert called == []
 
 
+def test_longer_dialogues_have_a_start_of_their_own(tmp_path, monkeypatch):
+    made = small(tmp_path)
+    made.parts["long"] = {"far": Variant(data="far_32")}
+    measured = []
+    monkeypatch.setattr(study, "measure", lambda _, model, data, folder, threads: measured.append((model, data, folder)))
+    monkeypatch.setattr(study, "do", lambda *_: None)
+    monkeypatch.setattr(study, "load_config", lambda *_: made)
+    monkeypatch.setattr(study, "collect", lambda _: {})
+    monkeypatch.setattr(study, "tables", lambda _: "")
+    monkeypatch.setattr(study, "draw", lambda *_: None)
+    study.main(study.parse_options(["--parts", "long"]))
+    assert measured == [("start", "test", tmp_path / "start"), ("start", "far_32", tmp_path / "start-far_32")]
+
+
 def test_figures_by_hand(tmp_path):
     made = small(tmp_path)
     finish(made, Job("seeds", "mrl", 1), 0.9)
@@ -108,5 +125,9 @@ def test_figures_by_hand(tmp_path):
     assert (summary["mean"], summary["lowest"], summary["standard_deviation"]) == (0.85, 0.8, 0.0707)
     assert [row["mean"] for row in found["mrl_ablation"]["more"]["mrl"]] == [0.9, 0.8]
     assert "sft" not in found["mrl_ablation"]["more"], "it isn't finished"
-    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – |" in tables(found)
+    shown = tables(found)
+    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – | – |" in shown
+    assert "| seed 2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | – | 80.0 | 0.65 | 90 |" in shown
+    finish(made, Job("more", "sft", 42), 0.7)
+    assert "| sft | 70.0 | 70.0 | 70.0 | 70.0 | 70.0 | – | 70.0 | – | 90 |" in tables(collect(made))
     assert mean_recall({"1": 0.0, "4": 0.5, "16": 1.0}) == 0.75
