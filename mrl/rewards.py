@@ -10,7 +10,8 @@ Terms, each in 0..1 and 1 for the reference answer itself:
     running       ... with the running mean of earlier interactions
     length        shorter over longer of the two lengths
     repetition    1 minus the share of repeated token pairs beyond the reference's
-A term that says nothing about a turn (no facts given, a reference unlike the saved data) leaves its weight to others.
+A term that says nothing about a turn (no facts given, a reference unlike the saved data) leaves its weight to others;
+where no term says anything the turn isn't rewarded (which isn't a reward of 0).
 An empty answer is worth 0. The tokens of the frame ([A], [EOS], padding, thoughts before [A]) are left out everywhere.
 
 Symbols: B dialogues, K turns, N = B * K rows, n and m tokens.
@@ -114,7 +115,7 @@ def score(
         total += weight * terms[name].nan_to_num(0.0)
         weight_sum += weight * said
     worth = total / weight_sum.clamp(min=1e-8) - table.penalty * lean
-    rewarded = table.factor > 0
+    rewarded = (table.factor > 0) & (weight_sum > 0)
     rewards = config.scale * worth * table.factor
     exact = torch.where(recall.isnan(), recall, (recall > 1 - 1e-6).float())
     result = Rewards(torch.where(rewarded, rewards, torch.zeros_like(rewards)), rewarded, recall, exact, terms)

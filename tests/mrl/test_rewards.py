@@ -218,6 +218,10 @@ def test_terms_that_say_nothing_leave_their_weight_to_others(vocabulary):
     result = score(RewardConfig(), vocabulary, made)
     assert result.rewards.item() == pytest.approx(1)
     assert result.recall.isnan().all()
+    assert result.rewarded.all()
+    silent = score(ONLY_FACTS, vocabulary, made)
+    assert not silent.rewarded.any(), "a turn that nothing is known about isn't a wrong answer"
+    assert silent.rewards.item() == 0
 
 
 def test_other_terms_can_be_added_and_unknown_ones_are_refused(vocabulary):
