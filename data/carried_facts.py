@@ -1,8 +1,8 @@
 """What answers of real dialogues take from earlier turns: names, numbers and times, marked as the facts they need.
 
 Nobody has marked in a real dialogue what an answer rests on. This reads it off the words: a value (a run of capitalised
-words or numbers: `Little Hunan`, `March 1st`, `5:15 pm`, `$34`) that the answer says, that an earlier turn said, and that
-the query doesn't say has been carried over. A model can only have it from memory, or guess it.
+words or numbers: `Little Hunan`, `March 1st`, `5:15 pm`, `$34`) that the answer says, that an earlier turn said, and
+that the query doesn't say has been carried over. A model can only have it from memory, or guess it.
 """
 
 import re

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 STATE = "training_state.pt"
 HARMLESS = {"output_dir", "resume", "name", "description", "log_every", "eval_every", "save_every", "keep",
             "report_to", "push_to_hub", "max_steps", "max_minutes", "patience", "precision",
-            "prerequisites"}  # fmt: skip
+            "prerequisites", "processes", "shard"}  # fmt: skip
 """Keys (by their last name) that may differ between a checkpoint and the run that continues it."""
 
 NAMED = {"", "data.", "trainer.", "objective.", "curriculum.", "optimiser.", "rollout.", "ppo.", "replay.", "critic."}

@@ -1,12 +1,13 @@
 """AdamW over the parts of a reactive model, and how its learning rate goes through a run."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from accelerate.utils import gather_object
+from torch import Tensor, nn
 
 from mrl.model import ReactiveForCausalLM
 
@@ -32,6 +33,9 @@ class OptimiserConfig:
     """Of matrices; norms, gates' biases and vectors have none."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     max_grad_norm: float = 1.0
+    shard: bool = False
+    """Every process keeps the moments of its share of the parameters only and updates these (ZeRO stage 1: Rajbhandari
+    et al. 2020, arXiv:1910.02054); the weights themselves stay whole in each."""
     warmup_steps: float = 50
     """Steps of linear rise; below 1 a share of max_steps."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -73,9 +77,16 @@ class Optimiser:
     that its backward pass costs nothing and neither momentum nor decay touches it."""
 
     def __init__(
-        self, model: ReactiveForCausalLM, config: OptimiserConfig, beside: Mapping[str, Iterable[nn.Parameter]] = {}
+        self,
+        model: ReactiveForCausalLM,
+        config: OptimiserConfig,
+        beside: Mapping[str, Iterable[nn.Parameter]] = {},
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        """beside: parameters of other modules that learn in the same step, by the name of their part."""
+        """beside: parameters of other modules that learn in the same step, by the name of their part. rank, world: this
+        process among those that share the work where `config.shard` is set."""
+        self.rank, self.world = (rank, world) if config.shard else (0, 1)
         self.config, self.parts = config, model.parts() | {name: list(more) for name, more in beside.items()}
         self.learning: set[str] | None = None
         """Parts that learn now, where something else than the configuration decides that (a curriculum)."""
@@ -90,23 +101,36 @@ class Optimiser:
             for (kind, decays), chosen in sorted(sorts.items(), key=lambda item: not item[0][1]):
                 decay = config.weight_decay if decays else 0.0
                 groups[kind].append({"params": chosen, "weight_decay": decay, "part": part})
-        rate = config.learning_rate
+        self.parameters = [p for kind in groups.values() for group in kind for p in group["params"]]
+        self.owner = dealt_out([p.numel() for p in self.parameters], self.world)
         self.inner: list[torch.optim.Optimizer] = []
-        if groups["adamw"]:
-            self.inner.append(torch.optim.AdamW(groups["adamw"], lr=rate, betas=tuple(config.betas), fused=True))
-        if groups["muon"]:
-            self.inner.append(torch.optim.Muon(groups["muon"], lr=rate, adjust_lr_fn="match_rms_adamw"))
-        self.groups = [group for inner in self.inner for group in inner.param_groups]
-        self.parameters = [p for group in self.groups for p in group["params"]]
+        self.whole: list[list[list[nn.Parameter]]] = []
+        """Of each inner optimiser and each of its groups: the parameters of all processes."""
+        owner = dict(zip(map(id, self.parameters), self.owner, strict=True))
+        for kind, members in groups.items():
+            if not members:
+                continue
+            self.whole.append([group["params"] for group in members])
+            own = [{**g, "params": [p for p in g["params"] if owner[id(p)] == self.rank]} for g in members]
+            if kind == "adamw":
+                rate, betas = config.learning_rate, tuple(config.betas)
+                self.inner.append(torch.optim.AdamW(own, lr=rate, betas=betas, fused=True))
+            else:
+                self.inner.append(torch.optim.Muon(own, lr=config.learning_rate, adjust_lr_fn="match_rms_adamw"))
+
+    def groups(self) -> Iterator[tuple[dict[str, Any], list[nn.Parameter]]]:
+        """Each group of each inner optimiser, and the parameters of all processes that belong to it."""
+        for inner, whole in zip(self.inner, self.whole, strict=True):
+            yield from zip(inner.param_groups, whole, strict=True)
 
     def prepare(self, step: int, progress: float, max_steps: int) -> float:
         """Set rates and frozen parts for a step; returns the learning rate of parts without a factor."""
         rate = self.config.learning_rate * self.config.factor(step, progress, max_steps)
-        for group in self.groups:
+        for group, everyones in self.groups():
             part = group["part"]
             group["lr"] = rate * self.config.rates.get(part, 1.0)
             trained = self.config.trained(part, step) and (self.learning is None or part in self.learning)
-            for parameter in group["params"]:
+            for parameter in everyones:
                 parameter.requires_grad_(trained)
                 parameter.grad = None
         return rate
@@ -132,16 +156,62 @@ class Optimiser:
         for inner in self.inner:
             inner.step()
 
+    def exchange(self, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Give every process the parameters that the others have updated; `add_up` sums a tensor over processes."""
+        if self.world == 1:
+            return
+        changed = [(p, o == self.rank) for p, o in zip(self.parameters, self.owner, strict=True) if p.requires_grad]
+        with torch.no_grad():
+            flat = torch.cat([p.flatten() if own else p.new_zeros(p.numel()) for p, own in changed])
+            for (p, own), value in zip(changed, add_up(flat).split([p.numel() for p, _ in changed]), strict=True):
+                if not own:
+                    p.copy_(value.view_as(p))
+
     def state_dict(self) -> dict[str, Any]:
-        return {"inner": [inner.state_dict() for inner in self.inner]}
+        """The state of all parameters, however many processes share it; they all have to ask for it."""
+        if self.world == 1:
+            return {"inner": [inner.state_dict() for inner in self.inner]}
+        found = []
+        for inner, whole, own in zip(self.inner, self.whole, self._places(), strict=True):
+            local, numbers = inner.state_dict(), iter(range(sum(map(len, whole))))
+            mine = {own[i]: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state.items()}
+                    for i, state in local["state"].items()}  # fmt: skip
+            state = dict(sorted(item for part in gather_object([mine]) for item in part.items()))
+            groups = [
+                {**group, "params": [next(numbers) for _ in members]}
+                for group, members in zip(local["param_groups"], whole, strict=True)
+            ]
+            found.append({"state": state, "param_groups": groups})
+        return {"inner": found}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError where the state belongs to other parameters."""
         if len(state["inner"]) != len(self.inner):
             raise ValueError(f"the checkpoint's optimiser isn't of kind {self.config.kind}")
-        for inner, saved in zip(self.inner, state["inner"], strict=True):
+        for inner, saved, own in zip(self.inner, state["inner"], self._places(), strict=True):
+            if self.world > 1:
+                local = inner.state_dict()["param_groups"]
+                groups = [{**g, "params": own_["params"]} for g, own_ in zip(saved["param_groups"], local, strict=True)]
+                mine = {i: saved["state"][place] for i, place in enumerate(own) if place in saved["state"]}
+                saved = {"state": mine, "param_groups": groups}
             inner.load_state_dict(saved)
-        self.groups = [group for inner in self.inner for group in inner.param_groups]
+
+    def _places(self) -> list[list[int]]:
+        """Of each inner optimiser: where its parameters stand among those of all processes."""
+        found = []
+        for inner, whole in zip(self.inner, self.whole, strict=True):
+            place = {id(p): i for i, p in enumerate(p for group in whole for p in group)}
+            found.append([place[id(p)] for group in inner.param_groups for p in group["params"]])
+        return found
+
+
+def dealt_out(sizes: list[int], world: int) -> list[int]:
+    """Which process owns each of the parameters: the largest first, to whoever has least."""
+    owner, load = [0] * len(sizes), [0] * world
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        owner[i] = min(range(world), key=load.__getitem__)
+        load[owner[i]] += sizes[i]
+    return owner
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

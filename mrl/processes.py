@@ -24,7 +24,8 @@ def join_processes(run: Run, report_to: str, expected: int | None) -> Accelerato
     would silently be another."""
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         raise InputError(
-            "these stages keep the whole model in each process; launch with torchrun, without FSDP or DeepSpeed"
+            "these stages keep whole weights in each process; launch with torchrun or accelerate's ddp.yaml, without "
+            "FSDP or DeepSpeed (optimiser.shard=true shares out the optimiser's state)"
         )
     tracker = report_to
     if tracker == "auto":

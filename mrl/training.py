@@ -118,7 +118,8 @@ class Training:
         self.model = model.to(self.device).train()
         for module in beside.values():
             module.to(self.device)
-        self.optimiser = Optimiser(model, optimiser, {name: module.parameters() for name, module in beside.items()})
+        modules = {name: module.parameters() for name, module in beside.items()}
+        self.optimiser = Optimiser(model, optimiser, modules, self.rank, self.world)
         self.best = Best()
         self.parts = {"optimiser": self.optimiser, "best": self.best, **beside, **parts}
         self.precision: str | None = None if config.precision == "auto" else config.precision
@@ -209,6 +210,7 @@ class Training:
         self.norm = float(self.optimiser.clip())
         self._refuse_nonsense(totals["loss"])
         self.optimiser.step()
+        self.optimiser.exchange(lambda flat: self.accelerator.reduce(flat, "sum"))
         self.done, self.own_steps, self.tokens = self.done + 1, self.own_steps + 1, self.tokens + tokens
         self.seconds = self.total({"s": self.before + time.monotonic() - self.started if self.rank == 0 else 0.0})["s"]
         for name, value in totals.items():
@@ -308,8 +310,10 @@ class Training:
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         random = gather_object([random]) if self.world > 1 else [random]
+        optimiser = self.optimiser.state_dict()  # of which every process may hold a share
         if self.rank == 0:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state = {name: part.state_dict() for name, part in self.parts.items() if part is not self.optimiser}
+            state["optimiser"] = optimiser
             state["loop"] = {
                 "done": self.done, "tokens": self.tokens, "precision": self.precision, "random": random,
                 "seconds": self.before + time.monotonic() - self.started, "fingerprint": self.fingerprint,

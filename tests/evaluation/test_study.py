@@ -102,7 +102,9 @@ def test_longer_dialogues_have_a_start_of_their_own(tmp_path, monkeypatch):
     made = small(tmp_path)
     made.parts["long"] = {"far": Variant(data="far_32")}
     measured = []
-    monkeypatch.setattr(study, "measure", lambda _, model, data, folder, threads: measured.append((model, data, folder)))
+    monkeypatch.setattr(
+        study, "measure", lambda _, model, data, folder, threads: measured.append((model, data, folder))
+    )
     monkeypatch.setattr(study, "do", lambda *_: None)
     monkeypatch.setattr(study, "load_config", lambda *_: made)
     monkeypatch.setattr(study, "collect", lambda _: {})

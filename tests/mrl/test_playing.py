@@ -275,7 +275,9 @@ def test_turns_without_a_reward_move_neither_policy_nor_critic(model, environmen
     def gradient(rows: Trajectory) -> torch.Tensor:
         model.zero_grad()
         counts = minibatch_counts(rows, ReplayConfig(), CriticConfig())
-        policy_loss(model, critic, rows, counts, ppo, ReplayConfig(), OPTIONS.sampling(), CriticConfig()).loss.backward()
+        policy_loss(
+            model, critic, rows, counts, ppo, ReplayConfig(), OPTIONS.sampling(), CriticConfig()
+        ).loss.backward()
         return model.model.embedding.weight.grad.clone()
 
     before = gradient(trajectory)
@@ -319,7 +321,9 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
     counts = minibatch_counts(trajectory, config, CriticConfig())
     passes = []
     decode = model.decode
-    monkeypatch.setattr(model, "decode", lambda ids, *rest, **more: passes.append(len(ids)) or decode(ids, *rest, **more))
+    monkeypatch.setattr(
+        model, "decode", lambda ids, *rest, **more: passes.append(len(ids)) or decode(ids, *rest, **more)
+    )
     fast = policy_loss(model, None, trajectory, counts, ppo, config, plain.sampling(), CriticConfig())
     leaders = int(trajectory.turns[::group].sum())
     assert passes[1] <= leaders - int(same[::group].sum())

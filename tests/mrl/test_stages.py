@@ -13,6 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from mrl.checkpoint import load_state
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 SIZES = {
@@ -115,16 +117,29 @@ def test_the_stages_follow_one_another_and_survive_a_kill(recipe, tmp_path):
 def test_two_processes_do_what_one_does(recipe, tmp_path):
     model = {"tokenizer": str(tmp_path / "tokenizer"), "new": SIZES | {"dropout": 0.0}}
     shape = {"max_steps": 4, "batch_size": 15, "accumulation": 2, "eval_every": 4}
-    for name, processes in (("one", 1), ("two", 2)):
-        path = recipe(name, model, trainer=shape | {"processes": processes})
+    for name, processes, shard in (("one", 1, False), ("two", 2, False), ("shared", 2, True)):
+        path = recipe(name, model, trainer=shape | {"processes": processes}, optimiser={"shard": shard})
         done = run("memory_sft", path, processes=processes if processes > 1 else 0)
         assert done.returncode == 0, done.stderr
-    assert figures(tmp_path / "two")["processes"] == 2
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert list(one) == list(two) == [1, 2, 3, 4]
-    assert list(two.values()) == pytest.approx(list(one.values()), abs=1e-4)
-    a, b = (figures(tmp_path / n)["evaluation"] for n in ("one", "two"))
-    assert a["answer_loss"] == pytest.approx(b["answer_loss"], abs=1e-4)
+    one = losses(tmp_path / "one")
+    assert list(one) == [1, 2, 3, 4]
+    for name in ("two", "shared"):
+        assert figures(tmp_path / name)["processes"] == 2
+        assert losses(tmp_path / name) == pytest.approx(one, abs=1e-4)
+        a, b = (figures(tmp_path / n)["evaluation"] for n in ("one", name))
+        assert a["answer_loss"] == pytest.approx(b["answer_loss"], abs=1e-4)
+    whole, shared = (load_state(tmp_path / n / "checkpoint-4")["optimiser"]["inner"][0] for n in ("one", "shared"))
+    assert [g["params"] for g in whole["param_groups"]] == [g["params"] for g in shared["param_groups"]]
+    assert list(whole["state"]) == list(shared["state"])
+    for place, moments in whole["state"].items():
+        torch.testing.assert_close(shared["state"][place]["exp_avg"], moments["exp_avg"], atol=1e-4, rtol=1e-3)
+    # What several processes have saved, one can go on from.
+    path = recipe("shared", model, trainer=shape | {"processes": None, "max_steps": 6}, optimiser={"shard": False})
+    done = run("memory_sft", path)
+    assert done.returncode == 0, done.stderr
+    longer = recipe("one", model, trainer=shape | {"processes": None, "max_steps": 6}, optimiser={"shard": False})
+    assert run("memory_sft", longer).returncode == 0
+    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
 
 
 def test_bad_input_costs_one_line_and_no_checkpoint(recipe, tmp_path):
