@@ -303,21 +303,23 @@ def main(stage: MRLStage, run: Run) -> None:
             training.log(means, **learner.curriculum.metrics())
             training.shown = learner.shown(mean(totals, "kl", "scored_n"))
             if not learner.buffer and learner.progress.rounds % stage.rounds_per_epoch == 0:
-                end_epoch(learner, training)
+                evaluate(learner, training, tell=True)
+            elif training.ended:  # the last updates, those of the lowest rate, may be the best
+                evaluate(learner, training)
         training.restore_best()
         run.report(stages=learner.curriculum.steps[: learner.curriculum.stage + 1], rounds=learner.progress.rounds)
         finish(training, stage, learner.examine(training, 2 * stage.held_out_dialogues))
 
 
-def end_epoch(learner: Learner, training: Training) -> None:
-    """Evaluate, tell the curriculum, remember the best."""
+def evaluate(learner: Learner, training: Training, tell: bool = False) -> None:
+    """Examine the model and remember it where it is the best so far; `tell` the curriculum that an epoch is over."""
     curriculum = learner.curriculum
     found = learner.examine(training, learner.stage.held_out_dialogues)
     found |= {f"gradient_{part}": norm for part, norm in training.optimiser.norms().items()}
     position, metrics = curriculum.stage, curriculum.metrics()
     worth = found["reward"] / learner.now.rewards.scale
     # Before anything is saved: a run that is taken up here must not be at the old stage.
-    if curriculum.observe(reward=found["reward"], recall=found.get("recall")):
+    if tell and curriculum.observe(reward=found["reward"], recall=found.get("recall")):
         logger.info("step %d: on to %d steps", training.done, curriculum.steps[curriculum.stage])
     if curriculum.finished:
         training.stop()
