@@ -180,6 +180,17 @@ def _weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:
     return share.expand(scored.shape)[scored]
 
 
+def most_telling(trajectory: Trajectory, share: float) -> Tensor:
+    """The groups [n] of a trajectory, n = `share` of them and at least one, whose advantages are the largest."""
+    groups = len(trajectory)
+    if share == 1:
+        return torch.arange(groups)
+    counted = trajectory.credited.float()
+    size = (trajectory.advantages.abs() * counted).sum(1) / counted.sum(1).clamp(min=1)
+    order = size.unflatten(0, (groups, -1)).mean(1).argsort(descending=True, stable=True)
+    return order[: max(1, round(share * groups))]
+
+
 class Buffer:
     """The recorded dialogues of one round and what is left to do with them; a part of the checkpoint."""
 
@@ -188,14 +199,16 @@ class Buffer:
         self.order: list[list[int]] = []
 
     def fill(self, trajectory: Trajectory, config: PPOConfig, seed: int) -> None:
-        """Take in a round; its minibatches come in an order that `seed` decides, `update_epochs` times."""
+        """Take in a round; the minibatches of the part that is used come in an order that `seed` decides,
+        `update_epochs` times."""
         self.trajectory = trajectory
         generator = torch.Generator().manual_seed(seed)
-        groups, size = len(trajectory), max(1, config.minibatch_episodes // config.group_size)
+        chosen = most_telling(trajectory, config.used_share)
+        size = max(1, config.minibatch_episodes // config.group_size)
         self.order = []
         for _ in range(config.update_epochs):
-            shuffled = torch.randperm(groups, generator=generator).tolist()
-            self.order += [shuffled[at : at + size] for at in range(0, groups, size)]
+            shuffled = chosen[torch.randperm(len(chosen), generator=generator)].tolist()
+            self.order += [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
 
     def __bool__(self) -> bool:
         return bool(self.order)

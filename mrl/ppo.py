@@ -46,6 +46,10 @@ class PPOConfig:
     """Passes over each batch of trajectories."""
     minibatch_episodes: int = 64
     """Dialogues per optimiser step, over all processes."""
+    used_share: float = 1.0
+    """Share of a round's dialogues that updates are made from: those with the largest advantages (mean size over the
+    turns that count). To play a dialogue costs a fraction of learning from it, and most are known already
+    (down-sampling: Xu et al. 2025, arXiv:2504.13818)."""
     normalize_advantages: bool = True
     """Give advantages mean 0 and deviation 1 over all dialogues of all processes."""
     loss_scope: Literal["token", "answer"] = "token"
@@ -59,6 +63,8 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
+        if not 0 < self.used_share <= 1:
+            raise ValueError(f"used_share is {self.used_share}; a share lies above 0 and is at most 1")
         for name in ("clip_range", "update_epochs", "minibatch_episodes", "group_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")

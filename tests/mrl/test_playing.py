@@ -12,7 +12,7 @@ from mrl.curriculum import Draw, ResetConfig
 from mrl.dialogues import encode_dialogues
 from mrl.environment import Environment, vocabulary
 from mrl.episode import NO_TOKEN, Strategy, Trajectory, join_trajectories
-from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss, prepare
+from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, most_telling, policy_loss, prepare
 from mrl.model import ReactiveForCausalLM
 from mrl.ppo import PPOConfig
 from mrl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
@@ -331,6 +331,21 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
     slow, tokens = reference_loss(model, trajectory, states, trajectory.turns)
     torch.testing.assert_close(fast.loss, slow / counts["reference_tokens"])
     assert fast.numbers["reference_n"] == tokens == counts["reference_tokens"]
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_updates_are_made_from_the_dialogues_with_the_largest_advantages(model, environment, words, group):
+    ppo = PPOConfig(group_size=group, minibatch_episodes=2, used_share=0.5, update_epochs=1)
+    trajectory = complete(model.eval(), environment, words, ppo)
+    trajectory.advantages = torch.zeros_like(trajectory.advantages)
+    trajectory.advantages[[1 * group, 4 * group, 5 * group]] = torch.tensor([[-3.0], [2.0], [1.0]])
+    trajectory.credited[0] = False
+    trajectory.advantages[0] = 9.0  # counts for nothing
+    assert most_telling(trajectory, 0.5).tolist() == [1, 4, 5]
+    assert most_telling(trajectory, 0.01).tolist() == [1]
+    buffer = Buffer()
+    buffer.fill(trajectory, ppo, seed=3)
+    assert sorted(i for part in buffer.order for i in part) == [1, 4, 5]
 
 
 def test_a_single_dialogue_of_a_single_turn_is_enough(model, environment, words):
