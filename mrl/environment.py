@@ -12,6 +12,8 @@ from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
 from mrl.rewards import Vocabulary
 from pipeline.errors import InputError
 
+BLANKS = ("Ġ", "▁", "Ċ", "ĉ")
+"""Blank, line break and tab as byte-level and SentencePiece tokenizers write them."""
 FEW = 32
 """With fewer dialogues than this that end on a question, those that end on something else are taken too."""
 
@@ -25,7 +27,7 @@ class Environment:
         self.answer_start = np.minimum.reduceat(marked, data.start[:-1])
         if bool((self.answer_start - data.start[:-1] < 2).any()):
             raise InputError(f"{where}: plain text has no questions; give rows with `query` and `interactions`")
-        self.spellings = _spellings(tokenizer, {fact for facts in data.facts for fact in facts})
+        self.spellings = spellings(tokenizer, {fact for facts in data.facts for fact in facts})
 
     def members(self, steps: int) -> np.ndarray:
         """Numbers of the dialogues for so many steps: of all lengths that suffice the shortest, cut to it, if something
@@ -104,7 +106,7 @@ class Environment:
         return torch.from_numpy(table)
 
 
-def _spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
+def spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
     """Token ids of each fact as a text's first words and as words inside of one, where these differ."""
     listed = sorted(facts)
     found: dict[str, list[list[int]]] = {fact: [] for fact in listed}
@@ -116,20 +118,24 @@ def _spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
     return found
 
 
+def _in_a_word(character: str) -> bool:
+    return character.isalnum() and character not in BLANKS  # to Python, `Ġ` is a letter like any other
+
+
 def vocabulary(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
     """What rewards know of the tokenizer; embedding [V, D] is copied. Tokens tell by their first and last character
-    whether they can stand inside a word (`Ġ` and `▁` are the blanks of byte-level and SentencePiece tokenizers)."""
+    whether they can stand inside a word."""
     size = embedding.shape[0]
     special = torch.zeros(size, dtype=torch.bool)
     special[[i for i in tokenizer.all_special_ids if i < size]] = True
     special[len(tokenizer) :] = True
-    by_blanks = any(str(token).startswith(("Ġ", "▁")) for token in tokenizer.get_vocab())
+    by_blanks = any(str(token).startswith(BLANKS) for token in tokenizer.get_vocab())
     starts, ends = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
     for token, index in tokenizer.get_vocab().items():
         if index >= size or special[index] or not token:
             continue
         word = token.removeprefix("##")
         # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
-        starts[index] = word != token or (by_blanks and token[0].isalnum())
-        ends[index] = word[-1].isalnum()
+        starts[index] = word != token or (by_blanks and _in_a_word(token[0]))
+        ends[index] = _in_a_word(word[-1])
     return Vocabulary(special, starts, ends, embedding.cpu(), answer_id)

@@ -269,3 +269,34 @@ def test_a_row_is_worth_the_same_alone_and_among_others(vocabulary):
     together = score(config, vocabulary, trajectory(answers)).rewards
     alone = torch.cat([score(config, vocabulary, trajectory([row])).rewards for row in answers])
     torch.testing.assert_close(together, alone)
+
+
+def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
+    # To Python `Ġ` is a letter: taken for one, every word continues the word before it and no fact is ever found.
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from mrl.environment import spellings, vocabulary
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=["[PAD]", "[A]", "[EOS]"], initial_alphabet=alphabet)
+    backend.train_from_iterator(["Ann saw San Jose and Anna at 5:15 pm on March 10th."] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[A]"]})
+    words = vocabulary(tokenizer, torch.zeros(len(tokenizer), 4), tokenizer.convert_tokens_to_ids("[A]"))
+
+    def said(answer: str, fact: str) -> float:
+        ways = spellings(tokenizer, {fact})[fact]
+        table = torch.full((1, 1, len(ways), max(map(len, ways))), NO_TOKEN)
+        for way, ids in enumerate(ways):
+            table[0, 0, way, : len(ids)] = torch.tensor(ids)
+        ids = torch.tensor([tokenizer(answer)["input_ids"]])
+        return fact_recall((ids, torch.ones_like(ids).bool()), table, words).item()
+
+    assert said("I saw San Jose and Ann.", "San Jose") == 1
+    assert said("I saw San Jose and Ann.", "Ann") == 1
+    assert said("I saw San Jose and Anna.", "Ann") == 0
+    assert said("at 5:15 pm on March 10th", "5:15 pm") == 1
+    assert said("at 5:15 pm on March 10th", "March 1") == 0
