@@ -73,11 +73,12 @@ class CurriculumConfig:
     increment: int = 2
     factor: float = 2.0
     epochs: int = 4
-    """A stage lasts at most this long; then the next begins whatever the evaluation says."""
+    """A stage lasts at most this long; then the next begins whatever the evaluation says. The last one lasts to the end
+    of the run, so that the learning rate comes down in it."""
     min_epochs: int = 1
     """A stage lasts at least this long."""
     promote_at: float | None = 0.95
-    """Evaluation figure at which a stage is done; null = by epochs only."""
+    """Evaluation figure at which a stage is done, and with the last one the run; null = by epochs only."""
     promote_by: Literal["recall", "reward"] = "recall"
     replay: float = 0.2
     """Share of batches taken from earlier stages, against forgetting."""
@@ -158,7 +159,7 @@ class Curriculum:
     def observe(self, *, reward: float, recall: float | None) -> bool:
         """Tell the result of an epoch's evaluation at the current length; True when a new stage begins.
 
-        The last stage's end makes `finished` true. Without facts (recall None) the reward decides.
+        The last stage makes `finished` true when it passes. Without facts (recall None) the reward decides.
         """
         self.epoch += 1
         self.stage_epoch += 1
@@ -169,7 +170,7 @@ class Curriculum:
         if not passed and self.stage_epoch < self.config.epochs:
             return False
         if self.stage + 1 == len(self.steps):
-            self.finished = True
+            self.finished = passed
             return False
         self.stage += 1
         self.stage_epoch = 0

@@ -45,6 +45,8 @@ def test_a_stage_ends_with_its_threshold_or_its_epochs():
     assert curriculum.observe(reward=0.1, recall=0.95)
     assert curriculum.steps[curriculum.stage] == 2
     assert [curriculum.observe(reward=0.99, recall=0.5) for _ in range(3)] == [False, False, True]
+    assert [curriculum.observe(reward=0.99, recall=0.5) for _ in range(9)] == [False] * 9
+    assert not curriculum.finished, "the last stage lasts as long as the run"
     assert not curriculum.observe(reward=0, recall=0.9)
     assert curriculum.finished
 
