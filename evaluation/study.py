@@ -183,7 +183,7 @@ def summary(study: Study, job: Job) -> dict[str, Any]:
     facts = read(folder / "metrics.json")
     return {
         "seed": job.seed,
-        "recall": {d: v for d, v in recall["recall"].items() if d.isdigit()},
+        "recall": recall["recall"],
         "mean": mean_recall(recall["recall"]),
         "reset_control": mean_recall(recall["recall_reset_control"]),
         "foreign_control": mean_recall(recall["recall_foreign_control"]),
@@ -248,11 +248,12 @@ def tables(found: dict[str, Any]) -> str:
         cells = [f"{100 * recall[d]:.1f}" if d in recall else "–" for d in ("1", "2", "4", "8", "16", "32")]
         known, spent = run_.get("explained_variance"), run_.get("train_s")
         more = ["–" if known is None else f"{known:.2f}", "–" if spent is None else f"{spent:.0f}"]
-        return f"| {name} | {' | '.join(cells)} | {100 * mean_recall(recall):.1f} | {' | '.join(more)} |"
+        means = [f"{100 * mean_recall(recall):.1f}", f"{100 * recall['all']:.1f}" if "all" in recall else "–"]
+        return f"| {name} | {' | '.join([*cells, *means, *more])} |"
 
     head = (
-        "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | critic explains | seconds |\n"
-        "|---|---|---|---|---|---|---|---|---|---|"
+        "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | critic explains | seconds |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
     )
     start = line("supervised start", found["start"]["recall"], {})
     rows = [f"### Seeds\n\n{head}", start]

@@ -128,8 +128,8 @@ def test_figures_by_hand(tmp_path):
     assert [row["mean"] for row in found["mrl_ablation"]["more"]["mrl"]] == [0.9, 0.8]
     assert "sft" not in found["mrl_ablation"]["more"], "it isn't finished"
     shown = tables(found)
-    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – | – |" in shown
-    assert "| seed 2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | – | 80.0 | 0.65 | 90 |" in shown
+    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – | – | – |" in shown
+    assert "| seed 2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | – | 80.0 | 80.0 | 0.65 | 90 |" in shown
     finish(made, Job("more", "sft", 42), 0.7)
-    assert "| sft | 70.0 | 70.0 | 70.0 | 70.0 | 70.0 | – | 70.0 | – | 90 |" in tables(collect(made))
+    assert "| sft | 70.0 | 70.0 | 70.0 | 70.0 | 70.0 | – | 70.0 | 70.0 | – | 90 |" in tables(collect(made))
     assert mean_recall({"1": 0.0, "4": 0.5, "16": 1.0}) == 0.75
