@@ -234,7 +234,7 @@ def collect(study: Study) -> dict[str, Any]:
     long = found["mrl_ablation"].pop("long", {})
     if long:
         found["mrl_32"] = next(iter(long.values()))[0]["recall"]
-        found["mrl_32_run"] = next(iter(long.values()))[0]
+        found["mrl_32_runs"] = {name: rows[0] for name, rows in long.items()}
         data = next(iter(study.parts["long"].values())).data
         before = start_folder(study, data) / "retention.json"
         found["mrl_32_start"] = read(before)["recall"]["recall"] if before.exists() else {}
@@ -258,12 +258,9 @@ def tables(found: dict[str, Any]) -> str:
     start = line("supervised start", found["start"]["recall"], {})
     rows = [f"### Seeds\n\n{head}", start]
     rows += [line(f"seed {row['seed']}", row["recall"], row) for row in found["mrl_seeds"]]
-    if "mrl_32_run" in found:
-        rows += [
-            f"\n### Dialogues of 32 steps\n\n{head}",
-            line("supervised start", found["mrl_32_start"], {}),
-            line("32 steps", found["mrl_32"], found["mrl_32_run"]),
-        ]
+    if "mrl_32_runs" in found:
+        rows += [f"\n### Dialogues of 32 steps\n\n{head}", line("supervised start", found["mrl_32_start"], {})]
+        rows += [line(name, run_["recall"], run_) for name, run_ in found["mrl_32_runs"].items()]
     for part, variants in found["mrl_ablation"].items():
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
         rows += [line(name, row["recall"], row) for name, runs in variants.items() for row in runs]
