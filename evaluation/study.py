@@ -101,7 +101,7 @@ def command_of(study: Study, job: Job) -> list[str]:
     minutes = _minutes(study, variant.like) if variant.like else 0.0
     settings = [f"model.path={study.start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
     settings += study.settings if variant.script == DEFAULT_SCRIPT else []
-    settings += [f"seed={job.seed}", *(text.format(minutes=round(minutes, 3)) for text in variant.settings)]
+    settings += [f"seed={job.seed}", *(text.replace("{minutes}", f"{minutes:.3f}") for text in variant.settings)]
     flags = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]
 

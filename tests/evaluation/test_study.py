@@ -20,7 +20,7 @@ def small(folder: Path) -> Study:
             "seeds": {"mrl": Variant(seeds=[1, 2])},
             "more": {
                 "mrl": Variant(same_as="seeds/mrl"),
-                "sft": Variant(script="sft.py", config="sft.yaml", like="seeds/mrl", settings=["t.minutes={minutes}"]),
+                "sft": Variant(script="sft.py", config="sft.yaml", like="seeds/mrl", settings=["t.minutes={minutes}", "d=[{path: a}]"]),
             },
         },
     )  # fmt: skip
@@ -69,7 +69,8 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     finish(made, jobs[0], 0.9)
     command = command_of(made, jobs[-1])
     assert command[1:4] == ["sft.py", "--config-path", "sft.yaml"]
-    assert "t.minutes=1.5" in command
+    assert "t.minutes=1.500" in command
+    assert "d=[{path: a}]" in command
     assert "model.path=start" in command
     made.settings = ["trainer.max_steps=9"]
     assert "trainer.max_steps=9" in command_of(made, jobs[0])
