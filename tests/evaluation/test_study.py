@@ -14,13 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def small(folder: Path) -> Study:
+    settings = ["t.minutes={minutes}", "d=[{path: a}]"]
     return Study(
         output_dir=folder, start="start", config="mrl.yaml", data_folder="episodes", data="test",
         parts={
             "seeds": {"mrl": Variant(seeds=[1, 2])},
             "more": {
                 "mrl": Variant(same_as="seeds/mrl"),
-                "sft": Variant(script="sft.py", config="sft.yaml", like="seeds/mrl", settings=["t.minutes={minutes}", "d=[{path: a}]"]),
+                "sft": Variant(script="sft.py", config="sft.yaml", like="seeds/mrl", settings=settings),
             },
         },
     )  # fmt: skip
