@@ -81,11 +81,40 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float | None]]], path: P
     return _save(figure, path)
 
 
+def dots(rows: Mapping[str, Sequence[float]], path: Path, *, xlabel: str, line: tuple[str, float]) -> Path:
+    """A row a variant and a dot a run, shares (0 to 1) on an axis that shows small differences; `line`: name and value
+    of what they are held against."""
+    figure, axes = plt.subplots(figsize=(6.2, 1.1 + 0.42 * len(rows)), layout="constrained")
+    for place, values in enumerate(rows.values()):
+        axes.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=6, alpha=0.8)
+        label = f"{100 * sum(values) / len(values):.1f}"
+        axes.annotate(label, (max(values), place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.axvline(line[1], color=COLOURS[5], linestyle="--", linewidth=1, label=f"{line[0]} {100 * line[1]:.1f}")
+    axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=9)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    every = [line[1], *(value for values in rows.values() for value in values)]
+    margin = 0.1 * (max(every) - min(every)) + 0.004
+    axes.set_xlim(min(every) - margin, max(every) + 2 * margin)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel(xlabel)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    _tidy(axes)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    return _save(figure, path)
+
+
 def by_turn(
-    lines: Mapping[str, Points], path: Path, *, xlabel: str, ylabel: str, share: bool, dashed: Sequence[str] = ()
+    lines: Mapping[str, Points],
+    path: Path,
+    *,
+    xlabel: str,
+    ylabel: str,
+    share: bool,
+    dashed: Sequence[str] = (),
+    zoom: bool = False,
 ) -> Path:
-    """Values over turns. With `share` they run from 0 to 1 over distances that double. Controls and baselines are
-    dashed, and what `dashed` names."""
+    """Values over turns. With `share` they run from 0 to 1 over distances that double, or with `zoom` over what is
+    there. Controls and baselines are dashed, and what `dashed` names."""
     figure, axes = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
     for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
         style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed or name.endswith(CONTROLS) else "-")
@@ -95,7 +124,8 @@ def by_turn(
         axes.set_xscale("log", base=2)
         axes.set_xticks(turns, [f"{turn:g}" for turn in turns])
         axes.minorticks_off()
-        axes.set_ylim(-0.03, 1.05)
+        if not zoom:
+            axes.set_ylim(-0.03, 1.05)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     else:
         axes.set_ylim(bottom=0)

@@ -216,6 +216,12 @@ def collect(study: Study) -> dict[str, Any]:
             if rows:
                 found["mrl_ablation"].setdefault(part, {})[name] = rows
     seeds = [row for rows in found["mrl_ablation"].pop("seeds", {}).values() for row in rows]
+    # A part of which only what it shares with another is finished has nothing to say yet.
+    found["mrl_ablation"] = {
+        part: rows
+        for part, rows in found["mrl_ablation"].items()
+        if any(study.parts[part][name].same_as is None for name in rows)
+    }
     found["mrl_seeds"] = [
         {
             "seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"],
@@ -263,26 +269,33 @@ def tables(found: dict[str, Any]) -> str:
         rows += [line(name, run_["recall"], run_) for name, run_ in found["mrl_32_runs"].items()]
     for part, variants in found["mrl_ablation"].items():
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
-        rows += [line(name, row["recall"], row) for name, runs in variants.items() for row in runs]
+        rows += [line(*averaged(name, runs)) for name, runs in variants.items()]
     return "\n".join(rows) + "\n"
 
 
+def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, dict[str, float], dict[str, Any]]:
+    """Name, recall and figures of a variant: means where it ran with several seeds."""
+    if len(runs) == 1:
+        return name, runs[0]["recall"], runs[0]
+    recall = {d: statistics.fmean(run_["recall"][d] for run_ in runs) for d in runs[0]["recall"]}
+    known = {k: [run_[k] for run_ in runs if run_[k] is not None] for k in ("explained_variance", "train_s")}
+    means = {k: statistics.fmean(values) for k, values in known.items() if values}
+    return f"{name}, mean of {len(runs)} seeds", recall, means
+
+
 def draw(found: dict[str, Any], folder: Path) -> None:
-    """seeds.png: recall by distance of every seed; ablation.png: mean recall of every variant."""
+    """seeds.png: recall by distance of every seed; PART.png: mean recall of every run of a part."""
     shown = {"supervised start": found["start"]["recall"]}
     shown |= {f"seed {row['seed']}": row["recall"] for row in found["mrl_seeds"]}
     lines = {name: [(float(d), v) for d, v in recall.items() if d.isdigit()] for name, recall in shown.items()}
     plots.by_turn(
-        lines, folder / "seeds.png", xlabel="turns since it was said", ylabel="exact recall", share=True,
+        lines, folder / "seeds.png", xlabel="turns since it was said", ylabel="exact recall", share=True, zoom=True,
         dashed=("supervised start",),
     )  # fmt: skip
-    groups = {
-        part: {name: (statistics.fmean(r["mean"] for r in rows), None) for name, rows in variants.items()}
-        for part, variants in found["mrl_ablation"].items()
-    }
-    for part, bars in groups.items():
-        together = {name: {part: value} for name, value in {"start": (found["start"]["mean"], None), **bars}.items()}
-        plots.bars(together, folder / f"{part}.png", ylabel="recall, distances 2–16")
+    for part, variants in found["mrl_ablation"].items():
+        rows = {name: [row["mean"] for row in runs] for name, runs in variants.items()}
+        line = ("supervised start", found["start"]["mean"])
+        plots.dots(rows, folder / f"{part}.png", xlabel="exact recall, mean over distances 2 to 16", line=line)
 
 
 def main(options: argparse.Namespace) -> None:
