@@ -144,6 +144,11 @@ class Trajectory:
         """[B, K] True where there is a turn."""
         return self.batch.turns
 
+    @property
+    def rewarded(self) -> Tensor:
+        """[B, K] True where the reward says something about a turn."""
+        return self.terms["rewarded"] > 0
+
     def select(self, rows: Tensor | slice) -> "Trajectory":
         """The given rows; whole groups only where group > 1."""
         return _select(self, rows)

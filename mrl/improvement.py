@@ -64,7 +64,7 @@ def introduce(critic: Critic, trajectory: Trajectory, config: PPOConfig) -> None
     mean = float(trajectory.returns[trajectory.credited].mean()) if bool(trajectory.credited.any()) else 0.0
     critic.expect(mean)
     trajectory.values = trajectory.values + mean * trajectory.credited
-    prepare(trajectory, trajectory.terms["rewarded"] > 0, config)
+    prepare(trajectory, trajectory.rewarded, config)
 
 
 def scored_turns(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> Tensor:

@@ -107,8 +107,7 @@ class Rounds:
         trajectory = self._gather(parts, batch.rows)
         if self.pool.config.mode != "always":
             self.pool.put(kinds, self._gather_states(left, batch.rows))
-        rewarded = trajectory.terms["rewarded"] > 0
-        return prepare(trajectory, rewarded, ppo)
+        return prepare(trajectory, trajectory.rewarded, ppo)
 
     def _timed[Result](self, phase: str, work: Callable[[], Result], device: torch.device) -> Result:
         started = time.perf_counter()
@@ -130,7 +129,7 @@ class Rounds:
         at_once = max(1, config.at_once(model.device) // (trajectory.batch.steps * trajectory.group))
         if critic is not None:
             # After the last reward of a dialogue there is nothing to expect: those turns keep the value 0.
-            counted = credited(trajectory.turns, trajectory.terms["rewarded"] > 0, ppo)
+            counted = credited(trajectory.turns, trajectory.rewarded, ppo)
             trajectory.values = read_everything(critic, trajectory, played.states, config, counted)
         if not exact:
             trajectory.log_probs = log_probs_again(model, trajectory, sampling, at_once)
@@ -169,8 +168,7 @@ def in_turn(rows: int, world: int) -> Tensor:
 
 def figures(trajectory: Trajectory) -> dict[str, float]:
     """Reward, recall, length and memory of a round, for the log."""
-    turns = trajectory.turns
-    rewarded = trajectory.terms["rewarded"] > 0
+    turns, rewarded = trajectory.turns, trajectory.rewarded
     exact = trajectory.terms["exact"]
     asked = turns & ~exact.isnan()
     answered = trajectory.answer_mask.sum(-1)[turns].float()
