@@ -37,7 +37,7 @@ class CriticConfig:
     much alike."""
     rows_at_once: int | None = None
     """Most turns in one pass without gradients. Default: 2048 on an accelerator; 256 on a CPU, where what lies between
-    two layers should stay in its cache (that halves the time)."""
+    two layers should stay in its cache."""
 
     def __post_init__(self) -> None:
         if self.loss_coef < 0 or (self.rows_at_once is not None and self.rows_at_once < 1):
@@ -84,8 +84,7 @@ class Critic(nn.Module):
 
     def expect(self, value: float) -> None:
         """Say `value` more of everything. A new critic that is told the mean return learns at once what lies above and
-        below it; left to find the mean by itself it knows nothing else after 40 updates (explained variance 0.01
-        against 0.29: mrl/README.md)."""
+        below it; left to find the mean by itself it is still there when a short run ends (mrl/README.md)."""
         with torch.no_grad():
             self.head[2].bias += value
 
