@@ -1,14 +1,15 @@
 """AdamW over the parts of a reactive model, and how its learning rate goes through a run."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from mrl.gradients import add_up, add_up_shares, spread
 from mrl.model import ReactiveForCausalLM
 
 MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
@@ -34,8 +35,8 @@ class OptimiserConfig:
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     max_grad_norm: float = 1.0
     shard: bool = False
-    """Every process keeps the moments of its share of the parameters only and updates these (ZeRO stage 1: Rajbhandari
-    et al. 2020, arXiv:1910.02054); the weights themselves stay whole in each."""
+    """Every process gets the gradients of its share of the parameters only, keeps their moments and updates them (ZeRO
+    stage 2: Rajbhandari et al. 2020, arXiv:1910.02054); the weights themselves stay whole in each."""
     warmup_steps: float = 50
     """Steps of linear rise; below 1 a share of max_steps."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -135,37 +136,54 @@ class Optimiser:
                 parameter.grad = None
         return rate
 
+    def sum_gradients(self) -> None:
+        """Add up the gradients of all processes; where the state is shared out, each gets those of its parameters."""
+        if self.world == 1:
+            add_up([p for p in self.parameters if p.requires_grad])
+        else:
+            add_up_shares(self._shares(), self.rank)
+
     def clip(self) -> torch.Tensor:
         """Bring the norm of the model's gradient down to `max_grad_norm`; returns the norm it had. Modules beside the
         model are clipped each by itself: what a critic gets wrong shouldn't slow the policy."""
         own = [p for part, parameters in self.parts.items() if part not in self.beside for p in parameters]
         for part in self.beside:
-            nn.utils.clip_grad_norm_(self.parts[part], self.config.max_grad_norm)
-        return nn.utils.clip_grad_norm_(own, self.config.max_grad_norm)
+            self._clip(self.parts[part])
+        return self._clip(own)
+
+    def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        norm = self._norm(parameters)
+        nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
+        return norm
+
+    def _norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Norm of the gradient over all of them, whichever process has it."""
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.world > 1:
+            squares = norm.to(parameters[0].device).square()
+            distributed.all_reduce(squares)
+            norm = squares.sqrt()
+        return norm
 
     def norms(self) -> dict[str, float]:
-        """Norm of each part's gradient as the step used it (after clipping)."""
-        found = {}
-        for part, parameters in self.parts.items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:
-                found[part] = float(nn.utils.get_total_norm(gradients))
-        return found
+        """Norm of each part's gradient as the step used it (after clipping); parts that didn't learn have none."""
+        learning = {part: ps for part, ps in self.parts.items() if any(p.requires_grad for p in ps)}
+        return {part: float(self._norm(parameters)) for part, parameters in learning.items()}
 
     def step(self) -> None:
+        """Update the parameters; all processes have the same ones afterwards."""
         for inner in self.inner:
             inner.step()
+        if self.world > 1:
+            spread(self._shares(), self.rank)
 
-    def exchange(self, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Give every process the parameters that the others have updated; `add_up` sums a tensor over processes."""
-        if self.world == 1:
-            return
-        changed = [(p, o == self.rank) for p, o in zip(self.parameters, self.owner, strict=True) if p.requires_grad]
-        with torch.no_grad():
-            flat = torch.cat([p.flatten() if own else p.new_zeros(p.numel()) for p, own in changed])
-            for (p, own), value in zip(changed, add_up(flat).split([p.numel() for p, _ in changed]), strict=True):
-                if not own:
-                    p.copy_(value.view_as(p))
+    def _shares(self) -> list[list[nn.Parameter]]:
+        """What learns now, by the process that updates it."""
+        shares: list[list[nn.Parameter]] = [[] for _ in range(self.world)]
+        for parameter, owner in zip(self.parameters, self.owner, strict=True):
+            if parameter.requires_grad:
+                shares[owner].append(parameter)
+        return shares
 
     def state_dict(self) -> dict[str, Any]:
         """The state of all parameters, however many processes share it; they all have to ask for it."""

@@ -19,14 +19,31 @@ from pipeline.run import Run
 logger = logging.getLogger(__name__)
 
 
+def fsdp_asked_for() -> bool:
+    """Whether accelerate's launcher asks for FSDP: gradients and moments in parts over the processes. The request is
+    taken out of the environment, because `Optimiser` meets it: weights are read by methods other than `forward`, as often
+    in one process as its dialogues are long, which FSDP's own gathering of weights can't follow.
+
+    Raises InputError where weights are to be in parts too.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+        return False
+    whole = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "").lower() == "false"
+    if not whole or os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
+        raise InputError(
+            "these stages keep whole weights in each process (every turn of a dialogue reads them); launch with "
+            "mrl/config/accelerate/fsdp.yaml, which has fsdp_version 2, fsdp_reshard_after_forward false and no offload"
+        )
+    os.environ["ACCELERATE_USE_FSDP"] = "false"
+    logger.info("FSDP: gradients and the optimiser's moments are shared out over the processes (optimiser.shard)")
+    return True
+
+
 def join_processes(run: Run, report_to: str, expected: int | None) -> Accelerator:
     """Join the other processes of this run; `report_to` names its tracker. Raises InputError for ways of running that
     would silently be another."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
-        raise InputError(
-            "these stages keep whole weights in each process; launch with torchrun or accelerate's ddp.yaml, without "
-            "FSDP or DeepSpeed (optimiser.shard=true shares out the optimiser's state)"
-        )
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        raise InputError("these stages don't run under DeepSpeed; launch with accelerate's ddp.yaml or fsdp.yaml")
     tracker = report_to
     if tracker == "auto":
         tracker = "wandb" if logged_in_to_wandb() else "none"

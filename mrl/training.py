@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from mrl.checkpoint import Part, find_checkpoint, load_state, load_weights, save
 from mrl.model import ReactiveForCausalLM
 from mrl.objectives import Sums
 from mrl.optimisation import Optimiser, OptimiserConfig
-from mrl.processes import choose_precision, join_processes
+from mrl.processes import choose_precision, fsdp_asked_for, join_processes
 from mrl.weights import save_reactive
 from pipeline.device import describe_device
 from pipeline.errors import InputError
@@ -112,6 +112,8 @@ class Training:
     ) -> None:
         """beside: further modules that learn in the same steps (a critic), by their part's name in `optimiser`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
+        if fsdp_asked_for():
+            optimiser = replace(optimiser, shard=True)
         self.accelerator = join_processes(run, config.report_to, config.processes)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
@@ -206,11 +208,11 @@ class Training:
             for name, value in sums.numbers.items():
                 numbers[name] = numbers.get(name, 0) + value
         totals = self.total({name: float(value) for name, value in numbers.items()})
-        self._sum_gradients()
+        if self.world > 1:
+            self.optimiser.sum_gradients()
         self.norm = float(self.optimiser.clip())
         self._refuse_nonsense(totals["loss"])
         self.optimiser.step()
-        self.optimiser.exchange(lambda flat: self.accelerator.reduce(flat, "sum"))
         self.done, self.own_steps, self.tokens = self.done + 1, self.own_steps + 1, self.tokens + tokens
         self.seconds = self.total({"s": self.before + time.monotonic() - self.started if self.rank == 0 else 0.0})["s"]
         for name, value in totals.items():
@@ -236,18 +238,6 @@ class Training:
             for name, value in other.items():
                 total[name] = total.get(name, 0.0) + value
         return total
-
-    def _sum_gradients(self) -> None:
-        """Add up the gradients of all processes in one exchange. A parameter that nobody used keeps none."""
-        if self.world == 1:
-            return
-        trained = [p for p in self.optimiser.parameters if p.requires_grad]
-        used = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
-        gradients = [p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in trained]
-        flat = self.accelerator.reduce(torch.cat([used, *gradients]), "sum")
-        used, rest = flat[: len(trained)].tolist(), flat[len(trained) :]
-        for parameter, count, gradient in zip(trained, used, rest.split([p.numel() for p in trained]), strict=True):
-            parameter.grad = gradient.view_as(parameter) if count else None
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

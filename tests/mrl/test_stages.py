@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from mrl.checkpoint import load_state
@@ -50,14 +53,25 @@ def recipe(tmp_path, episodes, tokenizer):
     return write
 
 
-def run(script: str, path: Path, *more: str, processes: int = 0, **kwargs) -> subprocess.CompletedProcess:
+def run(
+    script: str, path: Path, *more: str, processes: int = 0, variables: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess:
     launcher = [sys.executable]
     if processes:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port"]
         launcher.append(str(29500 + os.getpid() % 400))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "ACCELERATE_USE_CPU": "true"}
+    environment |= variables
     command = [*launcher, str(ROOT / "mrl" / f"{script}.py"), "--config-path", str(path), *more]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, **kwargs)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120)
+
+
+def launched_with(config: str) -> dict[str, str]:
+    """What `accelerate launch --config_file` tells the processes that it starts, where there are GPUs to start them on."""
+    arguments = launch_command_parser().parse_args(["--config_file", str(ROOT / config), "mrl/train.py"])
+    arguments, _, _ = _validate_launch_command(arguments)
+    told = prepare_multi_gpu_env(arguments)
+    return {name: value for name, value in told.items() if name.startswith(("FSDP_", "ACCELERATE_USE_FSDP"))}
 
 
 def figures(folder: Path) -> dict:
@@ -117,10 +131,12 @@ def test_the_stages_follow_one_another_and_survive_a_kill(recipe, tmp_path):
 def test_two_processes_do_what_one_does(recipe, tmp_path):
     model = {"tokenizer": str(tmp_path / "tokenizer"), "new": SIZES | {"dropout": 0.0}}
     shape = {"max_steps": 4, "batch_size": 15, "accumulation": 2, "eval_every": 4}
-    for name, processes, shard in (("one", 1, False), ("two", 2, False), ("shared", 2, True)):
-        path = recipe(name, model, trainer=shape | {"processes": processes}, optimiser={"shard": shard})
-        done = run("memory_sft", path, processes=processes if processes > 1 else 0)
+    fsdp = launched_with("mrl/config/accelerate/fsdp.yaml")
+    for name, processes, variables in (("one", 1, {}), ("two", 2, {}), ("shared", 2, fsdp)):
+        path = recipe(name, model, trainer=shape | {"processes": processes})
+        done = run("memory_sft", path, processes=processes if processes > 1 else 0, variables=variables)
         assert done.returncode == 0, done.stderr
+        assert ("gradients and the optimiser's moments are shared out" in done.stderr) == (name == "shared")
     one = losses(tmp_path / "one")
     assert list(one) == [1, 2, 3, 4]
     for name in ("two", "shared"):
@@ -134,10 +150,10 @@ def test_two_processes_do_what_one_does(recipe, tmp_path):
     for place, moments in whole["state"].items():
         torch.testing.assert_close(shared["state"][place]["exp_avg"], moments["exp_avg"], atol=1e-4, rtol=1e-3)
     # What several processes have saved, one can go on from.
-    path = recipe("shared", model, trainer=shape | {"processes": None, "max_steps": 6}, optimiser={"shard": False})
+    path = recipe("shared", model, trainer=shape | {"processes": None, "max_steps": 6})
     done = run("memory_sft", path)
     assert done.returncode == 0, done.stderr
-    longer = recipe("one", model, trainer=shape | {"processes": None, "max_steps": 6}, optimiser={"shard": False})
+    longer = recipe("one", model, trainer=shape | {"processes": None, "max_steps": 6})
     assert run("memory_sft", longer).returncode == 0
     assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
 
@@ -158,6 +174,8 @@ def test_bad_input_costs_one_line_and_no_checkpoint(recipe, tmp_path):
     assert refused.returncode == 2
     assert "model.new.memory_slots is 9, but the weights" in refused.stderr.splitlines()[-1]
 
+    refused = run("memory_sft", good, variables=launched_with("post_training/config/accelerate/fsdp.yaml"))
+    assert refused.returncode == 2 and "mrl/config/accelerate/fsdp.yaml" in refused.stderr.splitlines()[-1]
     weights = tmp_path / "run" / "model" / "model.safetensors"
     from safetensors.torch import save_file
 
