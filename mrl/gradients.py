@@ -1,5 +1,5 @@
-"""The gradients of several processes, added up: the whole sum in each, or to each its share (ZeRO stage 2: Rajbhandari et
-al. 2020, arXiv:1910.02054)."""
+"""The gradients of several processes, added up: the whole sum in each, or to each its share (ZeRO stage 2: Rajbhandari
+et al. 2020, arXiv:1910.02054)."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain

@@ -67,7 +67,7 @@ def run(
 
 
 def launched_with(config: str) -> dict[str, str]:
-    """What `accelerate launch --config_file` tells the processes that it starts, where there are GPUs to start them on."""
+    """What `accelerate launch --config_file` tells the processes that it starts on GPUs."""
     arguments = launch_command_parser().parse_args(["--config_file", str(ROOT / config), "mrl/train.py"])
     arguments, _, _ = _validate_launch_command(arguments)
     told = prepare_multi_gpu_env(arguments)
@@ -175,7 +175,8 @@ def test_bad_input_costs_one_line_and_no_checkpoint(recipe, tmp_path):
     assert "model.new.memory_slots is 9, but the weights" in refused.stderr.splitlines()[-1]
 
     refused = run("memory_sft", good, variables=launched_with("post_training/config/accelerate/fsdp.yaml"))
-    assert refused.returncode == 2 and "mrl/config/accelerate/fsdp.yaml" in refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2
+    assert "mrl/config/accelerate/fsdp.yaml" in refused.stderr.splitlines()[-1]
     weights = tmp_path / "run" / "model" / "model.safetensors"
     from safetensors.torch import save_file
 
