@@ -18,6 +18,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Variant:
     """Default: the study's `config`."""
     settings: list[str] = field(default_factory=list)
     """key=value as for --set. `{minutes}` stands for the training time of `like`."""
+    start: str | None = None
+    """part/variant whose model this one starts from. Default: the study's `start`."""
     like: str | None = None
     """part/variant whose wall time this one gets."""
     seeds: list[int] = field(default_factory=lambda: [42])
@@ -59,7 +62,7 @@ class Study:
 
     output_dir: Path
     start: str
-    """The supervised model that every run starts from."""
+    """The supervised model that runs start from."""
     config: str
     data_folder: str
     data: str
@@ -73,14 +76,25 @@ class Study:
     def __post_init__(self) -> None:
         for part, variants in self.parts.items():
             for name, variant in variants.items():
-                for other in (variant.like, variant.same_as):
+                for other in (variant.start, variant.like, variant.same_as):
                     if other and self.find(other) is None:
                         raise ValueError(f"parts.{part}.{name} names {other}, which is no part/variant of this study")
+                    if other and self.find(other).same_as:
+                        raise ValueError(f"parts.{part}.{name} names {other}, which is another's name: take that one")
+                self.waits(f"{part}/{name}")
 
     def find(self, path: str) -> Variant | None:
         """A variant by part/name."""
         part, _, name = path.partition("/")
         return self.parts.get(part, {}).get(name)
+
+    def waits(self, path: str, seen: tuple[str, ...] = ()) -> int:
+        """How many runs, one after another, come before a variant's. Raises ValueError where that never ends."""
+        if path in seen:
+            raise ValueError(f"parts: {' waits for '.join((*seen, path))}")
+        variant = self.find(path)
+        needed = [other for other in (variant.start, variant.like) if other]
+        return max((1 + self.waits(other, (*seen, path)) for other in needed), default=0)
 
 
 @dataclass(frozen=True)
@@ -98,18 +112,22 @@ class Job:
 def command_of(study: Study, job: Job) -> list[str]:
     """The training command of a job."""
     variant = study.parts[job.part][job.name]
-    minutes = _minutes(study, variant.like) if variant.like else 0.0
-    settings = [f"model.path={study.start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
+    minutes = read(first_folder(study, variant.like) / "metrics.json")["train_s"] / 60 if variant.like else 0.0
+    start = study.start
+    if variant.start:
+        start = str(first_folder(study, variant.start))
+        read(Path(start) / "retention.json")
+    settings = [f"model.path={start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
     settings += study.settings if variant.script == DEFAULT_SCRIPT else []
     settings += [f"seed={job.seed}", *(text.replace("{minutes}", f"{minutes:.3f}") for text in variant.settings)]
     flags = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]
 
 
-def _minutes(study: Study, path: str) -> float:
+def first_folder(study: Study, path: str) -> Path:
+    """Folder of the first seed's run of part/variant."""
     part, _, name = path.partition("/")
-    seed = study.parts[part][name].seeds[0]
-    return read(Job(part, name, seed).folder(study) / "metrics.json")["train_s"] / 60
+    return Job(part, name, study.parts[part][name].seeds[0]).folder(study)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -152,7 +170,7 @@ def do(study: Study, job: Job, threads: int) -> None:
 
 
 def jobs_of(study: Study, parts: list[str]) -> list[Job]:
-    """Runs of the named parts; those whose wall time others copy come first."""
+    """Runs of the named parts; those that others wait for come first."""
     found = [
         Job(part, name, seed)
         for part in parts
@@ -160,7 +178,7 @@ def jobs_of(study: Study, parts: list[str]) -> list[Job]:
         if variant.same_as is None
         for seed in variant.seeds
     ]
-    return sorted(found, key=lambda job: study.parts[job.part][job.name].like is not None)
+    return sorted(found, key=lambda job: study.waits(f"{job.part}/{job.name}"))
 
 
 def start_folder(study: Study, data: str | None) -> Path:
@@ -222,6 +240,13 @@ def collect(study: Study) -> dict[str, Any]:
         for part, rows in found["mrl_ablation"].items()
         if any(study.parts[part][name].same_as is None for name in rows)
     }
+    # Parts whose runs start from another of their own: by the name of that one.
+    found["starts"] = {
+        part: variant.start.partition("/")[2]
+        for part in found["mrl_ablation"]
+        for variant in study.parts[part].values()
+        if variant.start and variant.start.startswith(f"{part}/")
+    }
     found["mrl_seeds"] = [
         {
             "seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"],
@@ -268,7 +293,8 @@ def tables(found: dict[str, Any]) -> str:
         rows += [f"\n### Dialogues of 32 steps\n\n{head}", line("supervised start", found["mrl_32_start"], {})]
         rows += [line(name, run_["recall"], run_) for name, run_ in found["mrl_32_runs"].items()]
     for part, variants in found["mrl_ablation"].items():
-        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
+        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}"]
+        rows += [] if part in found["starts"] else [start]
         rows += [line(*averaged(name, runs)) for name, runs in variants.items()]
     return "\n".join(rows) + "\n"
 
@@ -294,7 +320,8 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     )  # fmt: skip
     for part, variants in found["mrl_ablation"].items():
         rows = {name: [row["mean"] for row in runs] for name, runs in variants.items()}
-        line = ("supervised start", found["start"]["mean"])
+        own = found["starts"].get(part)
+        line = (own, rows.pop(own)[0]) if own in rows else ("supervised start", found["start"]["mean"])
         plots.dots(rows, folder / f"{part}.png", xlabel="exact recall, mean over distances 2 to 16", line=line)
 
 
@@ -309,9 +336,8 @@ def main(options: argparse.Namespace) -> None:
     for data in dict.fromkeys([study.data, *(study.parts[job.part][job.name].data or study.data for job in jobs)]):
         if not (start_folder(study, data) / "retention.json").exists():
             measure(study, study.start, data, start_folder(study, data), threads)
-    first = [job for job in jobs if study.parts[job.part][job.name].like is None]
     with ThreadPoolExecutor(options.jobs) as pool, progress_bar(total=len(jobs), desc="study", unit="run") as bar:
-        for wave in (first, [job for job in jobs if job not in first]):
+        for _, wave in groupby(jobs, key=lambda job: study.waits(f"{job.part}/{job.name}")):
             for _ in pool.map(lambda job: do(study, job, threads), wave):
                 bar.update(1)
     found = collect(study)

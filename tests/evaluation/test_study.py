@@ -78,6 +78,36 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     assert "trainer.max_steps=9" not in command_of(made, jobs[-1])
 
 
+def test_a_run_may_start_from_another_and_waits_for_it(tmp_path):
+    made = small(tmp_path)
+    made.parts["weak"] = {
+        "after": Variant(start="weak/first", like="weak/middle"),
+        "middle": Variant(start="weak/first"),
+        "first": Variant(),
+    }
+    jobs = jobs_of(made, ["weak"])
+    assert [job.name for job in jobs] == ["first", "middle", "after"]
+    with pytest.raises(InputError, match="run that part of the study first"):
+        command_of(made, jobs[1])
+    finish(made, jobs[0], 0.4)
+    assert f"model.path={jobs[0].folder(made)}" in command_of(made, jobs[1])
+    finish(made, jobs[1], 0.6)
+    start = tmp_path / "start" / "retention.json"
+    start.parent.mkdir()
+    start.write_text(json.dumps({"recall": {"recall": {"2": 0.9}}}))
+    shown = tables(collect(made))
+    assert "### Weak" in shown
+    assert "supervised start" not in shown.split("### Weak")[1], "its start is a row of its own"
+
+
+def test_runs_that_wait_for_each_other_are_refused():
+    with pytest.raises(ValueError, match="waits for"):
+        Study(
+            output_dir=Path(), start="", config="", data_folder="", data="",
+            parts={"a": {"b": Variant(like="a/c"), "c": Variant(start="a/b")}},
+        )  # fmt: skip
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="no part/variant"):
         Study(
