@@ -4,12 +4,12 @@
     uv run evaluation/retention.py --model PATH --data FILE --json
 
 Every dialogue is written into memory turn by turn (with the answers that the data has or, with --own-answers, those
-that the model gives); before each question the answer
-is generated greedily from the query and the memory alone. It counts as recalled when all facts that the row names are
-in it; distance is how many turns ago the farthest of them was said. The same questions are answered with three
-controls: the memory reset to a fresh state (`reset_control`), the memory of another dialogue at the same turn
-(`foreign_control`), and, with --baseline, a stateless model of transformers that reads the whole history each time
-(`full_history_baseline`). Then time to the first token and size of the state, turn 1 to 64.
+that the model gives); before each question the answer is generated from the query and the memory alone, greedily or,
+with --temperature, by chance. It counts as recalled when all facts that the row names are in it; distance is how many
+turns ago the farthest of them was said. The same questions are answered with three controls: the memory reset to a
+fresh state (`reset_control`), the memory of another dialogue at the same turn (`foreign_control`), and, with
+--baseline, a stateless model of transformers that reads the whole history each time (`full_history_baseline`). Then
+time to the first token and size of the state, turn 1 to 64.
 
 With --output-dir: retention.json (what evaluation/report.py reads), recall.png and latency.png.
 """
@@ -33,6 +33,8 @@ from evaluation import plots
 from evaluation.asking import GREEDY, answers, states_before
 from evaluation.scoring import recalled, token_f1
 from mrl.dialogues import TurnTokens, build_prompt, encode_dialogues
+from mrl.model import Sampling
+from mrl.rollout import sampling_seed
 from mrl.rows import Conversation, Exchange, RowSource, read_conversations
 from mrl.weights import ModelConfig, load_reactive
 from pipeline.artifact import write_json
@@ -114,8 +116,10 @@ def measure_memory(
     seed: int,
     tokens: int,
     own_answers: bool = False,
+    temperature: float = 0.0,
 ) -> dict[str, Tally]:
-    """Recall from memory and with both memory controls."""
+    """Recall from memory and with both memory controls. A temperature samples all answers, by the seed."""
+    sampling = Sampling(temperature=temperature)
     limit = model.config.max_interaction_length
     encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
     tallies = {"memory": Tally(), "reset_control": Tally(), "foreign_control": Tally()}
@@ -129,7 +133,8 @@ def measure_memory(
         dialogues = order[start : start + size]
         if len(dialogues) == 1:
             dialogues = [*dialogues, order[0]]  # a foreign memory needs a second dialogue
-        states = states_before(model, encoded, dialogues, seed, tokenizer if own_answers else None, tokens)
+        writer = tokenizer if own_answers else None
+        states = states_before(model, encoded, dialogues, seed, writer, tokens, temperature)
         fresh = states[0]
         batch = [(row, q) for row, d in enumerate(dialogues) for q in asked.pop(d, [])]
         for at in range(0, len(batch), 64):
@@ -142,8 +147,10 @@ def measure_memory(
                 "reset_control": fresh[:, rows],
                 "foreign_control": torch.stack([states[turn][:, row] for (row, turn) in others], dim=1),
             }
+            seeds = [sampling_seed(seed, q.dialogue, q.turn) for _, q in part] if temperature else None
             for name, memory in memories.items():
-                for (_, question), said in zip(part, answers(model, tokenizer, queries, memory, tokens), strict=True):
+                made = answers(model, tokenizer, queries, memory, tokens, sampling, seeds)
+                for (_, question), said in zip(part, made, strict=True):
                     tallies[name].add(question, said)
     return tallies
 
@@ -292,14 +299,17 @@ def measure_full_latency(model: Any, tokenizer: Any, conversation: Conversation,
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one table of figures."""
+    if options.temperature < 0:
+        raise InputError(f"--temperature is {options.temperature}; give 0 (greedy) or more")
     model, tokenizer = load_reactive(ModelConfig(path=options.model))
     model.to(best_device()).eval()
     if not model.config.memory_slots:
         raise InputError(f"--model: {options.model} has no memory (memory_slots 0)")
     conversations, questions = read_questions(options)
     tallies = measure_memory(
-        model, tokenizer, conversations, questions, options.seed, options.max_new_tokens, options.own_answers
-    )
+        model, tokenizer, conversations, questions, options.seed, options.max_new_tokens, options.own_answers,
+        options.temperature,
+    )  # fmt: skip
     # Controls of a second model stand beside those of the first in a report.
     prefix = "" if options.name == FIRST else f"{options.name}_"
     tallies = {options.name if name == "memory" else prefix + name: tally for name, tally in tallies.items()}
@@ -323,7 +333,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         **times,
         **facts,
         "retention_samples": tallies[options.name].samples,
-        "retention_settings": {"model": options.model, "data": options.data, "episodes": len(conversations)},
+        "retention_settings": {
+            "model": options.model,
+            "data": options.data,
+            "episodes": len(conversations),
+            "temperature": options.temperature,
+        },
     }
 
 
@@ -342,6 +357,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
     parser.add_argument("--name", default=FIRST, help="what the model's recall is called in the report")
     parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")
+    parser.add_argument("--temperature", type=float, default=0.0, help="sample the model's answers; 0 = greedy")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=150, help="timed rounds")
     parser.add_argument("--seed", type=int, default=0, help="of the initial states")

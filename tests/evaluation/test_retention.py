@@ -68,7 +68,7 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
 
     seen = []
 
-    def answers(model, tokenizer, queries, states, tokens):
+    def answers(model, tokenizer, queries, states, tokens, *how):
         rows = [(int(s[0]), int(s[1])) for s in states[0, :, 0]]
         seen.append(rows)
         return [["tea", "soup"][dialogue] if dialogue >= 0 else "no idea" for dialogue, _ in rows]

@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from evaluation.asking import GREEDY, answers
 from mrl.critic import Critic, CriticConfig, judged_turns, read_everything
 from mrl.curriculum import Draw, ResetConfig
 from mrl.dialogues import encode_dialogues
 from mrl.environment import Environment, vocabulary
 from mrl.episode import NO_TOKEN, Strategy, Trajectory, join_trajectories
 from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, most_telling, policy_loss, prepare
-from mrl.model import ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM, Sampling
 from mrl.ppo import PPOConfig
 from mrl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
 from mrl.rewards import RewardConfig, score
@@ -376,3 +377,15 @@ def test_replays_ignore_dropout(tokenizer, environment):
     trajectory = play(model, batch_of(environment), OPTIONS).trajectory
     again = replay(model, trajectory, OPTIONS.sampling())
     torch.testing.assert_close(again.log_probs, trajectory.log_probs[again.scored], atol=1e-5, rtol=0)
+
+
+def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):
+    def said(sampling: Sampling, seeds: list[int] | None) -> list[str]:
+        states = model.initial_state(seeds=[1, 2, 3])
+        return answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
+
+    hot = Sampling(temperature=2.0)
+    assert said(hot, [4, 5, 6]) == said(hot, [4, 5, 6])
+    assert said(hot, [4, 5, 6]) != said(hot, [7, 8, 9])
+    assert said(hot, [4, 5, 6]) != said(GREEDY, None)
+    assert said(GREEDY, None) == said(GREEDY, [4, 5, 6])
