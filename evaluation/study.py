@@ -124,10 +124,15 @@ def command_of(study: Study, job: Job) -> list[str]:
     return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]
 
 
-def first_folder(study: Study, path: str) -> Path:
-    """Folder of the first seed's run of part/variant."""
+def first_job(study: Study, path: str) -> Job:
+    """The first seed's run of part/variant."""
     part, _, name = path.partition("/")
-    return Job(part, name, study.parts[part][name].seeds[0]).folder(study)
+    return Job(part, name, study.parts[part][name].seeds[0])
+
+
+def first_folder(study: Study, path: str) -> Path:
+    """Where that run lies."""
+    return first_job(study, path).folder(study)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -240,12 +245,12 @@ def collect(study: Study) -> dict[str, Any]:
         for part, rows in found["mrl_ablation"].items()
         if any(study.parts[part][name].same_as is None for name in rows)
     }
-    # Parts whose runs start from another of their own: by the name of that one.
+    # Parts whose runs start from another run than the study's own start.
     found["starts"] = {
-        part: variant.start.partition("/")[2]
+        part: {"name": variant.start.partition("/")[2], **summary(study, first_job(study, variant.start))}
         for part in found["mrl_ablation"]
         for variant in study.parts[part].values()
-        if variant.start and variant.start.startswith(f"{part}/")
+        if variant.start and (first_folder(study, variant.start) / "retention.json").exists()
     }
     found["mrl_seeds"] = [
         {
@@ -293,9 +298,10 @@ def tables(found: dict[str, Any]) -> str:
         rows += [f"\n### Dialogues of 32 steps\n\n{head}", line("supervised start", found["mrl_32_start"], {})]
         rows += [line(name, run_["recall"], run_) for name, run_ in found["mrl_32_runs"].items()]
     for part, variants in found["mrl_ablation"].items():
+        own = found["starts"].get(part)
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}"]
-        rows += [] if part in found["starts"] else [start]
-        rows += [line(*averaged(name, runs)) for name, runs in variants.items()]
+        rows.append(line(f"start: {own['name']}", own["recall"], {}) if own else start)
+        rows += [line(*averaged(name, runs)) for name, runs in variants.items() if not own or name != own["name"]]
     return "\n".join(rows) + "\n"
 
 
@@ -320,8 +326,9 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     )  # fmt: skip
     for part, variants in found["mrl_ablation"].items():
         rows = {name: [row["mean"] for row in runs] for name, runs in variants.items()}
-        own = found["starts"].get(part)
-        line = (own, rows.pop(own)[0]) if own in rows else ("supervised start", found["start"]["mean"])
+        own = found["starts"].get(part, {"name": "supervised start", **found["start"]})
+        rows.pop(own["name"], None)
+        line = (own["name"], own["mean"])
         plots.dots(rows, folder / f"{part}.png", xlabel="exact recall, mean over distances 2 to 16", line=line)
 
 
