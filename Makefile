@@ -7,6 +7,8 @@ QUICK ?=
 PARTS ?=
 BACKEND ?= default
 export OUT QUICK
+# Where Python may not keep what it compiles, every command compiles torch and transformers again: ten seconds a time.
+unexport PYTHONDONTWRITEBYTECODE
 
 # pip may put uv where the shell doesn't look, and a version manager's shim may answer to `uv` and still fail:
 # both script folders of this Python go on PATH, and uv counts as present only when it runs.
