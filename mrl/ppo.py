@@ -8,16 +8,12 @@ sum to 1 over the whole minibatch, parts of it (micro-batches, processes) simply
 Symbols: B dialogues, K turns, A tokens of an answer. Masks are bool; nothing outside a mask influences any result.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-
-Reduce = Callable[[Tensor], Tensor]
-"""Adds a tensor up over all processes; the identity in a single one."""
 
 
 @dataclass(kw_only=True)
@@ -156,15 +152,15 @@ def group_advantages(rewards: Tensor, rewarded: Tensor, size: int) -> Tensor:
     return advantages.flatten(0, 1) * rewarded
 
 
-def normalise(advantages: Tensor, turns: Tensor, reduce: Reduce = lambda x: x) -> Tensor:
-    """Shift and scale to mean 0 and deviation 1 over the turns of all processes; outside `turns` it stays 0.
+def normalise(advantages: Tensor, turns: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and deviation 1 over all turns given; outside `turns` it stays 0.
 
     The deviation is that of the pooled turns. A single turn is only scaled (its sign is all there is to know).
     """
     _same_shape(advantages, turns)
     present = turns.to(torch.float64)
     picked = advantages.double() * present
-    count, total, squares = reduce(torch.stack([present.sum(), picked.sum(), (picked**2).sum()])).unbind()
+    count, total, squares = present.sum(), picked.sum(), (picked**2).sum()
     mean = total / count.clamp(min=1) if count > 1 else torch.zeros_like(total)
     variance = squares / count.clamp(min=1) - mean**2
     scaled = (advantages - mean) / (variance.clamp(min=0).sqrt() + 1e-8)
@@ -209,30 +205,12 @@ def memory_drift(states: Tensor) -> Tensor:
     return (moved * steps.sqrt()[:, None]).transpose(0, 1)
 
 
-def explained_variance(values: Tensor, returns: Tensor, turns: Tensor, reduce: Reduce = lambda x: x) -> float:
+def explained_variance(values: Tensor, returns: Tensor, turns: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns) over all turns: 1 is a perfect critic, 0 one that says the mean."""
     _same_shape(values, returns, turns)
-    present = turns.double()
-    error, target = (returns - values).double() * present, returns.double() * present
-    sums = torch.stack([present.sum(), error.sum(), (error**2).sum(), target.sum(), (target**2).sum()])
-    count, e1, e2, t1, t2 = reduce(sums).tolist()
-    spread = t2 / max(1.0, count) - (t1 / max(1.0, count)) ** 2
-    if spread <= 1e-12:
-        return 0.0
-    return 1 - (e2 / count - (e1 / count) ** 2) / spread
-
-
-def learning_rate_factor(step: int, total: int, warmup: float, final: float, kind: str) -> float:
-    """Share of the peak learning rate at optimiser step `step` of `total`: linear warm-up, then constant, linear or
-    cosine down to `final`."""
-    warm = max(1, round(warmup * total))
-    if step < warm:
-        return (step + 1) / warm
-    if kind == "constant":
-        return 1.0
-    done = min(1.0, (step - warm) / max(1, total - warm))
-    fall = 1 - done if kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return final + (1 - final) * fall
+    error, target = (returns - values)[turns].double(), returns[turns].double()
+    spread = float(target.var(correction=0)) if len(target) else 0.0
+    return 1 - float(error.var(correction=0)) / spread if spread > 1e-12 else 0.0
 
 
 def _same_shape(first: Tensor, *others: Tensor) -> None:
