@@ -33,13 +33,18 @@ class ReplayConfig:
     supervised_coef: float = 0.0
     """Weight of the reference answers' cross-entropy, read from the same states (as PPO-ptx: Ouyang et al. 2022)."""
     supervised_scope: str = "asked"
-    """asked: references of turns that need facts; all: every turn's."""
+    """asked: references of turns that need facts; all: those of other turns as well."""
+    supervised_share: float = 1.0
+    """With all: share of the other turns whose references are learnt, others in every round. Small talk is known
+    soon, and costs as much as the rest."""
 
     def __post_init__(self) -> None:
         if self.bptt_steps is not None and self.bptt_steps < 1:
             raise ValueError(f"bptt_steps is {self.bptt_steps}; give 1 or more, or null for the whole episode")
         if self.turns_at_once < 1 or self.least_advantage < 0 or self.supervised_coef < 0:
             raise ValueError("turns_at_once must be at least 1; least_advantage and supervised_coef not below 0")
+        if not 0 <= self.supervised_share <= 1:
+            raise ValueError(f"supervised_share is {self.supervised_share}; a share lies in 0..1")
         if self.supervised_scope not in ("asked", "all"):
             raise ValueError(f"supervised_scope is {self.supervised_scope!r}; choose asked or all")
 
@@ -75,18 +80,24 @@ def scored_turns(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -
     return keep
 
 
-def asked_turns(trajectory: Trajectory, scope: str) -> Tensor:
+def asked_turns(trajectory: Trajectory, config: ReplayConfig) -> Tensor:
     """Turns [B, K] whose references are learnt."""
-    if scope == "all":
+    needed = trajectory.turns & (trajectory.batch.fact_ids >= 0).flatten(2).any(-1)
+    if config.supervised_scope == "asked":
+        return needed
+    if config.supervised_share == 1:
         return trajectory.turns
-    return trajectory.turns & (trajectory.batch.fact_ids >= 0).flatten(2).any(-1)
+    # By the seed of a dialogue, which is another each time that it is played: all slices and processes agree.
+    turn = torch.arange(needed.shape[1], device=needed.device)
+    mixed = (trajectory.batch.seeds.to(needed.device)[:, None] % 1_000_003 + 7_919 * turn) * 104_729 % 65_537
+    return needed | trajectory.turns & (mixed < config.supervised_share * 65_537)
 
 
 def minibatch_counts(trajectory: Trajectory, config: ReplayConfig, judging: CriticConfig) -> dict[str, float]:
     """What a global minibatch is divided by."""
     # Tokens that are left out count as well: leaving them out only spares the work, their part would be near 0.
     sampled = trajectory.sampled & trajectory.credited[..., None]
-    asked = asked_turns(trajectory, config.supervised_scope)[:: trajectory.group]
+    asked = asked_turns(trajectory, config)[:: trajectory.group]
     references = trajectory.batch.reference_mask[:: trajectory.group].sum(-1) - 1
     return {
         "groups": len(trajectory),
@@ -161,7 +172,7 @@ def _supervised(
 ) -> tuple[Tensor, int]:
     """Cross-entropy, summed, of the references that are learnt, and its number of tokens. Most answers are the
     reference: what scoring them gave isn't computed twice."""
-    asked = asked_turns(trajectory, config.supervised_scope)
+    asked = asked_turns(trajectory, config)
     known = torch.zeros_like(asked)
     if sampling == Sampling():
         known = asked & wanted & said_references(trajectory)

@@ -13,7 +13,7 @@ from mrl.curriculum import Draw, ResetConfig
 from mrl.dialogues import encode_dialogues
 from mrl.environment import Environment, vocabulary
 from mrl.episode import NO_TOKEN, Strategy, Trajectory, join_trajectories
-from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, most_telling, policy_loss, prepare
+from mrl.improvement import Buffer, ReplayConfig, asked_turns, minibatch_counts, most_telling, policy_loss, prepare
 from mrl.model import ReactiveForCausalLM, Sampling
 from mrl.ppo import PPOConfig
 from mrl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
@@ -332,6 +332,22 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
     slow, tokens = reference_loss(model, trajectory, states, trajectory.turns)
     torch.testing.assert_close(fast.loss, slow / counts["reference_tokens"])
     assert fast.numbers["reference_n"] == tokens == counts["reference_tokens"]
+
+
+def test_of_turns_without_facts_a_share_is_learnt_whatever_the_slice(model, environment):
+    played = play(model.eval(), batch_of(environment), OPTIONS).trajectory.rows(torch.arange(6).repeat(400))
+    played.batch.seeds = torch.arange(2400) * 2**40
+    needed = asked_turns(played, ReplayConfig(supervised_scope="asked"))
+    other = played.turns & ~needed
+    assert needed.any()
+    assert other.any()
+    assert torch.equal(asked_turns(played, ReplayConfig(supervised_scope="all")), played.turns)
+    config = ReplayConfig(supervised_scope="all", supervised_share=0.3)
+    some = asked_turns(played, config)
+    assert some[needed].all()
+    assert not some[~played.turns].any()
+    assert float(some[other].float().mean()) == pytest.approx(0.3, abs=0.04)
+    assert torch.equal(asked_turns(played.rows(torch.arange(7, 90)), config), some[7:90])
 
 
 @pytest.mark.parametrize("group", [1, 2])
