@@ -246,11 +246,11 @@ def collect(study: Study) -> dict[str, Any]:
         if any(study.parts[part][name].same_as is None for name in rows)
     }
     # Parts whose runs start from another run than the study's own start.
+    starts = {part: v.start for part in found["mrl_ablation"] for v in study.parts[part].values() if v.start}
     found["starts"] = {
-        part: {"name": variant.start.partition("/")[2], **summary(study, first_job(study, variant.start))}
-        for part in found["mrl_ablation"]
-        for variant in study.parts[part].values()
-        if variant.start and (first_folder(study, variant.start) / "retention.json").exists()
+        part: {"name": job.name, **summary(study, job)}
+        for part, job in ((part, first_job(study, path)) for part, path in starts.items())
+        if (job.folder(study) / "retention.json").exists()
     }
     found["mrl_seeds"] = [
         {
