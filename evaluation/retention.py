@@ -259,18 +259,21 @@ def draw(found: dict[str, Any], folder: Path) -> None:
 
 
 def read_questions(options: argparse.Namespace) -> tuple[list[Conversation], list[Question]]:
-    """Conversations of all files, and the questions that count: of each distance those of the first file that has
-    enough of them (short dialogues for near distances, longer ones for what they can't have)."""
+    """The questions that count, and the conversations they are asked in: all questions of the first file; of each
+    other one those at reported distances that no file before it had enough of (what shorter dialogues can't have)."""
     conversations: list[Conversation] = []
     chosen: list[Question] = []
     settled: set[int] = set()
-    for path in options.data:
+    for number, path in enumerate(options.data):
         source = RowSource(path=path, subset=options.subset, split=options.split, limit=options.episodes)
         read = read_conversations(source)
-        found = [q for q in questions_of(read) if q.distance not in settled]
-        chosen += [replace(q, dialogue=q.dialogue + len(conversations)) for q in found]
+        wanted = set(DISTANCES) - settled
+        found = [q for q in questions_of(read) if not number or q.distance in wanted]
         settled |= {distance for distance, n in Counter(q.distance for q in found).items() if n >= ENOUGH}
-        conversations += read
+        # A conversation in which nothing counts isn't played.
+        place = {d: len(conversations) + i for i, d in enumerate(dict.fromkeys(q.dialogue for q in found))}
+        chosen += [replace(q, dialogue=place[q.dialogue]) for q in found]
+        conversations += [read[d] for d in place]
     return conversations, chosen
 
 
@@ -284,8 +287,9 @@ def measure_full_latency(model: Any, tokenizer: Any, conversation: Conversation,
         earlier = (exchanges[k % len(exchanges)] for k in range(turn - 1))
         text = whole_chat(tokenizer, earlier, exchanges[-1].query or "?")
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"].to(model.device)
-        times = []
-        for _ in range(repeats + 1):
+        times: list[float] = []
+        # One uncounted round first; a second's worth of rounds is enough where one takes long.
+        while len(times) <= 3 or (len(times) <= repeats and sum(times) < 1e3):
             started = time.perf_counter()
             cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
             if model.device.type == "cuda":

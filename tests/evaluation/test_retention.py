@@ -108,10 +108,12 @@ def test_each_distance_is_measured_on_the_first_file_that_has_enough_of_it(tmp_p
         return str(tmp_path / name)
 
     monkeypatch.setattr(retention, "ENOUGH", 2)
-    short, long = rows([1, 1, 2], "short.jsonl"), rows([1, 2, 4], "long.jsonl")
+    short, long = rows([1, 1, 2, 3], "short.jsonl"), rows([1, 2, 4, 3], "long.jsonl")
     options = retention.parse_options(["--model", "none", "--data", short, long])
     conversations, questions = retention.read_questions(options)
     assert [(q.distance, q.facts[0]) for q in questions] == [
-        (1, "short.jsonl0"), (1, "short.jsonl1"), (2, "short.jsonl2"), (2, "long.jsonl1"), (4, "long.jsonl2"),
+        (1, "short.jsonl0"), (1, "short.jsonl1"), (2, "short.jsonl2"), (3, "short.jsonl3"), (2, "long.jsonl1"),
+        (4, "long.jsonl2"),
     ]  # fmt: skip
+    assert len(conversations) == 6  # the long ones at distances 1 (settled) and 3 (not reported) aren't played
     assert all(conversations[q.dialogue].exchanges[q.turn].facts == q.facts for q in questions)
