@@ -16,9 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Variant:
     """key=value as for --set. `{minutes}` stands for the training time of `like`."""
     start: str | None = None
     """part/variant whose model this one starts from. Default: the study's `start`."""
+    based_on: str | None = None
+    """part/variant whose start and settings this one has too; its own settings come after those."""
     like: str | None = None
     """part/variant whose wall time this one gets."""
     seeds: list[int] = field(default_factory=lambda: [42])
@@ -76,12 +78,28 @@ class Study:
     def __post_init__(self) -> None:
         for part, variants in self.parts.items():
             for name, variant in variants.items():
-                for other in (variant.start, variant.like, variant.same_as):
+                for other in (variant.start, variant.like, variant.same_as, variant.based_on):
                     if other and self.find(other) is None:
                         raise ValueError(f"parts.{part}.{name} names {other}, which is no part/variant of this study")
                     if other and self.find(other).same_as:
                         raise ValueError(f"parts.{part}.{name} names {other}, which is another's name: take that one")
+                if variant.based_on and self.find(variant.based_on).based_on:
+                    raise ValueError(f"parts.{part}.{name} is based on {variant.based_on}, which is based on another")
+        self.parts = {
+            part: {name: self._complete(variant) for name, variant in variants.items()}
+            for part, variants in self.parts.items()
+        }
+        for part, variants in self.parts.items():
+            for name in variants:
                 self.waits(f"{part}/{name}")
+
+    def _complete(self, variant: Variant) -> Variant:
+        """A variant with what it takes from the one it is based on."""
+        base = self.find(variant.based_on) if variant.based_on else None
+        if base is None:
+            return variant
+        start = variant.start or base.start
+        return replace(variant, start=start, based_on=None, settings=[*base.settings, *variant.settings])
 
     def find(self, path: str) -> Variant | None:
         """A variant by part/name."""
@@ -92,9 +110,12 @@ class Study:
         """How many runs, one after another, come before a variant's. Raises ValueError where that never ends."""
         if path in seen:
             raise ValueError(f"parts: {' waits for '.join((*seen, path))}")
+        return max((1 + self.waits(other, (*seen, path)) for other in self.needed(path)), default=0)
+
+    def needed(self, path: str) -> list[str]:
+        """part/variants of which the first run has to be finished before those of this one can start."""
         variant = self.find(path)
-        needed = [other for other in (variant.start, variant.like) if other]
-        return max((1 + self.waits(other, (*seen, path)) for other in needed), default=0)
+        return [other for other in (variant.start, variant.like) if other]
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,11 @@ class Job:
     part: str
     name: str
     seed: int
+
+    @property
+    def variant(self) -> str:
+        """part/name."""
+        return f"{self.part}/{self.name}"
 
     def folder(self, study: Study) -> Path:
         return study.output_dir / "runs" / self.part / f"{self.name}-seed{self.seed}"
@@ -175,7 +201,7 @@ def do(study: Study, job: Job, threads: int) -> None:
 
 
 def jobs_of(study: Study, parts: list[str]) -> list[Job]:
-    """Runs of the named parts; those that others wait for come first."""
+    """Runs of the named parts; those that most others wait for, one after another, come first."""
     found = [
         Job(part, name, seed)
         for part in parts
@@ -183,7 +209,29 @@ def jobs_of(study: Study, parts: list[str]) -> list[Job]:
         if variant.same_as is None
         for seed in variant.seeds
     ]
-    return sorted(found, key=lambda job: study.waits(f"{job.part}/{job.name}"))
+    followers: dict[Job, int] = {}
+    for job in sorted(found, key=lambda job: study.waits(job.variant), reverse=True):
+        followers.setdefault(job, 0)
+        for other in study.needed(job.variant):
+            first = first_job(study, other)
+            followers[first] = max(followers.get(first, 0), followers[job] + 1)
+    return sorted(found, key=lambda job: followers[job], reverse=True)
+
+
+def do_all(study: Study, jobs: list[Job], at_once: int) -> Iterator[Job]:
+    """Do jobs, each as soon as those it needs are done and one of `at_once` places is free; yields finished ones."""
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    waiting, running = list(jobs), dict[Future[None], Job]()
+    with ThreadPoolExecutor(at_once) as pool:
+        while waiting or running:
+            busy = {*waiting, *running.values()}
+            ready = [job for job in waiting if not busy & {first_job(study, o) for o in study.needed(job.variant)}]
+            for job in ready[: at_once - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(do, study, job, threads)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                yield running.pop(future)
 
 
 def start_folder(study: Study, data: str | None) -> Path:
@@ -338,15 +386,14 @@ def main(options: argparse.Namespace) -> None:
     unknown = [part for part in options.parts or [] if part not in study.parts]
     if unknown:
         raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}")
-    started, threads = time.monotonic(), max(1, (os.cpu_count() or 1) // options.jobs)
+    started = time.monotonic()
     jobs = jobs_of(study, options.parts or list(study.parts))
     for data in dict.fromkeys([study.data, *(study.parts[job.part][job.name].data or study.data for job in jobs)]):
         if not (start_folder(study, data) / "retention.json").exists():
-            measure(study, study.start, data, start_folder(study, data), threads)
-    with ThreadPoolExecutor(options.jobs) as pool, progress_bar(total=len(jobs), desc="study", unit="run") as bar:
-        for _, wave in groupby(jobs, key=lambda job: study.waits(f"{job.part}/{job.name}")):
-            for _ in pool.map(lambda job: do(study, job, threads), wave):
-                bar.update(1)
+            measure(study, study.start, data, start_folder(study, data), os.cpu_count() or 1)
+    with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
+        for _ in do_all(study, jobs, options.jobs):
+            bar.update(1)
     found = collect(study)
     found["wall_s"] = round(time.monotonic() - started, 1)
     write_json(study.output_dir / "study.json", found)

@@ -1,6 +1,7 @@
 """The study: which runs it makes, that finished ones aren't made again, and what its tables say."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,10 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     jobs = jobs_of(made, ["more", "seeds"])
     assert [(job.part, job.name, job.seed) for job in jobs] == [
         ("seeds", "mrl", 1),
-        ("seeds", "mrl", 2),
         ("more", "sft", 42),
-    ]
+        ("seeds", "mrl", 2),
+    ], "the run that another waits for comes first"
+    jobs = [jobs[0], jobs[2], jobs[1]]
     with pytest.raises(InputError, match="run that part of the study first"):
         command_of(made, jobs[-1])
     finish(made, jobs[0], 0.9)
@@ -110,6 +112,45 @@ def test_runs_that_wait_for_each_other_are_refused():
             output_dir=Path(), start="", config="", data_folder="", data="",
             parts={"a": {"b": Variant(like="a/c"), "c": Variant(start="a/b")}},
         )  # fmt: skip
+
+
+def test_a_run_starts_once_those_it_needs_are_done(tmp_path, monkeypatch):
+    made = small(tmp_path)
+    made.parts["chain"] = {"last": Variant(start="chain/first"), "first": Variant()}
+    done: list[str] = []
+    together = threading.Barrier(2, timeout=20)
+
+    def do(_: Study, job: Job, threads: int) -> None:
+        if len(done) < 2 and job.name != "last":
+            together.wait()  # two at a time, or this never opens
+        done.append(f"{job.name}{job.seed}")
+
+    monkeypatch.setattr(study, "do", do)
+    jobs = jobs_of(made, ["seeds", "chain"])
+    assert len(list(study.do_all(made, jobs, 2))) == 4
+    assert done.index("last42") > done.index("first42")
+    assert {"mrl1", "mrl2"} < set(done)
+
+
+def test_a_failed_run_stops_the_study(tmp_path, monkeypatch):
+    def do(*_: object) -> None:
+        raise InputError("no such model")
+
+    monkeypatch.setattr(study, "do", do)
+    made = small(tmp_path)
+    with pytest.raises(InputError, match="no such model"):
+        list(study.do_all(made, jobs_of(made, ["seeds"]), 1))
+
+
+def test_a_run_takes_start_and_settings_from_the_one_it_is_based_on(tmp_path):
+    parts = {"a": {"first": Variant(), "base": Variant(start="a/first", settings=["x=1"])}}
+    parts["b"] = {"own": Variant(based_on="a/base", settings=["x=2"])}
+    made = Study(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
+    assert made.parts["b"]["own"] == Variant(start="a/first", settings=["x=1", "x=2"])
+    assert made.waits("b/own") == 1
+    parts["b"]["third"] = Variant(based_on="b/own")
+    with pytest.raises(ValueError, match="based on another"):
+        Study(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
 
 
 def test_an_unknown_name_is_refused():
