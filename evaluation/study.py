@@ -34,6 +34,8 @@ DEFAULT = Path(__file__).parent / "config" / "study.yaml"
 DEFAULT_SCRIPT = "mrl/train.py"
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a run."""
+SUPERVISED = "supervised start"
+"""What the model that the study starts from is called in tables and plots."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +50,7 @@ class Variant:
     start: str | None = None
     """part/variant whose model this one starts from. Default: the study's `start`."""
     based_on: str | None = None
-    """part/variant whose start and settings this one has too; its own settings come after those."""
+    """part/variant that this one is, but for what it says itself; its own settings come after that one's."""
     like: str | None = None
     """part/variant whose wall time this one gets."""
     seeds: list[int] = field(default_factory=lambda: [42])
@@ -98,8 +100,10 @@ class Study:
         base = self.find(variant.based_on) if variant.based_on else None
         if base is None:
             return variant
-        start = variant.start or base.start
-        return replace(variant, start=start, based_on=None, settings=[*base.settings, *variant.settings])
+        taken = {name: getattr(variant, name) or getattr(base, name) for name in ("start", "config", "data")}
+        script = base.script if variant.script == DEFAULT_SCRIPT else variant.script
+        settings = [*base.settings, *variant.settings]
+        return replace(variant, **taken, script=script, settings=settings, based_on=None)
 
     def find(self, path: str) -> Variant | None:
         """A variant by part/name."""
@@ -293,13 +297,7 @@ def collect(study: Study) -> dict[str, Any]:
         for part, rows in found["mrl_ablation"].items()
         if any(study.parts[part][name].same_as is None for name in rows)
     }
-    # Parts whose runs start from another run than the study's own start.
-    starts = {part: v.start for part in found["mrl_ablation"] for v in study.parts[part].values() if v.start}
-    found["starts"] = {
-        part: {"name": job.name, **summary(study, job)}
-        for part, job in ((part, first_job(study, path)) for part, path in starts.items())
-        if (job.folder(study) / "retention.json").exists()
-    }
+    found["starts"] = {part: start_of(study, part, found["start"]) for part in found["mrl_ablation"]}
     found["mrl_seeds"] = [
         {
             "seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"],
@@ -325,6 +323,21 @@ def collect(study: Study) -> dict[str, Any]:
     return found
 
 
+def start_of(study: Study, part: str, usual: dict[str, Any]) -> dict[str, Any]:
+    """What a part's runs are to be compared with: the run they start from, or the study's start on their episodes."""
+    variants = study.parts[part].values()
+    source = next((v.start for v in variants if v.start), None)
+    if source and (first_folder(study, source) / "retention.json").exists():
+        job = first_job(study, source)
+        return {"name": job.name, **summary(study, job)}
+    data = next((v.data for v in variants if v.data), None)
+    path = start_folder(study, data) / "retention.json"
+    if data is None or not path.exists():
+        return {"name": SUPERVISED, **usual}
+    recall = read(path)["recall"]["recall"]
+    return {"name": SUPERVISED, "recall": recall, "mean": mean_recall(recall)}
+
+
 def tables(found: dict[str, Any]) -> str:
     """study.md."""
 
@@ -339,17 +352,16 @@ def tables(found: dict[str, Any]) -> str:
         "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | critic explains | seconds |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|"
     )
-    start = line("supervised start", found["start"]["recall"], {})
-    rows = [f"### Seeds\n\n{head}", start]
+    rows = [f"### Seeds\n\n{head}", line(SUPERVISED, found["start"]["recall"], {})]
     rows += [line(f"seed {row['seed']}", row["recall"], row) for row in found["mrl_seeds"]]
     if "mrl_32_runs" in found:
-        rows += [f"\n### Dialogues of 32 steps\n\n{head}", line("supervised start", found["mrl_32_start"], {})]
+        rows += [f"\n### Dialogues of 32 steps\n\n{head}", line(SUPERVISED, found["mrl_32_start"], {})]
         rows += [line(name, run_["recall"], run_) for name, run_ in found["mrl_32_runs"].items()]
     for part, variants in found["mrl_ablation"].items():
-        own = found["starts"].get(part)
-        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}"]
-        rows.append(line(f"start: {own['name']}", own["recall"], {}) if own else start)
-        rows += [line(*averaged(name, runs)) for name, runs in variants.items() if not own or name != own["name"]]
+        own = found["starts"][part]
+        label = own["name"] if own["name"] == SUPERVISED else f"start: {own['name']}"
+        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", line(label, own["recall"], {})]
+        rows += [line(*averaged(name, runs)) for name, runs in variants.items() if name != own["name"]]
     return "\n".join(rows) + "\n"
 
 
@@ -365,16 +377,16 @@ def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, dict[str, floa
 
 def draw(found: dict[str, Any], folder: Path) -> None:
     """seeds.png: recall by distance of every seed; PART.png: mean recall of every run of a part."""
-    shown = {"supervised start": found["start"]["recall"]}
+    shown = {SUPERVISED: found["start"]["recall"]}
     shown |= {f"seed {row['seed']}": row["recall"] for row in found["mrl_seeds"]}
     lines = {name: [(float(d), v) for d, v in recall.items() if d.isdigit()] for name, recall in shown.items()}
     plots.by_turn(
         lines, folder / "seeds.png", xlabel="turns since it was said", ylabel="exact recall", share=True, zoom=True,
-        dashed=("supervised start",),
+        dashed=(SUPERVISED,),
     )  # fmt: skip
     for part, variants in found["mrl_ablation"].items():
         rows = {name: [row["mean"] for row in runs] for name, runs in variants.items()}
-        own = found["starts"].get(part, {"name": "supervised start", **found["start"]})
+        own = found["starts"][part]
         rows.pop(own["name"], None)
         line = (own["name"], own["mean"])
         plots.dots(rows, folder / f"{part}.png", xlabel="exact recall, mean over distances 2 to 16", line=line)
