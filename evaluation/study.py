@@ -34,6 +34,8 @@ DEFAULT = Path(__file__).parent / "config" / "study.yaml"
 DEFAULT_SCRIPT = "mrl/train.py"
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a run."""
+SAMPLED = "sampled"
+"""Folder in a run's folder with what was measured on drawn answers."""
 SUPERVISED = "supervised start"
 """What the model that the study starts from is called in tables and plots."""
 
@@ -56,6 +58,8 @@ class Variant:
     seeds: list[int] = field(default_factory=lambda: [42])
     data: str | None = None
     """Held-out episodes. Default: the study's."""
+    sampled: bool = False
+    """Measured again with answers drawn at temperature 1, as they are in free generation."""
     same_as: str | None = None
     """part/variant of which this is only another name: it isn't run again."""
 
@@ -100,7 +104,7 @@ class Study:
         base = self.find(variant.based_on) if variant.based_on else None
         if base is None:
             return variant
-        taken = {name: getattr(variant, name) or getattr(base, name) for name in ("start", "config", "data")}
+        taken = {name: getattr(variant, name) or getattr(base, name) for name in ("start", "config", "data", "sampled")}
         script = base.script if variant.script == DEFAULT_SCRIPT else variant.script
         settings = [*base.settings, *variant.settings]
         return replace(variant, **taken, script=script, settings=settings, based_on=None)
@@ -172,11 +176,11 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def measure(study: Study, model: str, data: str, folder: Path, threads: int) -> None:
+def measure(study: Study, model: str, data: str, folder: Path, threads: int, temperature: float = 0.0) -> None:
     """Recall by distance with the model's own answers in memory, to folder/retention.json."""
     command = [
         sys.executable, "evaluation/retention.py", "--model", model, "--data", data, "--own-answers", "--repeats", "2",
-        "--name", "recall", "--output-dir", str(folder),
+        "--name", "recall", "--temperature", str(temperature), "--output-dir", str(folder),
     ]  # fmt: skip
     if study.episodes:
         command += ["--episodes", str(study.episodes)]
@@ -202,6 +206,8 @@ def do(study: Study, job: Job, threads: int) -> None:
         run(command_of(study, job), folder / "train.log", threads)
     if not (folder / "retention.json").exists():
         measure(study, str(folder), variant.data or study.data, folder, threads)
+    if variant.sampled and not (folder / SAMPLED / "retention.json").exists():
+        measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)
 
 
 def jobs_of(study: Study, parts: list[str]) -> list[Job]:
@@ -260,6 +266,7 @@ def summary(study: Study, job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "recall": recall["recall"],
         "mean": mean_recall(recall["recall"]),
+        "sampled": sampled_recall(folder),
         "reset_control": mean_recall(recall["recall_reset_control"]),
         "foreign_control": mean_recall(recall["recall_foreign_control"]),
         "explained_variance": explained_variance(folder),
@@ -267,6 +274,12 @@ def summary(study: Study, job: Job) -> dict[str, Any]:
         "peak_mb": facts["peak_mb"],
         "steps": facts["steps"],
     }
+
+
+def sampled_recall(folder: Path) -> dict[str, float] | None:
+    """Recall with drawn answers, by distance, where that was measured."""
+    path = folder / SAMPLED / "retention.json"
+    return read(path)["recall"]["recall"] if path.exists() else None
 
 
 def mean_recall(recall: dict[str, float]) -> float:
@@ -278,7 +291,8 @@ def mean_recall(recall: dict[str, float]) -> float:
 def collect(study: Study) -> dict[str, Any]:
     """study.json: everything that is finished."""
     start = read(start_folder(study, None) / "retention.json")["recall"]["recall"]
-    found: dict[str, Any] = {"start": {"recall": start, "mean": mean_recall(start)}, "mrl_ablation": {}}
+    own = {"recall": start, "mean": mean_recall(start), "sampled": sampled_recall(start_folder(study, None))}
+    found: dict[str, Any] = {"start": own, "mrl_ablation": {}}
     for part, variants in study.parts.items():
         for name, variant in variants.items():
             source = variant.same_as or f"{part}/{name}"
@@ -301,7 +315,7 @@ def collect(study: Study) -> dict[str, Any]:
     found["mrl_seeds"] = [
         {
             "seed": row["seed"], "start": found["start"]["mean"], "end": row["mean"], "recall": row["recall"],
-            "explained_variance": row["explained_variance"], "train_s": row["train_s"],
+            "sampled": row["sampled"], "explained_variance": row["explained_variance"], "train_s": row["train_s"],
         }
         for row in seeds
     ]  # fmt: skip
@@ -342,17 +356,24 @@ def tables(found: dict[str, Any]) -> str:
     """study.md."""
 
     def line(name: str, recall: dict[str, float], run_: dict[str, Any]) -> str:
-        cells = [f"{100 * recall[d]:.1f}" if d in recall else "–" for d in ("1", "2", "4", "8", "16", "32")]
+        def cell(values: dict[str, float], key: str) -> str:
+            return f"{100 * values[key]:.1f}" if key in values else "–"
+
+        cells = [cell(recall, d) for d in ("1", "2", "4", "8", "16", "32")]
         known, spent = run_.get("explained_variance"), run_.get("train_s")
         more = ["–" if known is None else f"{known:.2f}", "–" if spent is None else f"{spent:.0f}"]
-        means = [f"{100 * mean_recall(recall):.1f}", f"{100 * recall['all']:.1f}" if "all" in recall else "–"]
+        drawn = run_.get("sampled") or {}
+        means = [
+            f"{100 * mean_recall(recall):.1f}",
+            *(f"{100 * r['all']:.1f}" if "all" in r else "–" for r in (recall, drawn)),
+        ]
         return f"| {name} | {' | '.join([*cells, *means, *more])} |"
 
     head = (
-        "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | critic explains | seconds |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|"
+        "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | all, drawn | critic explains | seconds |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|"
     )
-    rows = [f"### Seeds\n\n{head}", line(SUPERVISED, found["start"]["recall"], {})]
+    rows = [f"### Seeds\n\n{head}", line(SUPERVISED, found["start"]["recall"], found["start"])]
     rows += [line(f"seed {row['seed']}", row["recall"], row) for row in found["mrl_seeds"]]
     if "mrl_32_runs" in found:
         rows += [f"\n### Dialogues of 32 steps\n\n{head}", line(SUPERVISED, found["mrl_32_start"], {})]
@@ -360,7 +381,10 @@ def tables(found: dict[str, Any]) -> str:
     for part, variants in found["mrl_ablation"].items():
         own = found["starts"][part]
         label = own["name"] if own["name"] == SUPERVISED else f"start: {own['name']}"
-        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", line(label, own["recall"], {})]
+        rows += [
+            f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}",
+            line(label, own["recall"], {"sampled": own.get("sampled")}),
+        ]
         rows += [line(*averaged(name, runs)) for name, runs in variants.items() if name != own["name"]]
     return "\n".join(rows) + "\n"
 
@@ -371,7 +395,10 @@ def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, dict[str, floa
         return name, runs[0]["recall"], runs[0]
     recall = {d: statistics.fmean(run_["recall"][d] for run_ in runs) for d in runs[0]["recall"]}
     known = {k: [run_[k] for run_ in runs if run_[k] is not None] for k in ("explained_variance", "train_s")}
-    means = {k: statistics.fmean(values) for k, values in known.items() if values}
+    means: dict[str, Any] = {k: statistics.fmean(values) for k, values in known.items() if values}
+    drawn = [run_["sampled"] for run_ in runs if run_["sampled"]]
+    if drawn:
+        means["sampled"] = {d: statistics.fmean(recall_[d] for recall_ in drawn) for d in drawn[0]}
     return f"{name}, mean of {len(runs)} seeds", recall, means
 
 
@@ -403,6 +430,9 @@ def main(options: argparse.Namespace) -> None:
     for data in dict.fromkeys([study.data, *(study.parts[job.part][job.name].data or study.data for job in jobs)]):
         if not (start_folder(study, data) / "retention.json").exists():
             measure(study, study.start, data, start_folder(study, data), os.cpu_count() or 1)
+    drawn = start_folder(study, None) / SAMPLED
+    if any(study.parts[job.part][job.name].sampled for job in jobs) and not (drawn / "retention.json").exists():
+        measure(study, study.start, study.data, drawn, os.cpu_count() or 1, temperature=1.0)
     with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
         for _ in do_all(study, jobs, options.jobs):
             bar.update(1)

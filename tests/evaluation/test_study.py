@@ -101,8 +101,8 @@ def test_a_run_may_start_from_another_and_waits_for_it(tmp_path):
     assert "### Weak" in shown
     weak = [row for row in shown.split("### Weak")[1].splitlines() if row.startswith("| ")][1:]
     assert weak == [
-        "| start: first | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | – | 40.0 | 40.0 | – | – |",
-        "| middle | 60.0 | 60.0 | 60.0 | 60.0 | 60.0 | – | 60.0 | 60.0 | – | 90 |",
+        "| start: first | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | – | 40.0 | 40.0 | – | – | – |",
+        "| middle | 60.0 | 60.0 | 60.0 | 60.0 | 60.0 | – | 60.0 | 60.0 | – | – | 90 |",
     ]
 
 
@@ -175,6 +175,16 @@ def test_a_finished_run_is_not_made_again(tmp_path, monkeypatch):
     assert called == []
 
 
+def test_drawn_answers_are_measured_where_that_is_asked_for(tmp_path, monkeypatch):
+    made, temperatures = small(tmp_path), []
+    monkeypatch.setattr(study, "run", lambda command, log, threads: temperatures.append(command))
+    made.parts["seeds"]["mrl"].sampled = True
+    study.do(made, Job("seeds", "mrl", 1), 1)
+    found = [c[c.index("--temperature") + 1] for c in temperatures if "--temperature" in c]
+    assert found == ["0.0", "1.0"]
+    assert temperatures[-1][-1] == str(Job("seeds", "mrl", 1).folder(made) / study.SAMPLED)
+
+
 def test_longer_dialogues_have_a_start_of_their_own(tmp_path, monkeypatch):
     made = small(tmp_path)
     made.parts["long"] = {"far": Variant(data="far_32")}
@@ -195,6 +205,10 @@ def test_figures_by_hand(tmp_path):
     made = small(tmp_path)
     finish(made, Job("seeds", "mrl", 1), 0.9)
     finish(made, Job("seeds", "mrl", 2), 0.8)
+    for seed, value in ((1, 0.44), (2, 0.42)):
+        drawn = Job("seeds", "mrl", seed).folder(made) / study.SAMPLED / "retention.json"
+        drawn.parent.mkdir()
+        drawn.write_text(json.dumps({"recall": {"recall": {"all": value}}}))
     start = tmp_path / "start" / "retention.json"
     start.parent.mkdir()
     start.write_text(json.dumps({"recall": {"recall": {"1": 1.0, "2": 0.5, "8": 0.7}}}))
@@ -204,12 +218,12 @@ def test_figures_by_hand(tmp_path):
     assert (summary["mean"], summary["lowest"], summary["standard_deviation"]) == (0.85, 0.8, 0.0707)
     assert found["mrl_ablation"] == {}, "of the part there is only what it shares with the seeds"
     shown = tables(found)
-    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – | – | – |" in shown
-    assert "| seed 2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | – | 80.0 | 80.0 | 0.65 | 90 |" in shown
+    assert "| supervised start | 100.0 | 50.0 | – | 70.0 | – | – | 60.0 | – | – | – | – |" in shown
+    assert "| seed 2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | – | 80.0 | 80.0 | 42.0 | 0.65 | 90 |" in shown
     finish(made, Job("more", "sft", 42), 0.7)
     found = collect(made)
     assert [row["mean"] for row in found["mrl_ablation"]["more"]["mrl"]] == [0.9, 0.8]
-    assert "| sft | 70.0 | 70.0 | 70.0 | 70.0 | 70.0 | – | 70.0 | 70.0 | – | 90 |" in tables(found)
-    mean = "| mrl, mean of 2 seeds | 85.0 | 85.0 | 85.0 | 85.0 | 85.0 | – | 85.0 | 85.0 | 0.65 | 90 |"
+    assert "| sft | 70.0 | 70.0 | 70.0 | 70.0 | 70.0 | – | 70.0 | 70.0 | – | – | 90 |" in tables(found)
+    mean = "| mrl, mean of 2 seeds | 85.0 | 85.0 | 85.0 | 85.0 | 85.0 | – | 85.0 | 85.0 | 43.0 | 0.65 | 90 |"
     assert mean in tables(found)
     assert mean_recall({"1": 0.0, "4": 0.5, "16": 1.0}) == 0.75
