@@ -7,7 +7,8 @@ prints one JSON line. The work: every episode has `steps` answered turns, every 
 token), every turn is written to memory; then rewards, critic values and advantages, and `update-epochs` passes of PPO
 with the gradient through all memory writes. `batch` is the size of an update's minibatch in episodes; rollouts play all
 episodes at once. Words are random: nothing is skipped. Figures are medians over `--repeats` rounds after a warm-up;
-peak_mb is the whole process.
+peak_mb is the whole process. `gflop` are the multiplications and additions of one round's matrix products, forward and
+backward; `floor_s` is what they alone would take at the rate of long matrix products in fp32, measured at the end.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import time
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from evaluation.benchmarks.floor import matmul_rate
 from evaluation.benchmarks.models import reactive_model
 from mrl.batches import share
 from mrl.critic import Critic, CriticConfig
@@ -126,13 +129,20 @@ def main() -> None:
     start_mb = peak_memory_mb()
     rows = [one_round(arguments, model, critic, rounds, optimiser) for _ in range(arguments.repeats + 1)][1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    peak_mb = peak_memory_mb()
+    with FlopCounterMode(display=False) as counter:
+        one_round(arguments, model, critic, rounds, optimiser)
+    rate = matmul_rate(2048)
     rates = sorted(arguments.episodes / row["whole_s"] for row in rows)
     figures = {
         "episodes_per_s": round(statistics.median(rates), 2),
         "episodes_per_s_range": [round(rates[0], 2), round(rates[-1], 2)],
         **{name: round(middle[name], 3) for name in ("rollout_s", "reward_s", "values_s", "update_s")},
         "generated_tokens_per_s": round(middle["generated"] / middle["rollout_s"], 1),
-        "peak_mb": round(peak_memory_mb(), 1),
+        "gflop": round(counter.get_total_flops() / 1e9, 3),
+        "matmul_gflop_per_s": round(rate / 1e9, 1),
+        "floor_s": round(counter.get_total_flops() / rate, 6),
+        "peak_mb": round(peak_mb, 1),
         "start_mb": round(start_mb, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
         "critic_parameters": sum(p.numel() for p in critic.parameters()),

@@ -138,15 +138,9 @@ def peak_flops() -> float | None:
 
     if not torch.accelerator.is_available():
         return None
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    for _ in range(3):
-        a @ a
-    torch.accelerator.synchronize()
-    started = time.monotonic()
-    for _ in range(20):
-        a @ a
-    torch.accelerator.synchronize()
-    return 20 * 2 * 8192**3 / (time.monotonic() - started)
+    from evaluation.benchmarks.floor import matmul_rate
+
+    return matmul_rate(8192, torch.bfloat16, torch.accelerator.current_accelerator().type)
 
 
 def main() -> None:
