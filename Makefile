@@ -30,6 +30,7 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
 	@uv run evaluation/study.py $(if $(PARTS),--parts $(PARTS))
+	@uv run evaluation/report.py outputs/quickstart outputs/study --output-dir outputs/study
 
 test: uv  ## all tests
 	@uv run pytest

@@ -2,6 +2,7 @@
 
 A stage folder has `metrics.json` and perhaps `metrics.jsonl` (pipeline.run); an lm_eval output folder has
 `results_*.json` and perhaps `samples_*.jsonl`; a retention file is any other JSON with a `recall` or `latency` table.
+Of a folder with a `study.json` that file alone counts: it has the figures of all runs below it.
 """
 
 import json
@@ -16,6 +17,7 @@ from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+STUDY = "study.json"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
 PATIENCE = 2_000_000  # bytes; a JSON above this is data or a tokenizer, not a retention table
@@ -66,6 +68,7 @@ class Findings:
     stages: dict[str, Stage] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
+    study: dict[str, Any] = field(default_factory=dict)
     started_at: float | None = None
     newest: float = 0.0
     files: list[Path] = field(default_factory=list)
@@ -97,8 +100,11 @@ def _candidates(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
+    studies = {file.parent for file in path.rglob(STUDY)}
     for file in sorted(path.rglob("*")):
         folders = file.relative_to(path).parts[:-1]
+        if file.name != STUDY and studies & {*file.parents}:
+            continue
         # Checkpoints carry a tokenizer and a trainer's state, never a figure of ours; partial folders aren't whole.
         # Other hidden folders count: lm_eval makes one of a model path that begins with a dot.
         skipped = any(f.startswith("checkpoint-") or f.endswith((".partial", ".replaced")) for f in folders)
@@ -122,6 +128,10 @@ def _read_file(file: Path, root: Path, found: Findings, samples_per_task: int) -
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
         _add_samples(file, found, samples_per_task)
         return  # the results file beside it stands for both
+    elif name == STUDY:
+        found.study = _json(file)
+        found.files.append(file)
+        return  # it is no part of the stages' wall time
     elif file.suffix == ".json" and name not in OURS and file.stat().st_size < PATIENCE:
         facts = _json(file, quiet=True)
         if not any(isinstance(facts.get(key), dict) for key in ("recall", "latency")):

@@ -4,7 +4,8 @@
     uv run evaluation/report.py outputs/stage_3 results/lm_eval retention.json --output-dir report
 
 RESULTS is any mix of stage folders (metrics.json, metrics.jsonl), lm_eval output folders (results_*.json,
-samples_*.jsonl) and retention files; folders are searched all the way down. No stage knows this script: it only reads.
+samples_*.jsonl), retention files and the folder of a study (study.json); folders are searched all the way down. No
+stage knows this script: it only reads.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation import plots
+from evaluation import plots, study
 from evaluation.findings import Evaluation, Figure, Findings, natural, read
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
@@ -235,7 +236,18 @@ def memory_section(facts: Mapping[str, Any]) -> str:
         parts.append(table(["distance", *(name.replace("_", " ") for name in recall)], rows) + "\n")
     if (ratio := facts.get("latency_ratio_64_1")) is not None:
         parts.append(f"Time to first token at turn 64, as a multiple of turn 1: {number(ratio)}.\n")
+    if samples := facts.get("retention_samples"):
+        rows = [[s["query"], s["answer"], s["wanted"], str(s["distance"])] for s in samples]
+        parts.append("What was answered from memory alone:\n")
+        parts.append(table(["asked", "answered", "wanted", "turns ago"], rows) + "\n")
     return "\n".join(parts)
+
+
+def study_section(found: Findings) -> str:
+    """The tables of evaluation/study.py: seeds, and one part changed at a time."""
+    if not found.study:
+        return ""
+    return f"## Study of memory reinforcement learning\n\n{study.NOTE}\n\n{study.tables(found.study)}"
 
 
 def number_at(points: list[tuple[float, float]], turn: float) -> str:
@@ -299,6 +311,8 @@ def draw(found: Findings, facts: Mapping[str, Any], folder: Path) -> list[tuple[
         path = folder / "latency.png"
         plots.by_turn(latency, path, xlabel="turn", ylabel="time to first token, ms", share=False)
         drawn.append(("Time to first token by turn", path))
+    if found.study:
+        drawn += study.draw(found.study, folder / "study")
     return drawn
 
 
@@ -325,6 +339,7 @@ def write_report(found: Findings, folder: Path, seconds: float = 0.0) -> None:
         reasoning_section(found, facts),
         benchmark_section(found),
         memory_section(facts),
+        study_section(found),
         "## Plots\n\n" + "\n".join(pictures) if pictures else "",
         sample_section(found),
         "## Read\n\n" + "\n".join(f"- {path.as_posix()}" for path in found.files) + "\n",

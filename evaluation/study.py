@@ -34,6 +34,11 @@ DEFAULT = Path(__file__).parent / "config" / "study.yaml"
 DEFAULT_SCRIPT = "mrl/train.py"
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a run."""
+NOTE = (
+    "Exact recall on held-out episodes, per cent, by distance in turns, with the model's own answers in its memory; "
+    "*all, drawn*: of all questions, with answers drawn at temperature 1."
+)
+"""What the tables' columns are."""
 SAMPLED = "sampled"
 """Folder in a run's folder with what was measured on drawn answers."""
 SUPERVISED = "supervised start"
@@ -402,8 +407,8 @@ def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, dict[str, floa
     return f"{name}, mean of {len(runs)} seeds", recall, means
 
 
-def draw(found: dict[str, Any], folder: Path) -> None:
-    """seeds.png: recall by distance of every seed; PART.png: mean recall of every run of a part."""
+def draw(found: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
+    """seeds.png: recall by distance of every seed; PART.png: mean recall of every run of a part. Titles and paths."""
     shown = {SUPERVISED: found["start"]["recall"]}
     shown |= {f"seed {row['seed']}": row["recall"] for row in found["mrl_seeds"]}
     lines = {name: [(float(d), v) for d, v in recall.items() if d.isdigit()] for name, recall in shown.items()}
@@ -411,12 +416,16 @@ def draw(found: dict[str, Any], folder: Path) -> None:
         lines, folder / "seeds.png", xlabel="turns since it was said", ylabel="exact recall", share=True, zoom=True,
         dashed=(SUPERVISED,),
     )  # fmt: skip
+    drawn = [("Study: recall by distance, every seed", folder / "seeds.png")]
     for part, variants in found["mrl_ablation"].items():
         rows = {name: [row["mean"] for row in runs] for name, runs in variants.items()}
         own = found["starts"][part]
         rows.pop(own["name"], None)
         line = (own["name"], own["mean"])
-        plots.dots(rows, folder / f"{part}.png", xlabel="exact recall, mean over distances 2 to 16", line=line)
+        path = folder / f"{part}.png"
+        plots.dots(rows, path, xlabel="exact recall, mean over distances 2 to 16", line=line)
+        drawn.append((f"Study: {part.replace('_', ' ')}", path))
+    return drawn
 
 
 def main(options: argparse.Namespace) -> None:
@@ -439,7 +448,7 @@ def main(options: argparse.Namespace) -> None:
     found = collect(study)
     found["wall_s"] = round(time.monotonic() - started, 1)
     write_json(study.output_dir / "study.json", found)
-    write_text(study.output_dir / "study.md", tables(found))
+    write_text(study.output_dir / "study.md", f"{NOTE}\n\n{tables(found)}")
     draw(found, study.output_dir)
     print(tables(found))
 

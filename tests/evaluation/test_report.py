@@ -196,6 +196,29 @@ def test_plots_hold_something(out):
         assert len({tuple(p) for p in (saturated * 5).round().tolist()}) >= colours
 
 
+def test_a_study_stands_in_the_report_and_its_runs_do_not(tmp_path):
+    by = {"2": 0.5, "4": 0.7, "all": 0.6}
+    row = {
+        "seed": 1, "recall": by, "mean": 0.6, "sampled": {"all": 0.4}, "explained_variance": 0.25, "train_s": 7.0,
+    }  # fmt: skip
+    found = {
+        "start": {"recall": by, "mean": 0.6, "sampled": None}, "starts": {"critics": {"name": "weak", **row}},
+        "mrl_seeds": [{**row, "start": 0.6, "end": 0.6}], "mrl_ablation": {"critics": {"classic": [row]}},
+    }  # fmt: skip
+    put(tmp_path / "study" / "study.json", found)
+    stage(tmp_path / "study" / "runs" / "critics" / "classic-seed1", wall_s=5.0)
+    put(tmp_path / "study" / "start" / "retention.json", {"recall": {"recall": by}})
+    stage(tmp_path / "stage_1", wall_s=3.0)
+    read_back = read([tmp_path])
+    assert list(read_back.stages) == ["stage_1"]
+    assert read_back.retention == {}
+    write_report(read_back, tmp_path / "out")
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| start: weak | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | – | – |" in page
+    assert "| classic | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | 0.25 | 7 |" in page
+    assert (tmp_path / "out" / "plots" / "study" / "critics.png").exists()
+
+
 def test_the_command_line(out, tmp_path):
     run = subprocess.run([sys.executable, SCRIPT, out], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout) == (0, f"{out / 'report.md'}\n"), run.stderr
@@ -229,6 +252,13 @@ def test_pooling_without_errors_or_sizes():
     assert pooled([Figure(0.0), Figure(1.0)]) == Figure(0.5)
     assert percent(Figure(0.5, 0.01, 5, 10)) == "50.00 ± 1.00 (5 of 10)"
     assert percent(None) == "–"
+
+
+def test_answers_from_memory_are_shown(tmp_path):
+    asked = {"query": "Where | does Ann live?", "answer": "Wien", "wanted": "Graz", "distance": 8, "recalled": False}
+    put(tmp_path / "in" / "retention.json", {"recall": {"memory_sft": {"8": 0.5}}, "retention_samples": [asked]})
+    write_report(read([tmp_path / "in"]), tmp_path / "out")
+    assert "| Where \\| does Ann live? | Wien | Graz | 8 |" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_small_things():
