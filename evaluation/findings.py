@@ -100,8 +100,9 @@ def _candidates(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    studies = {file.parent for file in path.rglob(STUDY)}
-    for file in sorted(path.rglob("*")):
+    files = sorted(path.rglob("*"))
+    studies = {file.parent for file in files if file.name == STUDY}
+    for file in files:
         folders = file.relative_to(path).parts[:-1]
         if file.name != STUDY and studies & {*file.parents}:
             continue

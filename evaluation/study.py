@@ -109,7 +109,8 @@ class Study:
         base = self.find(variant.based_on) if variant.based_on else None
         if base is None:
             return variant
-        taken = {name: getattr(variant, name) or getattr(base, name) for name in ("start", "config", "data", "sampled")}
+        shared = ("start", "like", "config", "data", "sampled")
+        taken = {name: getattr(variant, name) or getattr(base, name) for name in shared}
         script = base.script if variant.script == DEFAULT_SCRIPT else variant.script
         settings = [*base.settings, *variant.settings]
         return replace(variant, **taken, script=script, settings=settings, based_on=None)
@@ -182,7 +183,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def measure(study: Study, model: str, data: str, folder: Path, threads: int, temperature: float = 0.0) -> None:
-    """Recall by distance with the model's own answers in memory, to folder/retention.json."""
+    """Recall by distance with the model's own answers in memory, to folder/retention.json, unless it is there."""
+    if (folder / "retention.json").exists():
+        return
     command = [
         sys.executable, "evaluation/retention.py", "--model", model, "--data", data, "--own-answers", "--repeats", "2",
         "--name", "recall", "--temperature", str(temperature), "--output-dir", str(folder),
@@ -209,9 +212,8 @@ def do(study: Study, job: Job, threads: int) -> None:
     variant = study.parts[job.part][job.name]
     if not is_complete(folder / "model"):
         run(command_of(study, job), folder / "train.log", threads)
-    if not (folder / "retention.json").exists():
-        measure(study, str(folder), variant.data or study.data, folder, threads)
-    if variant.sampled and not (folder / SAMPLED / "retention.json").exists():
+    measure(study, str(folder), variant.data or study.data, folder, threads)
+    if variant.sampled:
         measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)
 
 
@@ -252,6 +254,13 @@ def do_all(study: Study, jobs: list[Job], at_once: int) -> Iterator[Job]:
 def start_folder(study: Study, data: str | None) -> Path:
     """Where the start's figures on some episodes lie."""
     return study.output_dir / ("start" if data in (None, study.data) else f"start-{Path(data).name}")
+
+
+def start_figures(study: Study, data: str | None) -> dict[str, Any]:
+    """What the start recalls of some episodes. Raises InputError where that isn't measured yet."""
+    folder = start_folder(study, data)
+    recall = read(folder / "retention.json")["recall"]["recall"]
+    return {"recall": recall, "mean": mean_recall(recall), "sampled": sampled_recall(folder)}
 
 
 def explained_variance(folder: Path) -> float | None:
@@ -295,9 +304,7 @@ def mean_recall(recall: dict[str, float]) -> float:
 
 def collect(study: Study) -> dict[str, Any]:
     """study.json: everything that is finished."""
-    start = read(start_folder(study, None) / "retention.json")["recall"]["recall"]
-    own = {"recall": start, "mean": mean_recall(start), "sampled": sampled_recall(start_folder(study, None))}
-    found: dict[str, Any] = {"start": own, "mrl_ablation": {}}
+    found: dict[str, Any] = {"start": start_figures(study, None), "mrl_ablation": {}}
     for part, variants in study.parts.items():
         for name, variant in variants.items():
             source = variant.same_as or f"{part}/{name}"
@@ -350,11 +357,8 @@ def start_of(study: Study, part: str, usual: dict[str, Any]) -> dict[str, Any]:
         job = first_job(study, source)
         return {"name": job.name, **summary(study, job)}
     data = next((v.data for v in variants if v.data), None)
-    path = start_folder(study, data) / "retention.json"
-    if data is None or not path.exists():
-        return {"name": SUPERVISED, **usual}
-    recall = read(path)["recall"]["recall"]
-    return {"name": SUPERVISED, "recall": recall, "mean": mean_recall(recall)}
+    known = data is not None and (start_folder(study, data) / "retention.json").exists()
+    return {"name": SUPERVISED, **(start_figures(study, data) if known else usual)}
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -368,10 +372,7 @@ def tables(found: dict[str, Any]) -> str:
         known, spent = run_.get("explained_variance"), run_.get("train_s")
         more = ["–" if known is None else f"{known:.2f}", "–" if spent is None else f"{spent:.0f}"]
         drawn = run_.get("sampled") or {}
-        means = [
-            f"{100 * mean_recall(recall):.1f}",
-            *(f"{100 * r['all']:.1f}" if "all" in r else "–" for r in (recall, drawn)),
-        ]
+        means = [f"{100 * mean_recall(recall):.1f}", cell(recall, "all"), cell(drawn, "all")]
         return f"| {name} | {' | '.join([*cells, *means, *more])} |"
 
     head = (
@@ -386,10 +387,8 @@ def tables(found: dict[str, Any]) -> str:
     for part, variants in found["mrl_ablation"].items():
         own = found["starts"][part]
         label = own["name"] if own["name"] == SUPERVISED else f"start: {own['name']}"
-        rows += [
-            f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}",
-            line(label, own["recall"], {"sampled": own.get("sampled")}),
-        ]
+        start = line(label, own["recall"], {"sampled": own["sampled"]})
+        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{head}", start]
         rows += [line(*averaged(name, runs)) for name, runs in variants.items() if name != own["name"]]
     return "\n".join(rows) + "\n"
 
@@ -437,10 +436,9 @@ def main(options: argparse.Namespace) -> None:
     started = time.monotonic()
     jobs = jobs_of(study, options.parts or list(study.parts))
     for data in dict.fromkeys([study.data, *(study.parts[job.part][job.name].data or study.data for job in jobs)]):
-        if not (start_folder(study, data) / "retention.json").exists():
-            measure(study, study.start, data, start_folder(study, data), os.cpu_count() or 1)
-    drawn = start_folder(study, None) / SAMPLED
-    if any(study.parts[job.part][job.name].sampled for job in jobs) and not (drawn / "retention.json").exists():
+        measure(study, study.start, data, start_folder(study, data), os.cpu_count() or 1)
+    if any(study.parts[job.part][job.name].sampled for job in jobs):
+        drawn = start_folder(study, None) / SAMPLED
         measure(study, study.start, study.data, drawn, os.cpu_count() or 1, temperature=1.0)
     with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
         for _ in do_all(study, jobs, options.jobs):
@@ -448,9 +446,10 @@ def main(options: argparse.Namespace) -> None:
     found = collect(study)
     found["wall_s"] = round(time.monotonic() - started, 1)
     write_json(study.output_dir / "study.json", found)
-    write_text(study.output_dir / "study.md", f"{NOTE}\n\n{tables(found)}")
+    text = tables(found)
+    write_text(study.output_dir / "study.md", f"{NOTE}\n\n{text}")
     draw(found, study.output_dir)
-    print(tables(found))
+    print(text)
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 from evaluation import study
 from evaluation.study import Job, Study, Variant, collect, command_of, jobs_of, mean_recall, tables
@@ -56,6 +57,14 @@ def test_the_published_study_loads_and_names_only_recipes_that_exist():
         for variant in variants.values():
             assert (ROOT / variant.script).exists()
             assert (ROOT / (variant.config or published.config)).exists()
+
+
+def test_fresh_weights_have_the_shape_of_the_quickstarts_model():
+    published = load_config(Study, ROOT / "evaluation/config/study.yaml")
+    given = published.parts["fresh_weights"]["mimetic_content"].settings
+    (shape,) = (text.removeprefix("model.new=") for text in given if text.startswith("model.new="))
+    recipe = yaml.safe_load((ROOT / "mrl/config/quickstart/pretrain.yaml").read_text())
+    assert yaml.safe_load(shape) == recipe["model"]["new"]
 
 
 def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
