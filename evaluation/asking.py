@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl.batches import collate_episodes
-from mrl.dialogues import TurnTokens, build_prompt
-from mrl.environment import Environment
+from mrl.dialogues.collation import collate_episodes
+from mrl.dialogues.tokenization import TurnTokens, build_prompt
 from mrl.model import Sampling
-from mrl.rollout import RolloutConfig, play
+from mrl.rl.episode_dataset import Environment
+from mrl.rl.rollout import RolloutConfig, play
 
 GREEDY = Sampling(temperature=0.0)
 

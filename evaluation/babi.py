@@ -17,9 +17,9 @@ from typing import Any
 
 from evaluation.asking import answers, states_before
 from evaluation.scoring import words
-from mrl.dialogues import encode_dialogues
-from mrl.rows import Conversation, RowSource, read_conversations
-from mrl.weights import ModelConfig, load_reactive
+from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
+from mrl.dialogues.tokenization import encode_dialogues
+from mrl.training.model_io import ModelConfig, load_reactive
 from pipeline.artifact import write_json, write_text
 from pipeline.device import best_device
 from pipeline.errors import InputError

@@ -32,11 +32,11 @@ import torch
 from evaluation import plots
 from evaluation.asking import GREEDY, answers, states_before
 from evaluation.scoring import recalled, token_f1
-from mrl.dialogues import TurnTokens, build_prompt, encode_dialogues
+from mrl.dialogues.dataset import Conversation, Exchange, RowSource, read_conversations
+from mrl.dialogues.tokenization import TurnTokens, build_prompt, encode_dialogues
 from mrl.model import Sampling
-from mrl.rollout import sampling_seed
-from mrl.rows import Conversation, Exchange, RowSource, read_conversations
-from mrl.weights import ModelConfig, load_reactive
+from mrl.rl.rollout import sampling_seed
+from mrl.training.model_io import ModelConfig, load_reactive
 from pipeline.artifact import write_json
 from pipeline.device import best_device
 from pipeline.errors import InputError

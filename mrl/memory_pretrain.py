@@ -4,7 +4,7 @@
 
 Target of write i: (1 - w_i) * state before + w_i * encoder outputs, w_0 = 0.9, w_i = 0.5 - 0.05 * i. Encoder and
 decoder stay as they are. An interaction has more or fewer tokens than the memory has slots: its outputs are pooled
-(`mrl.objectives.pool_to_slots`). The result lies in output_dir/model.
+(`mrl.losses.memory_alignment.pool_to_slots`). The result lies in output_dir/model.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from mrl.batches import Episodes, Order, collate_episodes, in_order
-from mrl.corpus import CorpusConfig, default_config, load_corpus, require_questions
-from mrl.objectives import MemoryTargetConfig, memory_target_loss, write_counts
-from mrl.optimisation import PARTS, OptimiserConfig
-from mrl.results import finish
-from mrl.training import TrainerConfig, Training, mean
-from mrl.weights import ModelConfig, load_reactive
+from mrl.dialogues.collation import Episodes, collate_episodes
+from mrl.dialogues.corpus import CorpusConfig, load_corpus, require_questions
+from mrl.dialogues.sampler import Order, in_order
+from mrl.losses.memory_alignment import MemoryTargetConfig, memory_target_loss, write_counts
+from mrl.training.export import finish
+from mrl.training.loop import Training, mean
+from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.training.optimizer import PARTS, OptimiserConfig
+from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
 

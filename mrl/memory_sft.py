@@ -13,14 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mrl.corpus import CorpusConfig, default_config, load_corpus, preview, require_questions
-from mrl.lessons import CurriculumConfig, Lessons
-from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
-from mrl.optimisation import OptimiserConfig
-from mrl.recall import Recall, measure_recall
-from mrl.results import finish
-from mrl.training import TrainerConfig, Training, mean
-from mrl.weights import ModelConfig, load_reactive
+from mrl.dialogues.corpus import CorpusConfig, load_corpus, preview, require_questions
+from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
+from mrl.training.export import finish
+from mrl.training.length_curriculum import CurriculumConfig, Lessons
+from mrl.training.loop import Training, mean
+from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.training.optimizer import OptimiserConfig
+from mrl.training.recall import Recall, measure_recall
+from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
 

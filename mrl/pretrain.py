@@ -16,13 +16,15 @@ from typing import Any, Literal
 
 import torch
 
-from mrl.batches import Interactions, Order, collate_interactions, in_order
-from mrl.corpus import Corpus, CorpusConfig, default_config, load_corpus, preview, turn_numbers
-from mrl.objectives import JointConfig, hide_tokens, joint_counts, joint_loss
-from mrl.optimisation import OptimiserConfig
-from mrl.results import finish
-from mrl.training import TrainerConfig, Training, mean
-from mrl.weights import ModelConfig, load_reactive
+from mrl.dialogues.collation import Interactions, collate_interactions
+from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus, preview, turn_numbers
+from mrl.dialogues.sampler import Order, in_order
+from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
+from mrl.training.export import finish
+from mrl.training.loop import Training, mean
+from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.training.optimizer import OptimiserConfig
+from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.run import Run, stage_main
 
 

@@ -21,21 +21,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mrl.corpus import Corpus, CorpusConfig, default_config, load_corpus
-from mrl.critic import Critic, CriticConfig
-from mrl.curriculum import Curriculum, CurriculumConfig
-from mrl.environment import Environment, vocabulary
-from mrl.examination import examine, transcript
-from mrl.improvement import Buffer, ReplayConfig, introduce, minibatch_counts, policy_loss
-from mrl.optimisation import OptimiserConfig
-from mrl.ppo import ALGORITHMS, PPOConfig, explained_variance
-from mrl.results import finish
-from mrl.rewards import RewardConfig
-from mrl.rollout import RolloutConfig
-from mrl.rounds import Rounds, figures
-from mrl.state_pool import StatePool
-from mrl.training import TrainerConfig, Training, mean
-from mrl.weights import ModelConfig, load_reactive
+from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus
+from mrl.rl.collector import Rounds, figures
+from mrl.rl.critic import Critic, CriticConfig
+from mrl.rl.curriculum import Curriculum, CurriculumConfig
+from mrl.rl.episode_dataset import Environment, vocabulary
+from mrl.rl.memory_pool import StatePool
+from mrl.rl.ppo import ALGORITHMS, PPOConfig, explained_variance
+from mrl.rl.rewards import RewardConfig
+from mrl.rl.rollout import RolloutConfig
+from mrl.rl.update import Buffer, ReplayConfig, introduce, minibatch_counts, policy_loss
+from mrl.rl.validation import examine, transcript
+from mrl.training.export import finish
+from mrl.training.loop import Training, mean
+from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.training.optimizer import OptimiserConfig
+from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.artifact import is_complete, write_text
 from pipeline.config import parse_config, to_dict
 from pipeline.errors import InputError

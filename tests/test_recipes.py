@@ -58,7 +58,7 @@ def trl_arguments(script: str, path: Path) -> object:
 
 def mrl_stages(path: Path) -> object:
     """Load an MRL recipe, and what its overrides make of it at every stage."""
-    from mrl.curriculum import step_counts
+    from mrl.rl.curriculum import step_counts
     from mrl.train import MRLStage, staged
 
     config = load_config(MRLStage, path)

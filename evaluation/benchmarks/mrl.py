@@ -22,18 +22,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluation.benchmarks.floor import matmul_rate
 from evaluation.benchmarks.models import reactive_model
-from mrl.batches import share
-from mrl.critic import Critic, CriticConfig
-from mrl.curriculum import Curriculum, CurriculumConfig
-from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
-from mrl.improvement import Buffer, ReplayConfig, minibatch_counts, policy_loss
+from mrl.dialogues.collation import share
 from mrl.model import ReactiveForCausalLM
-from mrl.optimisation import Optimiser, OptimiserConfig
-from mrl.ppo import PPOConfig
-from mrl.rewards import RewardConfig, Vocabulary
-from mrl.rollout import RolloutConfig
-from mrl.rounds import Rounds
-from mrl.state_pool import StatePool
+from mrl.rl.collector import Rounds
+from mrl.rl.critic import Critic, CriticConfig
+from mrl.rl.curriculum import Curriculum, CurriculumConfig
+from mrl.rl.memory_pool import StatePool
+from mrl.rl.ppo import PPOConfig
+from mrl.rl.rewards import RewardConfig, Vocabulary
+from mrl.rl.rollout import RolloutConfig
+from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
+from mrl.rl.update import Buffer, ReplayConfig, minibatch_counts, policy_loss
+from mrl.training.optimizer import Optimiser, OptimiserConfig
 from pipeline.run import peak_memory_mb
 
 FRAME = 8

@@ -19,9 +19,9 @@ from collections.abc import Callable
 import torch
 
 from evaluation.benchmarks.models import llama_model, reactive_model
-from mrl.batches import Episodes
-from mrl.objectives import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
-from mrl.optimisation import Optimiser, OptimiserConfig
+from mrl.dialogues.collation import Episodes
+from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
+from mrl.training.optimizer import Optimiser, OptimiserConfig
 from pipeline.run import peak_memory_mb
 
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.renaming import generate
-from mrl.rows import RowSource, read_conversations
+from mrl.dialogues.dataset import RowSource, read_conversations
 from pipeline.errors import InputError
 
 ROWS = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluation import babi
-from mrl.rows import Conversation, Exchange
+from mrl.dialogues.dataset import Conversation, Exchange
 from pipeline.errors import InputError
 
 

@@ -8,7 +8,7 @@ import torch
 from evaluation import retention
 from evaluation.retention import Question, Tally, questions_of
 from evaluation.scoring import recalled, token_f1
-from mrl.rows import parse_row
+from mrl.dialogues.dataset import parse_row
 from pipeline.errors import InputError
 
 

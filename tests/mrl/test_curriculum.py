@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mrl.curriculum import Curriculum, CurriculumConfig, ResetConfig, Unfreeze, step_counts
-from mrl.episode import Strategy
+from mrl.rl.curriculum import Curriculum, CurriculumConfig, ResetConfig, Unfreeze, step_counts
+from mrl.rl.trajectory import Strategy
 
 
 @pytest.mark.parametrize(

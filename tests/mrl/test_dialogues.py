@@ -6,9 +6,10 @@ import logging
 import numpy as np
 import pytest
 
-from mrl.batches import Order, collate_episodes, collate_interactions, share
-from mrl.dialogues import TurnTokens, encode_dialogues
-from mrl.rows import Conversation, Exchange, RowSource, parse_row, read_conversations
+from mrl.dialogues.collation import collate_episodes, collate_interactions, share
+from mrl.dialogues.dataset import Conversation, Exchange, RowSource, parse_row, read_conversations
+from mrl.dialogues.sampler import Order
+from mrl.dialogues.tokenization import TurnTokens, encode_dialogues
 from pipeline.errors import InputError
 
 

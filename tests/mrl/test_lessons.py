@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from mrl.dialogues import encode_dialogues
-from mrl.lessons import CurriculumConfig, Lessons
-from mrl.optimisation import Optimiser, OptimiserConfig
-from mrl.rows import Conversation, parse_row
+from mrl.dialogues.dataset import Conversation, parse_row
+from mrl.dialogues.tokenization import encode_dialogues
+from mrl.training.length_curriculum import CurriculumConfig, Lessons
+from mrl.training.optimizer import Optimiser, OptimiserConfig
 from tests.mrl.conftest import episode
 
 

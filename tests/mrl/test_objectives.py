@@ -7,25 +7,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrl.batches import collate_episodes, collate_interactions, share
-from mrl.dialogues import encode_dialogues
-from mrl.objectives import (
-    JointConfig,
+from mrl.dialogues.collation import collate_episodes, collate_interactions, share
+from mrl.dialogues.dataset import Conversation, parse_row
+from mrl.dialogues.tokenization import encode_dialogues
+from mrl.losses.answer_lm import (
     MemoryAwareConfig,
-    MemoryTargetConfig,
     answer_weights,
-    hide_tokens,
-    joint_counts,
-    joint_loss,
     memory_aware_counts,
     memory_aware_loss,
     memory_states,
+)
+from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
+from mrl.losses.memory_alignment import (
+    MemoryTargetConfig,
     memory_target_loss,
     pool_to_slots,
     target_weight,
     write_counts,
 )
-from mrl.rows import Conversation, parse_row
 from tests.mrl.conftest import episode
 
 SPECIAL = torch.arange(8)

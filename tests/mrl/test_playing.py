@@ -8,20 +8,20 @@ import torch
 import torch.nn.functional as F
 
 from evaluation.asking import GREEDY, answers
-from mrl.critic import Critic, CriticConfig, judged_turns, read_everything
-from mrl.curriculum import Draw, ResetConfig
-from mrl.dialogues import encode_dialogues
-from mrl.environment import Environment, vocabulary
-from mrl.episode import NO_TOKEN, Strategy, Trajectory, join_trajectories
-from mrl.improvement import Buffer, ReplayConfig, asked_turns, minibatch_counts, most_telling, policy_loss, prepare
+from mrl.dialogues.dataset import RowSource, read_conversations
+from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import ReactiveForCausalLM, Sampling
-from mrl.ppo import PPOConfig
-from mrl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
-from mrl.rewards import RewardConfig, score
-from mrl.rollout import RolloutConfig, play
-from mrl.rounds import in_turn
-from mrl.rows import RowSource, read_conversations
-from mrl.state_pool import StatePool
+from mrl.rl.collector import in_turn
+from mrl.rl.critic import Critic, CriticConfig, judged_turns, read_everything
+from mrl.rl.curriculum import Draw, ResetConfig
+from mrl.rl.episode_dataset import Environment, vocabulary
+from mrl.rl.memory_pool import StatePool
+from mrl.rl.ppo import PPOConfig
+from mrl.rl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
+from mrl.rl.rewards import RewardConfig, score
+from mrl.rl.rollout import RolloutConfig, play
+from mrl.rl.trajectory import NO_TOKEN, Strategy, Trajectory, join_trajectories
+from mrl.rl.update import Buffer, ReplayConfig, asked_turns, minibatch_counts, most_telling, policy_loss, prepare
 from pipeline.errors import InputError
 
 OPTIONS = RolloutConfig(max_new_tokens=6, temperature=0.8, top_p=0.9)

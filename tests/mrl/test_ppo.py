@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrl.ppo import (
+from mrl.rl.ppo import (
     ALGORITHMS,
     PPOConfig,
     clipped_loss,

@@ -6,19 +6,19 @@ from collections import Counter
 import pytest
 import torch
 
-from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy, Trajectory, pad_stack
-from mrl.rewards import (
+from mrl.rl.rewards import (
     RewardConfig,
     Vocabulary,
-    agreement,
     bleu,
     content,
     fact_recall,
     repetition,
     score,
-    shared,
     strategy_table,
 )
+from mrl.rl.rewards.overlap import shared
+from mrl.rl.rewards.similarity import agreement
+from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy, Trajectory, pad_stack
 
 PAD, EOS, ANSWER, THINK, QUERY, BOS = 0, 1, 2, 3, 4, 5
 WORDS = "my dog is called rex . what name does have your noted and the cat tom lives in oslo where ann ##a".split()
@@ -276,7 +276,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from mrl.environment import spellings, vocabulary
+    from mrl.rl.episode_dataset import spellings, vocabulary
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrl.rows import Conversation, Exchange
+from mrl.dialogues.dataset import Conversation, Exchange
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mrl.batches import turn_draw
-from mrl.episode import Trajectory
+from mrl.dialogues.collation import turn_draw
 from mrl.model import ReactiveForCausalLM
 from mrl.model.attention import key_mask, rotary_table
 from mrl.model.padding import join_rows
+from mrl.rl.trajectory import Trajectory
 
 
 @dataclass(kw_only=True)

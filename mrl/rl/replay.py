@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mrl.episode import Trajectory
+from mrl.losses.bptt import unroll
 from mrl.model import Sampling
 from mrl.model.padding import join_rows
 from mrl.model.sampling import adjust
-from mrl.objectives import unroll
-from mrl.rollout import starting_state
+from mrl.rl.rollout import starting_state
+from mrl.rl.trajectory import Trajectory
 
 
 @dataclass

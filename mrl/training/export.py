@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mrl.checkpoint import run_manifest
-from mrl.training import Training
-from mrl.weights import MODEL_FOLDER, save_reactive
+from mrl.training.checkpoint import run_manifest
+from mrl.training.loop import Training
+from mrl.training.model_io import MODEL_FOLDER, save_reactive
 from pipeline.artifact import atomic_dir, write_text
 from pipeline.card import model_card
 from pipeline.config import to_dict

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mrl.episode import EpisodeBatch, Trajectory
 from mrl.model import Sampling
 from mrl.model.padding import join_rows
+from mrl.rl.trajectory import EpisodeBatch, Trajectory
 
 
 @dataclass(kw_only=True)

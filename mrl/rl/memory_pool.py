@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.curriculum import Draw, ResetConfig
-from mrl.episode import Strategy
+from mrl.rl.curriculum import Draw, ResetConfig
+from mrl.rl.trajectory import Strategy
 
 
 class StatePool:

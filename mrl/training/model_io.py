@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from mrl.dialogues import TurnTokens, load_tokenizer
+from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
 from pipeline.artifact import is_complete
 from pipeline.config import check_arguments

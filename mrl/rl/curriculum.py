@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mrl.episode import Strategy
-from mrl.optimisation import MODEL_PARTS as PARTS
+from mrl.rl.trajectory import Strategy
+from mrl.training.optimizer import MODEL_PARTS as PARTS
 
 
 @dataclass(kw_only=True)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrl.dialogues import EncodedDialogues, encode_dialogues
-from mrl.rows import RowSource, fingerprint, read_conversations
+from mrl.dialogues.dataset import RowSource, fingerprint, read_conversations
+from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from pipeline.errors import InputError
 from pipeline.run import Run
 
@@ -91,8 +91,3 @@ def require_questions(data: EncodedDialogues, where: str) -> None:
     """Refuse dialogues of single turns: nothing could be remembered. Raises InputError."""
     if int(data.turns.max()) < 2:
         raise InputError(f"{where}: every dialogue has a single interaction; memory needs rows with `interactions`")
-
-
-def default_config(name: str) -> Path:
-    """The quickstart's YAML of a stage."""
-    return Path(__file__).parent / "config" / "quickstart" / f"{name}.yaml"

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mrl.batches import collate_episodes, distance_ranges, in_order
-from mrl.dialogues import EncodedDialogues
-from mrl.objectives import MemoryAwareConfig, answer_weights, decode_turns, memory_states
+from mrl.dialogues.collation import collate_episodes, distance_ranges
+from mrl.dialogues.sampler import in_order
+from mrl.dialogues.tokenization import EncodedDialogues
+from mrl.losses.answer_lm import MemoryAwareConfig, answer_weights, decode_turns, memory_states
 
 
 @dataclass

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mrl.batches import Episodes, Order, collate_episodes
-from mrl.dialogues import EncodedDialogues
+from mrl.dialogues.collation import Episodes, collate_episodes
+from mrl.dialogues.sampler import Order
+from mrl.dialogues.tokenization import EncodedDialogues
 
 
 @dataclass(kw_only=True)

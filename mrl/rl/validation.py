@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mrl.batches import distance_ranges
-from mrl.environment import Environment
-from mrl.episode import Strategy, Trajectory
-from mrl.rewards import RewardConfig, Vocabulary, score
-from mrl.rollout import RolloutConfig, play
+from mrl.dialogues.collation import distance_ranges
+from mrl.rl.episode_dataset import Environment
+from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rollout import RolloutConfig, play
+from mrl.rl.trajectory import Strategy, Trajectory
 
 SAMPLES = 3
 """Dialogues shown after an evaluation."""

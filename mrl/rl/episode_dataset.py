@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl.dialogues import MARKER, SCORED, EncodedDialogues
-from mrl.episode import NO_TOKEN, EpisodeBatch, Strategy
-from mrl.rewards import Vocabulary
+from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
+from mrl.rl.rewards import Vocabulary
+from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
 from pipeline.errors import InputError
 
 BLANKS = ("Ġ", "▁", "Ċ", "ĉ")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.critic import Critic, CriticConfig, judged_turns
-from mrl.episode import Trajectory
+from mrl.losses.output import Sums
 from mrl.model import Sampling
-from mrl.objectives import Sums
-from mrl.ppo import ALGORITHMS, PPOConfig, credited, kl_estimate, memory_drift, normalise, value_loss
-from mrl.replay import Replayed, reference_loss, replay, said_references
+from mrl.rl.critic import Critic, CriticConfig, judged_turns
+from mrl.rl.ppo import ALGORITHMS, PPOConfig, credited, kl_estimate, memory_drift, normalise, value_loss
+from mrl.rl.replay import Replayed, reference_loss, replay, said_references
+from mrl.rl.trajectory import Trajectory
 
 
 @dataclass(kw_only=True)

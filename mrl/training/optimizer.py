@@ -9,8 +9,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, distributed, nn
 
-from mrl.gradients import add_up, add_up_shares, spread
 from mrl.model import ReactiveForCausalLM
+from mrl.training.gradients import add_up, add_up_shares, spread
 
 MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
 PARTS = (*MODEL_PARTS, "critic")

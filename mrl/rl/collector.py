@@ -13,17 +13,18 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from mrl.batches import Order, distance_ranges
-from mrl.critic import Critic, CriticConfig, read_everything
-from mrl.curriculum import Curriculum, Draw
-from mrl.environment import Environment
-from mrl.episode import EpisodeBatch, Trajectory, join_trajectories
-from mrl.improvement import prepare
-from mrl.ppo import PPOConfig, credited
-from mrl.replay import log_probs_again
-from mrl.rewards import RewardConfig, Vocabulary, score
-from mrl.rollout import Played, RolloutConfig, play
-from mrl.state_pool import StatePool
+from mrl.dialogues.collation import distance_ranges
+from mrl.dialogues.sampler import Order
+from mrl.rl.critic import Critic, CriticConfig, read_everything
+from mrl.rl.curriculum import Curriculum, Draw
+from mrl.rl.episode_dataset import Environment
+from mrl.rl.memory_pool import StatePool
+from mrl.rl.ppo import PPOConfig, credited
+from mrl.rl.replay import log_probs_again
+from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rollout import Played, RolloutConfig, play
+from mrl.rl.trajectory import EpisodeBatch, Trajectory, join_trajectories
+from mrl.rl.update import prepare
 
 
 class Rounds:

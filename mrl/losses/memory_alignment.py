@@ -1,0 +1,100 @@
+"""Self-supervised memory attention: each write against a weighted mean of what was and what came."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrl.dialogues.collation import Episodes
+from mrl.losses.output import Sums
+
+
+def pool_to_slots(layers: Tensor, mask: Tensor, slots: int) -> Tensor:
+    """Encoder outputs [L, B, T, D] brought to [L, B, S, D]: slot s is the mean of the real tokens from floor(s n / S)
+    to ceil((s + 1) n / S), n being the row's length. With n = S that is the token itself; shorter turns repeat tokens,
+    longer ones average neighbours (adaptive average pooling, row by row). Rows without a token give zeros."""
+    n = mask.sum(1).view(-1, 1, 1)
+    slot = torch.arange(slots, device=mask.device).view(1, -1, 1)
+    token = torch.arange(layers.shape[2], device=mask.device)
+    inside = (token >= slot * n // slots) & (token < ((slot + 1) * n + slots - 1) // slots) & (token < n)
+    weight = inside.to(layers.dtype)
+    weight = weight / weight.sum(-1, keepdim=True).clamp(min=1)
+    return weight @ layers
+
+
+def target_weight(step: int, first: float, start: float, decay: float) -> float:
+    """Share of the new interaction in the target of write `step`: 0.9, then 0.5, 0.45, 0.4 …, never below 0.05."""
+    return first if step == 0 else max(0.05, start - decay * step)
+
+
+@dataclass(kw_only=True)
+class MemoryTargetConfig:
+    """Self-supervised memory attention: after write i the state should be (1 - w_i) * before + w_i * interaction."""
+
+    first_weight: float = 0.9
+    weight: float = 0.5
+    decay: float = 0.05
+    """w_0 = first_weight; w_i = weight - decay * i."""
+    jitter: float = 0.0
+    """Largest random amount added to or taken from each w_i, drawn per row."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise on the encoder's outputs that memory attention reads."""
+    mse_weight: float = 1.0
+    """Weight of the mean squared distance beside 1 - cosine, which alone leaves the scale of the memory free."""
+    bptt_steps: int | None = 1
+    """Writes that a target's gradient flows back through; null: all."""
+
+
+def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: MemoryTargetConfig) -> Sums:
+    """1 - cosine (and squared distance) between each new state and the weighted mean of the state before it and the
+    frozen encoder's outputs. Targets carry no gradient: keeping the old state is no optimum."""
+    size, turns, _ = batch.ids.shape
+    with torch.no_grad():
+        layers = model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1)).layers
+        pooled = pool_to_slots(layers, batch.mask.flatten(0, 1), model.config.memory_slots)
+        # Under autocast the encoder may give bf16; targets are compared in the precision of the state.
+        layers, pooled = (x.float().unflatten(1, (size, turns)) for x in (layers, pooled))
+        shifts, noise = _target_draws(batch, config, layers.shape, model.config.max_interaction_length)
+        if noise is not None:
+            layers = layers + config.noise * noise.to(layers)
+    state = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device)
+    cosine, distance, moved = (layers.new_zeros(()) for _ in range(3))
+    for turn in range(turns):
+        if config.bptt_steps and turn % config.bptt_steps == 0:
+            state = state.detach()
+        w = target_weight(turn, config.first_weight, config.weight, config.decay)
+        w = (w + shifts[:, turn].to(layers)).clamp(0.02, 0.98)[None, :, None, None]
+        target = torch.lerp(state.detach(), pooled[:, :, turn], w)
+        written = (batch.mask[:, turn, 0] > 0).to(layers.dtype)
+        new = model.update_memory(state, layers[:, :, turn], batch.mask[:, turn])
+        cosine = cosine + ((1 - F.cosine_similarity(new, target, dim=-1)).mean((0, 2)) * written).sum()
+        distance = distance + ((new - target).square().mean((0, 2, 3)) * written).sum()
+        moved = moved + ((new - state).detach().square().mean((0, 2, 3)) * written).sum()
+        state = new
+    loss = (cosine + config.mse_weight * distance) / counts["writes"]
+    numbers = {"cosine_gap": cosine.detach(), "squared_distance": distance.detach(), "moved": moved}
+    return Sums(loss, numbers | {"writes_n": (batch.mask[:, :, 0] > 0).sum()})
+
+
+def _target_draws(
+    batch: Episodes, config: MemoryTargetConfig, shape: torch.Size, longest: int
+) -> tuple[Tensor, Tensor | None]:
+    """Per row and turn, by the row's seed: changes of the weights [B, K] and noise like the encoder's outputs
+    [L, B, K, T, D]."""
+    layers, rows, turns, tokens, width = shape
+    shifts = torch.zeros(rows, turns)
+    noise = torch.zeros(shape) if config.noise else None
+    if config.jitter or config.noise:
+        for row, seed in enumerate(batch.seeds.tolist()):
+            for turn in range(turns):
+                generator = torch.Generator().manual_seed((seed + turn) ^ 1)
+                shifts[row, turn] = config.jitter * (2 * torch.rand((), generator=generator) - 1)
+                if noise is not None:
+                    noise[:, row, turn] = torch.randn(layers, longest, width, generator=generator)[:, :tokens]
+    return shifts, noise
+
+
+def write_counts(batch: Episodes) -> dict[str, int]:
+    """Writes of a global batch."""
+    return {"writes": max(1, int((batch.mask[:, :, 0] > 0).sum()))}

@@ -1,0 +1,45 @@
+"""What each dialogue's strategy rewards."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrl.rl.trajectory import Strategy
+
+
+@dataclass
+class StrategyTable:
+    """By turn [B, K]: factor on the reward (0 = none), index of the saved write, whether the last turn is compared
+    with everything, price of leaning on the old topic."""
+
+    factor: Tensor
+    saved: Tensor
+    everything: Tensor
+    penalty: Tensor
+
+
+def strategy_table(
+    strategies: tuple[Strategy, ...] | list[Strategy], lead: tuple[int, int], choice: Tensor, turns: Tensor
+) -> StrategyTable:
+    """What each dialogue's strategy makes of each of its turns; choice [B], turns [B, K]."""
+    rows, steps = lead
+    place = torch.arange(steps, device=turns.device).expand(rows, steps)
+    last = turns & (place == turns.sum(1, keepdim=True) - 1)
+    factor, penalty = torch.zeros(lead, device=turns.device), torch.zeros(lead, device=turns.device)
+    saved, everything = place.clone(), torch.zeros(lead, dtype=torch.bool, device=turns.device)
+    for index, strategy in enumerate(strategies):
+        mine = (choice == index)[:, None] & turns
+        if strategy.kind == "single":
+            factor = torch.where(mine & (place == 0), 1.0, factor)
+        elif strategy.kind == "cumulative":
+            factor = torch.where(mine, 1.0, factor)
+            factor = torch.where(mine & last, strategy.final_weight, factor)
+            saved = torch.where(mine, (place - strategy.saved_offset + 1).clamp(min=0), saved)
+            everything = everything | (mine & last & (place > 0))
+        else:
+            counted = mine if strategy.dense else mine & last
+            factor = torch.where(counted, 1.0, factor)
+            saved = torch.where(mine & last, 0, saved)
+            penalty = torch.where(mine & ~last, strategy.topic_change_penalty, penalty)
+    return StrategyTable(factor, saved, everything, penalty)
