@@ -19,6 +19,7 @@ from data.sources import SourceConfig, check_sources
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
+from pipeline.stage_config import StageConfig
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "tokenizer.yaml"
 PIECES = r"[0-9]| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}0-9]|\s"
@@ -56,11 +57,10 @@ class SpecialTokens:
         return list(dict.fromkeys([*self.named.values(), *self.additional]))
 
 
-@dataclass(kw_only=True)
-class TokenizerConfig:
+@dataclass(kw_only=True, frozen=True)
+class TokenizerConfig(StageConfig):
     """A tokenizer and what it learns from."""
 
-    output_dir: Path
     datasets: list[Path]
     """Folders of data_collection.py, or files; every text in their rows is read."""
     vocab_size: int
@@ -73,7 +73,6 @@ class TokenizerConfig:
     rows: int | None = None
     """At most so many rows of each dataset."""
     model_max_length: int = 1024
-    seed: int = 42
 
     def __post_init__(self) -> None:
         if not self.datasets:

@@ -1,202 +1,150 @@
 """YAML in, typed dataclass out; anything unexpected is refused by file, line and key before work starts.
 
-PyYAML follows YAML 1.1, where `3e-4` is a string, `no` is False and a doubled key silently wins. The loader here
-resolves scalars as YAML 1.2 does and refuses doubled keys. Types are checked by pydantic in strict mode against plain
-dataclasses, so that a configuration class needs nothing from this module.
+Types and ranges are checked by pydantic in strict mode against plain dataclasses, so that a configuration class needs
+nothing from this module. Ranges stand in the annotations (`pipeline.ranges`), old names of keys in `RENAMED`
+(`pipeline.renamed_keys`), and what several keys decide together in `__post_init__`, as ValueError or SettingError.
 """
 
 import dataclasses
-import difflib
 import enum
 import hashlib
 import json
-import logging
 import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import ConfigDict, ValidationError, create_model
 
-from pipeline.errors import InputError
+from pipeline.arguments import check_arguments
+from pipeline.errors import InputError, SettingError, nearest, shortened, shown
+from pipeline.renamed_keys import current_path, dataclasses_in, replace_old_names
+from pipeline.yaml_document import Document, Key, dotted_path
 
-Key = tuple[str | int, ...]
-logger = logging.getLogger(__name__)
-
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """SafeLoader with the scalar rules of the YAML 1.2 core schema."""
-
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}  # ty: ignore[incompatible-attribute-override]
-
-
-for _tag, _pattern, _first in [
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("merge", "<<", "<"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-]:
-    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_Yaml12Loader.add_constructor(
-    "tag:yaml.org,2002:int",
-    lambda loader, node: int(node.value.replace("_", ""), 16 if node.value.startswith("0x") else 10),
-)
-
-
-class _Document:
-    """A YAML file as plain data, with the line of each key for messages."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self.source = source
-        self.lines: dict[Key, int] = {}
-        self.overridden: dict[Key, str] = {}
-        self.flattened: set[yaml.Node] = set()
-        loader = _Yaml12Loader(text)
-        try:
-            node = loader.get_single_node()
-            self.data = {} if node is None else self._build(loader, node, ())
-        except RecursionError:
-            raise InputError(f"{source}: an alias (*name) contains itself; write the value out") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            at = f":{mark.line + 1}" if mark else ""
-            raise InputError(f"{source}{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-        finally:
-            loader.dispose()
-        if not isinstance(self.data, dict):
-            raise InputError(
-                f"{source}: expected `key: value` lines at the top level, found a {type(self.data).__name__}"
-            )
-
-    def _build(self, loader: _Yaml12Loader, node: yaml.Node, path: Key) -> Any:
-        self.lines[path] = node.start_mark.line + 1
-        if isinstance(node, yaml.SequenceNode):
-            return [self._build(loader, item, (*path, i)) for i, item in enumerate(node.value)]
-        if not isinstance(node, yaml.MappingNode):
-            return loader.construct_object(node)
-        seen: dict[str, int] = {}
-        # Doubled keys are looked for before `<<` brings in defaults that may be overridden; a node that an alias names
-        # again has them in it already.
-        written = [] if node in self.flattened else node.value
-        for key_node, _ in written:
-            name, line = str(key_node.value), key_node.start_mark.line + 1
-            if name in seen:
-                dotted = dotted_path((*path, name))
-                raise InputError(
-                    f"{self.source}:{line}: {dotted} is given twice (first on line {seen[name]}); keep one"
-                )
-            seen[name] = line
-        loader.flatten_mapping(node)
-        self.flattened.add(node)
-        built = {}
-        for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
-            key = key if isinstance(key, str) else str(key_node.value)
-            built[key] = self._build(loader, value_node, (*path, key))
-            self.lines[(*path, key)] = key_node.start_mark.line + 1
-        return built
-
-    def where(self, path: Key) -> str:
-        """`file:line` of the key, or of its nearest written parent."""
-        while path and path not in self.lines and path not in self.overridden:
-            path = path[:-1]
-        if path in self.overridden:
-            return self.overridden[path]
-        line = self.lines.get(path)
-        return f"{self.source}:{line}" if line else self.source
-
-
-def dotted_path(path: Key) -> str:
-    """`("datasets", 0, "name")` as `datasets[0].name`."""
-    out = ""
-    for part in path:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else str(part)
-    return out
-
-
-def nearest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
-    """A remedy for a misspelt name: `; did you mean X?`, or the list of what is valid when nothing is near."""
-    names = list(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]}?"
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"; valid here: {shown}" if names else ""
+_DOCUMENT = "_document"
+"""Attribute of a loaded configuration that keeps the lines of its keys; no field, so no hash or dump holds it."""
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML mapping with YAML 1.2 scalars. Raises InputError with file and line."""
-    return _read(Path(path)).data
-
-
-def _read(path: Path) -> _Document:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file; give an existing one with --config-path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read as text: {error}") from None
-    return _Document(text, str(path))
+    return Document.read(Path(path)).data
 
 
 def load_config[T](cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
     """Read the YAML file at `path` into the dataclass `cls`.
 
-    `overrides` are `dotted.key=value` strings, values in YAML. Raises InputError naming file, line, key and remedy.
+    `overrides` are `dotted.key=value` strings, values in YAML; they win over the file. Old names of keys are accepted
+    in both. Raises InputError naming file, line, key and remedy.
     """
-    document = _read(Path(path))
+    document = Document.read(Path(path))
+    replace_old_names(cls, document)
     for override in overrides:
-        _apply_override(document, override)
+        _apply_override(cls, document, override)
     return _validate(cls, document)
 
 
 def parse_config[T](cls: type[T], mapping: Mapping[str, Any], source: str = "config") -> T:
-    """`load_config` for a mapping that is already in memory."""
-    document = _Document("", source)
-    document.data = dict(mapping)
+    """`load_config` for a mapping that is already in memory; `source` stands for the file in messages."""
+    document = Document("", source)
+    document.data = _copy(mapping)
+    replace_old_names(cls, document)
     return _validate(cls, document)
 
 
-def _apply_override(document: _Document, override: str) -> None:
+def with_changes[T](config: T, changes: Mapping[str, Any], where: str) -> T:
+    """A copy of a configuration with other values at some dotted keys (old names too), checked like a file.
+
+    where: the key that holds the changes, such as `curriculum.overrides.4`. Raises InputError naming it, with file and
+    line where `config` was read from a file.
+    """
+    document = Document("", locate(config, where) or where)
+    document.data = to_dict(config)
+    for key, value in changes.items():
+        at = locate(config, f"{where}.{key}") or where
+        _place(type(config), document, key, _copy(value), f"{at}: {where}" if at != where else where)
+    return _validate(type(config), document)
+
+
+def locate(config: Any, key: str) -> str:
+    """`file:line` of a dotted key (or of the nearest key around it that is written); "" where no file was read."""
+    document: Document | None = getattr(config, _DOCUMENT, None)
+    if document is None:
+        return ""
+    parts, path = re.findall(r"[^.\[\]]+", key), []
+    for n, part in enumerate(parts):
+        rest = ".".join(parts[n:])  # a key that holds dots itself, as those of overrides do
+        if (*path, rest) in document.lines:
+            return document.where((*path, rest))
+        path.append(int(part) if part.isdigit() and (*path, int(part)) in document.lines else part)
+    return document.where(tuple(path))
+
+
+def place_error(config: Any, error: InputError) -> InputError:
+    """The error with `file:line: ` before it, where its message begins with a key of the configuration."""
+    message = str(error)
+    begins = re.match(r"([A-Za-z_]\w*(?:\.\w[\w-]*|\[\d+\])*)(?=:? )", message)
+    names = {f.name for f in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else set()
+    if not begins or re.split(r"[.\[]", begins[1])[0] not in names:
+        return error
+    if begins[1] in names and message[begins.end()] != ":":
+        return error  # an ordinary word
+    place = locate(config, begins[1])
+    return InputError(f"{place}: {message}") if place else error
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _copy(v) for k, v in value.items()}
+    return [_copy(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _apply_override(cls: type, document: Document, override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator or not key:
+    if not separator or not key.strip():
         raise InputError(f"--set {override}: expected dotted.key=value")
-    target, parts = document.data, key.strip().split(".")
-    for part in parts[:-1]:
+    key = key.strip()
+    _place(cls, document, key, Document(f"value: {text}", f"--set {key}").data["value"], f"--set {key}")
+
+
+def _place(cls: type, document: Document, key: str, value: Any, where: str) -> None:
+    path = current_path(cls, tuple(key.split(".")), value, where)
+    target = document.data
+    for i, part in enumerate(path[:-1]):
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise InputError(f"--set {override}: {part} is not a section")
-    target[parts[-1]] = _Document(f"value: {text}", f"--set {key}").data["value"]
-    document.overridden[tuple(parts)] = f"--set {key.strip()}"
+            raise InputError(f"{where}: {dotted_path(path[: i + 1])} is not a section")
+    target[path[-1]] = value
+    document.overridden[path] = where
 
 
-def _validate[T](cls: type[T], document: _Document) -> T:
+def _validate[T](cls: type[T], document: Document) -> T:
+    document.refuse_odd_values()
     # A stdlib dataclass takes no configuration of its own; the model around it hands strictness down to every section.
     root = create_model(
         "Root", config=(cls, ...), __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     )
     try:
         # JSON mode: a strict check that still reads a string as a Path and a list as a tuple.
-        return root.model_validate_json(json.dumps({"config": document.data})).config  # ty: ignore[missing-attribute]
+        config = root.model_validate_json(json.dumps({"config": document.data})).config  # ty: ignore[missing-attribute]
     except ValidationError as error:
         problems = _distinct_problems(error, document.data)
         path, message = _explain(cls, problems[0], document.data)
         more = sorted({dotted_path(p[0]) for p in problems[1:]} - {dotted_path(path)})
         also = f" (also wrong: {', '.join(more[:5])})" if more else ""
-        raise InputError(f"{document.where(path)}: {message}{also}") from None
+        raise InputError(f"{document.where(path)}: {message}{shortened(also, 200)}") from None
+    except InputError as error:
+        raise InputError(f"{document.source}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{document.source}: nested too deeply; no setting is") from None
+    object.__setattr__(config, _DOCUMENT, document)
+    return config
 
 
 def _distinct_problems(error: ValidationError, data: Any) -> list[tuple[Key, dict]]:
     """Each error with its path in the *data*: pydantic's own path also names union members, which nobody wrote."""
     problems: dict[Key, dict] = {}
-    for entry in error.errors():
+    for entry in error.errors(include_url=False):
         path: list[str | int] = []
         value = data
         for part in entry["loc"][1:]:
@@ -215,27 +163,35 @@ def _distinct_problems(error: ValidationError, data: Any) -> list[tuple[Key, dic
 def _explain(cls: type, problem: tuple[Key, dict], data: Any) -> tuple[Key, str]:
     path, entry = problem
     name = dotted_path(path) or "the configuration"
+    context = entry.get("ctx", {})
     match entry["type"]:
         case "unexpected_keyword_argument":
             return path, f"{name} is not a setting{nearest(str(path[-1]), _fields_at(cls, path[:-1], data))}"
         case kind if kind.startswith("missing"):
             return path[:-1], f"{name} is missing; add it"
         case "value_error":
-            return path, (f"{name}: " if path else "") + str(entry["ctx"]["error"])
+            refused = context["error"]
+            key = tuple(refused.key.split(".")) if isinstance(refused, SettingError) else ()
+            return (*path, *key), (f"{name}: " if path else "") + str(refused)
         case "literal_error" | "union_tag_invalid":
-            given = entry["input"]
-            return (
-                path,
-                f"{name}: {given!r} is not one of {entry['ctx'].get('expected') or entry['ctx'].get('expected_tags')}",
-            )
-    message = entry["msg"].removeprefix("Input should be ")
+            return path, f"{name}: {shown(entry['input'])} is not one of {_choices(entry)}"
+        case "too_short" | "string_too_short" if context.get("min_length") == 1:
+            return path, f"{name} is empty; fill it in or leave it out"
+        case "string_pattern_mismatch" if not entry["input"].strip():
+            return path, f"{name} is empty; fill it in or leave it out"
+    message = shortened(entry["msg"].removeprefix("Input should be "), 160)
     hint = " (write true or false)" if message == "a valid boolean" else ""
-    return path, f"{name} should be {message}{hint}, not {entry['input']!r}"
+    return path, f"{name} should be {message}{hint}, not {shown(entry['input'])}"
+
+
+def _choices(entry: dict) -> str:
+    context = entry["ctx"]
+    return shortened(str(context.get("expected") or context.get("expected_tags")), 200)
 
 
 def _fields_at(cls: Any, path: Key, data: Any) -> list[str]:
     """Names of the fields that the section at `path` may hold, for suggestions."""
-    members = _dataclasses_in(cls)
+    members = dataclasses_in(cls)
     if not path:
         kind = data.get("kind") if isinstance(data, dict) else None
         chosen = [m for m in members if kind in typing.get_args(typing.get_type_hints(m).get("kind"))] or members
@@ -247,51 +203,6 @@ def _fields_at(cls: Any, path: Key, data: Any) -> list[str]:
     return [
         n for m in members if head in (hints := typing.get_type_hints(m)) for n in _fields_at(hints[head], rest, inner)
     ]
-
-
-def _dataclasses_in(annotation: Any) -> list[Any]:
-    if dataclasses.is_dataclass(annotation):
-        return [annotation]
-    return [c for argument in typing.get_args(annotation) for c in _dataclasses_in(argument)]
-
-
-def check_arguments(
-    cls: type[Any], mapping: Mapping[str, Any], where: str, renamed: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """Check a section meant for a third-party argument dataclass such as TRL's SFTConfig, without building it.
-
-    Names must be fields of `cls`, values must fit the annotated types (those libraries check neither before a run).
-    `renamed` maps an old name to today's; an old name is accepted with a warning. Returns the keyword arguments.
-    """
-    hints = typing.get_type_hints(cls)
-    valid = [f.name for f in dataclasses.fields(cls) if f.init]
-    checked: dict[str, Any] = {}
-    for given, value in mapping.items():
-        name = (renamed or {}).get(given, given)
-        if name != given and name not in mapping:
-            logger.warning("%s.%s is now called %s; the value is used as %s", where, given, name, name)
-        elif name != given:
-            raise InputError(f"{where}.{given} is the old name of {name}, which is given as well; keep {name}")
-        if name not in valid:
-            raise InputError(f"{where}.{given} is not a setting of {cls.__name__}{nearest(given, valid)}")
-        checked[name] = _check_value(hints[name], value, f"{where}.{given}")
-    return checked
-
-
-def _check_value(annotation: Any, value: Any, where: str) -> Any:
-    enums = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, enum.Enum)]
-    if enums and isinstance(value, str):
-        choices = [str(member.value) for e in enums for member in e]
-        if value not in choices:
-            raise InputError(f"{where}: {value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
-        return value
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(
-            value
-        )
-    except ValidationError as error:
-        expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise InputError(f"{where} should be {expected}, not {value!r}") from None
 
 
 def to_dict(config: Any) -> Any:
@@ -321,7 +232,10 @@ __all__ = [
     "dotted_path",
     "load_config",
     "load_yaml",
+    "locate",
     "nearest",
     "parse_config",
+    "place_error",
     "to_dict",
+    "with_changes",
 ]

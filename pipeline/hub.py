@@ -3,34 +3,16 @@
 import logging
 import os
 import random
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.errors import InputError
+from pipeline.redaction import redact
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 6
-_SECRET_NAME = re.compile(
-    # `eos_token` and its kin are no secrets, so only tokens that open a door count
-    r"^token$|(hub|hf|access|auth|api|bearer)_?token$|(^|_)(secret|password|api_?key|authorization)$",
-    re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_\w{16,}|gh[pousr]_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,})")
-
-
-def redact(value: Any) -> Any:
-    """The same data without secrets: by the name of the key and by the look of the string."""
-    if isinstance(value, Mapping):
-        return {
-            k: "***" if _SECRET_NAME.search(str(k)) and isinstance(v, str) and v else redact(v)
-            for k, v in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [redact(v) for v in value]
-    return _SECRET_VALUE.sub("***", value) if isinstance(value, str) else value
 
 
 def _passing_fault(error: BaseException) -> float | None:
@@ -139,3 +121,6 @@ def logged_in_to_wandb() -> bool:
 def tracker() -> Literal["wandb", "tensorboard"]:
     """Where runs are tracked when the YAML doesn't say: wandb if logged in, else TensorBoard files on disk."""
     return "wandb" if logged_in_to_wandb() else "tensorboard"
+
+
+__all__ = ["logged_in_to_wandb", "push_folder", "redact", "retrying", "tracker"]

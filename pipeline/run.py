@@ -20,11 +20,11 @@ from typing import Any
 from dotenv import find_dotenv, load_dotenv
 
 from pipeline.artifact import write_json
-from pipeline.config import config_hash, load_config, to_dict
+from pipeline.config import config_hash, load_config, place_error, to_dict
 from pipeline.errors import InputError
-from pipeline.hub import redact
 from pipeline.progress import ProgressBar, is_main_process, progress_bar
 from pipeline.provenance import git_commit, peak_memory_mb, versions
+from pipeline.redaction import RedactingFormatter, redact
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,10 @@ __all__ = [
 
 
 def setup_logging(level: str = "INFO") -> None:
-    """Log lines on stderr; ranks above 0 only warn."""
-    logging.basicConfig(
-        level=level if is_main_process() else "WARNING",
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
+    """Log lines on stderr, without secrets; ranks above 0 only warn."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=level if is_main_process() else "WARNING", handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "urllib3", "filelock", "fsspec", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -201,8 +197,11 @@ def stage_main(
     overrides = [*options.set, *([f"output_dir={json.dumps(str(options.output_dir))}"] if options.output_dir else [])]
     with exit_status():
         config = load_config(config_cls, options.config_path, overrides)
-        with open_run(config, stage=stage, output_dir=config.output_dir, seed=config.seed) as run:
-            main(config, run)
+        try:
+            with open_run(config, stage=stage, output_dir=config.output_dir, seed=config.seed) as run:
+                main(config, run)
+        except InputError as error:
+            raise place_error(config, error) from None
     sys.exit(0)
 
 

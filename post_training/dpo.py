@@ -9,11 +9,12 @@ batch's documents are laid end to end. Preference accuracy on held-out pairs is 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trl import DPOConfig, DPOTrainer
 
 from pipeline.run import Run, stage_main
+from pipeline.stage_config import TrainingStageConfig
 from post_training.arguments import modernise_dpo, settle_process, training_arguments
 from post_training.chat import preview
 from post_training.checkpoint import StageTrainer, resume_point
@@ -26,18 +27,12 @@ from post_training.results import finish, train
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "stage_3.yaml"
 
 
-@dataclass(kw_only=True)
-class DPOStage:
+@dataclass(kw_only=True, frozen=True)
+class DPOStage(TrainingStageConfig):
     """A DPO recipe."""
 
-    output_dir: Path
     model: PolicyConfig
     dataset: DatasetConfig
-    name: str | None = None
-    """Name of the model in its card."""
-    description: str | None = None
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
     chat_template: str | None = None
     """Jinja. Default: the template that comes with the model."""
     trainer: dict[str, Any] = field(default_factory=dict)

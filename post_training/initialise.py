@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
+from pipeline.stage_config import StageConfig
 from post_training.policy import MODEL_FOLDER, agree_on_turn_end
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "model.yaml"
@@ -66,14 +67,12 @@ class StartConfig:
             raise ValueError("look_back holds distances to earlier tokens, 0 or more")
 
 
-@dataclass(kw_only=True)
-class InitialiseConfig:
+@dataclass(kw_only=True, frozen=True)
+class InitialiseConfig(StageConfig):
     """A model from nothing."""
 
-    output_dir: Path
     tokenizer: str
     """Folder or Hub name of the tokenizer; its chat template goes with the model."""
-    seed: int = 42
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     start: StartConfig = field(default_factory=StartConfig)
 

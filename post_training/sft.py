@@ -8,11 +8,12 @@ trained EOS; a batch's documents are laid end to end instead of padded; checkpoi
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.run import Run, stage_main
+from pipeline.stage_config import TrainingStageConfig
 from post_training.arguments import settle_process, training_arguments
 from post_training.chat import preview
 from post_training.checkpoint import StageTrainer, resume_point
@@ -24,18 +25,12 @@ from post_training.results import finish, train
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "stage_1.yaml"
 
 
-@dataclass(kw_only=True)
-class SFTStage:
+@dataclass(kw_only=True, frozen=True)
+class SFTStage(TrainingStageConfig):
     """An SFT recipe."""
 
-    output_dir: Path
     model: PolicyConfig
     dataset: DatasetConfig
-    name: str | None = None
-    """Name of the model in its card."""
-    description: str | None = None
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
     chat_template: str | None = None
     """Jinja. Default: the template that comes with the model."""
     trainer: dict[str, Any] = field(default_factory=dict)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from pipeline.config import check_arguments, config_hash, load_config, load_yaml, parse_config, to_dict
-from pipeline.errors import InputError
+from pipeline.config import check_arguments, config_hash, load_config, load_yaml, parse_config, place_error, to_dict
+from pipeline.errors import InputError, SettingError
 
 
 @dataclass(kw_only=True)
@@ -211,3 +211,80 @@ def test_a_line_break_in_a_key_doesnt_break_the_line():
         parse_config(Stage, {"optimiser": {"\n": None}})
     assert "\n" not in str(caught.value)
     assert "is not a setting" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("output_dir: o\nseed: !!binary aGVsbG8=\n", "F:2: seed has the tag 'tag:yaml.org,2002:binary'"),
+        ("output_dir: o\nseed: !!timestamp 2026-01-01\n", "F:2: seed has the tag 'tag:yaml.org,2002:timestamp'"),
+        ("output_dir: o\nseed: !!set {a, b}\n", "F:2: seed has the tag"),
+        ("output_dir: o\nseed: !!python/object/apply:os.getcwd []\n", "F:2: seed has the tag"),
+        ("output_dir: o\nseed: " + "9" * 5000, "F:2: not valid YAML: a number of 5000 digits; write at most 19"),
+        ("output_dir: o\nseed: 9999999999999999999\n", "F:2: seed is a number of more than 19 digits"),
+        ("output_dir: o\nseed: !!int x\n", "F: not valid YAML: invalid literal for int()"),
+        ('output_dir: "a\\0b"\n', "F:1: output_dir holds the control character '\\x00'"),
+        ('output_dir: "a\\ud800b"\n', "F:1: output_dir holds the control character"),
+        ("output_dir: a\x07b\n", "F: not valid YAML: special characters are not allowed"),
+        ("output_dir: o\n? [a, b]\n: c\n", "F:2: a key is itself a list or a section"),
+        ("output_dir: o\nseed: '" + "x" * 300_000 + "'\n", "F:2: seed should be a valid integer, not 'xxx"),
+        ("output_dir: o\n" + "k" * 1000 + ": 1\n", "is not a setting"),
+        ("output_dir: o\nseed: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n" for p, n in zip("abcdefg", "bcdefgh", strict=True)),
+            "F: holds more than 100,000 values",
+        ),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_hostile_values_are_one_short_line(tmp_path, text, expected):
+    message = refusal(tmp_path, text)
+    assert expected in message
+    assert len(message) < 500
+
+
+def test_a_setting_error_names_the_line_of_its_key(tmp_path):
+    @dataclass
+    class Section:
+        first: int = 0
+        second: int = 0
+
+        def __post_init__(self) -> None:
+            if self.second < self.first:
+                raise SettingError("second", f"second is {self.second}; give at least first ({self.first})")
+
+    @dataclass
+    class Whole:
+        section: Section = field(default_factory=Section)
+
+    (tmp_path / "a.yaml").write_text("section:\n  first: 3\n  second: 2\n")
+    with pytest.raises(InputError) as caught:
+        load_config(Whole, tmp_path / "a.yaml")
+    assert str(caught.value).endswith("a.yaml:3: section: second is 2; give at least first (3)")
+
+
+def test_refusals_after_loading_get_the_line_of_the_key_they_begin_with(tmp_path):
+    stage = load(tmp_path, "output_dir: o\nsources:\n- learning_rate: 1\n", ("seed=3",))
+    source = f"{tmp_path / 'stage.yaml'}"
+    for message, place in [
+        ("sources[0].learning_rate: too high", f"{source}:3: "),
+        ("sources[0].names is not a setting", f"{source}:3: "),
+        ("output_dir: it is full", f"{source}:1: "),
+        ("optimiser.name: unknown", f"{source}:1: "),
+        ("seed: give another", "--set seed: "),
+        ("push is an ordinary word here", ""),
+        ("rows.jsonl:3: no answer", ""),
+    ]:
+        assert str(place_error(stage, InputError(message))) == place + message
+    assert str(place_error(parse_config(Stage, {"output_dir": "o"}), InputError("seed: x"))) in ("config: seed: x",)
+
+
+def test_messages_are_bounded_and_hold_no_secret(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    message = str(
+        InputError("model.path: " + "x" * 10_000_000 + " hf_abcdefghijklmnopqrst and 0123456789abcdef\x1b[0m")
+    )
+    assert len(message) < 500
+    assert message.startswith("model.path: xxx")
+    assert message.endswith("*** and *** [0m")

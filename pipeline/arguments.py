@@ -1,0 +1,66 @@
+"""Sections that are handed on to another library's argument class, checked before that library sees them."""
+
+import dataclasses
+import enum
+import logging
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.errors import InputError, nearest, shortened, shown
+
+logger = logging.getLogger(__name__)
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def check_arguments(
+    cls: type[Any],
+    mapping: Mapping[str, Any],
+    where: str,
+    renamed: Mapping[str, str] | None = None,
+    limits: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Check a section meant for a third-party argument dataclass such as TRL's SFTConfig, without building it.
+
+    Names must be fields of `cls`, values must fit the annotated types and be finite (those libraries check neither
+    before a run). `renamed` maps an old name to today's; an old name is accepted with a warning. `limits` gives
+    narrower annotations by field, such as those of `pipeline.ranges`. Returns the keyword arguments.
+    """
+    hints = typing.get_type_hints(cls)
+    valid = [f.name for f in dataclasses.fields(cls) if f.init]
+    checked: dict[str, Any] = {}
+    for given, value in mapping.items():
+        name = (renamed or {}).get(given, given)
+        if name != given and name not in mapping:
+            logger.warning("%s.%s is now called %s; the value is used as %s", where, given, name, name)
+        elif name != given:
+            raise InputError(f"{where}.{given} is the old name of {name}, which is given as well; keep {name}")
+        if name not in valid:
+            raise InputError(
+                f"{where}.{shortened(given, 60)} is not a setting of {cls.__name__}{nearest(given, valid)}"
+            )
+        checked[name] = _check_value(hints[name], value, f"{where}.{given}")
+        if limits is not None and name in limits and value is not None:
+            _check_value(limits[name], value, f"{where}.{given}")
+    return checked
+
+
+def _check_value(annotation: Any, value: Any, where: str) -> Any:
+    enums = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, enum.Enum)]
+    if enums and isinstance(value, str):
+        choices = [str(member.value) for e in enums for member in e]
+        if value not in choices:
+            raise InputError(
+                f"{where}: {shown(value)} is not one of {shortened(', '.join(choices), 200)}{nearest(value, choices)}"
+            )
+        return value
+    try:
+        return TypeAdapter(annotation, config=_STRICT).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        if problem["type"] == "literal_error":
+            raise InputError(f"{where}: {shown(value)} is not one of {problem['ctx']['expected']}") from None
+        expected = problem["msg"].removeprefix("Input should be ")
+        raise InputError(f"{where} should be {shortened(expected, 160)}, not {shown(value)}") from None
