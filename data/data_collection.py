@@ -18,9 +18,9 @@ from typing import Any
 
 from dotenv import find_dotenv, load_dotenv
 
-from data.blend import BlendConfig, build, build_key
-from data.build_dir import check_output
-from data.sources import check_sources
+from data.blending.blend import BlendConfig, build, build_key
+from data.blending.build_dir import check_output
+from data.blending.check_sources import check_sources
 from pipeline.artifact import MANIFEST, read_manifest
 from pipeline.config import config_hash, load_config
 from pipeline.errors import InputError

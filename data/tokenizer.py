@@ -14,8 +14,9 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from data.schema import TRACE
-from data.sources import SourceConfig, check_sources
+from data.blending.check_sources import check_sources
+from data.sources.arrow_types import TRACE
+from data.sources.config import SourceConfig
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main

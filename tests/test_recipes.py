@@ -73,10 +73,10 @@ def accelerate_file(path: Path) -> object:
 
 
 KINDS = [
-    Kind("data/config/**/stage_*.yaml", partial(stage, "data.blend", "BlendConfig"), 9),
-    Kind("data/config/**/held_out.yaml", partial(stage, "data.blend", "BlendConfig"), 1),
-    Kind("data/config/**/memory_*episodes.yaml", partial(stage, "data.blend", "BlendConfig"), 2),
-    Kind("data/config/**/memory_[cd]*s.yaml", partial(stage, "data.blend", "BlendConfig"), 2),
+    Kind("data/config/**/stage_*.yaml", partial(stage, "data.blending.blend", "BlendConfig"), 9),
+    Kind("data/config/**/held_out.yaml", partial(stage, "data.blending.blend", "BlendConfig"), 1),
+    Kind("data/config/**/memory_*episodes.yaml", partial(stage, "data.blending.blend", "BlendConfig"), 2),
+    Kind("data/config/**/memory_[cd]*s.yaml", partial(stage, "data.blending.blend", "BlendConfig"), 2),
     Kind("data/config/**/*tokenizer.yaml", partial(stage, "data.tokenizer", "TokenizerConfig"), 2),
     Kind("post_training/config/**/*model.yaml", partial(stage, "post_training.initialise", "InitialiseConfig"), 2),
     Kind("post_training/config/**/stage_[12].yaml", sft, 6),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.renaming import FOLDS
+from data.sources.folds import check_fold, in_fold
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -56,14 +56,13 @@ class RowSource:
     """Column whose value names a group; figures are given for each group as well (bAbI: task)."""
     fold: int | None = None
     """Kept: each tenth of the rows that the other keys keep, beginning with this one (0 to 9): a part to validate on
-    where the data has none (data/renaming.py leaves the same rows out with `without_fold`)."""
+    where the data has none (data/generators/name_permutation.py leaves the same rows out with `without_fold`)."""
     limit: int | None = None
     """Most rows."""
 
     def __post_init__(self) -> None:
         """Refuse a limit that keeps nothing."""
-        if self.fold is not None and not 0 <= self.fold < FOLDS:
-            raise ValueError(f"fold is {self.fold}; it is one of 0 to {FOLDS - 1}")
+        check_fold(self.fold, "fold")
         if self.limit is not None and self.limit < 1:
             raise ValueError("limit must be at least 1; leave it out to read everything")
 
@@ -77,7 +76,7 @@ def read_conversations(source: RowSource) -> list[Conversation]:
             break
         if all(str(row.get(column)) in wanted for column, wanted in source.where.items()):
             kept += 1
-            if source.fold is not None and (kept - 1) % FOLDS != source.fold:
+            if source.fold is not None and not in_fold(kept - 1, source.fold):
                 continue
             group = str(row.get(source.group_by, "")) if source.group_by else ""
             found.append(Conversation(parse_row(row, where), where, group))

@@ -209,7 +209,8 @@ def test_large_blends_are_parquet_unless_told_otherwise(tmp_path):
 
 @pytest.mark.parametrize("drop", [[], ["kind"]])
 def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
-    from data.sources import SourceConfig, check_sources
+    from data.blending.check_sources import check_sources
+    from data.sources.config import SourceConfig
 
     kinds = ["train", "test", None] * 4
     pq.write_table(chats(12, "p", kind=kinds), tmp_path / "p.parquet")
@@ -227,7 +228,8 @@ def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
 
 
 def test_only_of_a_column_that_is_missing_is_refused_with_the_nearest(tmp_path):
-    from data.sources import SourceConfig, check_sources
+    from data.blending.check_sources import check_sources
+    from data.sources.config import SourceConfig
     from pipeline.errors import InputError
 
     pq.write_table(chats(2, "p", kind=["a", "b"]), tmp_path / "p.parquet")

@@ -1,7 +1,7 @@
 """JSON lines as Arrow batches and back, without the guesses of a JSON reader that change values.
 
 Arrow's reader takes the schema of the first block for the whole file and turns strings that look like dates into
-timestamps. Here every block has its own schema (data.schema brings them together) and strings stay strings.
+timestamps. Here every block has its own schema (data.blending.schema brings them together) and strings stay strings.
 """
 
 import gzip
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.types as pt
 
-from data.schema import is_list
+from data.sources.arrow_types import is_list
 from pipeline.errors import InputError
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from data.schema import is_list, row_kind
+from data.blending.schema import row_kind
+from data.sources.arrow_types import is_list
 from pipeline.errors import InputError
 
 TEXT_COLUMNS = {

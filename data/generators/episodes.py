@@ -7,8 +7,9 @@
 An episode is a row of the MRL format, `{query, answer, facts, distance, interactions: [{query, answer, facts,
 distance}]}`. `facts` are the words that a right answer must contain (empty where nothing is asked), `distance` counts
 the turns back to where they were last said: in a statement or in an answer; of several facts the farthest counts.
-Values are drawn anew for every episode and the names of one split are unknown to the others (`data.episode_world`), so
-that a right answer to a held-out question can only come from this very conversation.
+Values are drawn anew for every episode and the names of one split are unknown to the others
+(`data.generators.episode_world`), so that a right answer to a held-out question can only come from this very
+conversation.
 """
 
 import random
@@ -18,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data.episode_world import (
+from data.generators.episode_world import (
     COLOURS,
     FAMILY_NAMES,
     FIRST_NAMES,
@@ -272,7 +273,7 @@ class Episode:
 
 
 def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
-    """Batches of episodes (see `data.generators.Generator`). Raises InputError for bad options."""
+    """Batches of episodes (see `data.generators.registry.Generator`). Raises InputError for bad options."""
     parsed = parse_config(EpisodeOptions, dict(options), source="generator")
     if split not in SPLITS:
         raise InputError(f"generator: split {split!r} has no names of its own; choose one of {', '.join(SPLITS)}")

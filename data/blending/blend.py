@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data.build_dir import BuildDir
-from data.dataset_card import generate_dataset_card
-from data.schema import TRACE, align_batch, align_schemas, card_features, fits_json, row_kind
-from data.selection import Deduplicator, LengthFilter
-from data.shards import Format, Rows, Shard, write_split
-from data.shuffle import shuffled
-from data.sources import Source, SourceConfig
-from data.spill import Collected, collect
+from data.blending.build_dir import BuildDir
+from data.blending.dataset_card import generate_dataset_card
+from data.blending.schema import align_batch, align_schemas, card_features, fits_json, row_kind
+from data.blending.selection import Deduplicator, LengthFilter
+from data.blending.shards import Format, Rows, Shard, write_split
+from data.blending.shuffle import shuffled
+from data.blending.source_cache import Collected, collect
+from data.sources.arrow_types import TRACE
+from data.sources.config import SourceConfig
+from data.sources.stream import Source
 from pipeline.artifact import write_json, write_text
 from pipeline.config import config_hash, to_dict
 from pipeline.errors import InputError

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from data.puzzles import PLACES, TASKS, TOP, in_split, moved
-from data.synthetic import GENERATORS, Options, direct_row, preference_row, reasoning_row
+from data.generators.puzzle_chat import GENERATORS, Options, direct_row, preference_row, reasoning_row
+from data.generators.puzzles import PLACES, TASKS, TOP, in_split, moved
 from pipeline.errors import InputError
 
 

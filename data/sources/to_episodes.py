@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from data.carried_facts import mark
+from data.sources.carried_facts import mark
 from pipeline.errors import InputError
 
 TURN = {
@@ -36,7 +36,7 @@ class InteractionsConfig:
     """Which stretches of a longer dialogue become rows."""
     facts: Literal["as_given", "carried"] = "as_given"
     """carried: where rows have none, facts are the names and numbers that an answer takes from earlier turns
-    (data/carried_facts.py)."""
+    (data/sources/carried_facts.py)."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets.exceptions import DatasetNotFoundError
 from datasets.table import CastError
 
-from data.sources import SourceConfig
+from data.sources.config import SourceConfig
 from pipeline.config import nearest
 from pipeline.errors import InputError
 from pipeline.hub import retrying

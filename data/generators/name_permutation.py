@@ -20,11 +20,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from data.sources.folds import check_fold, in_fold
 from pipeline.config import parse_config
 from pipeline.errors import InputError
 
 BATCH = 512
-FOLDS = 10
 
 
 @dataclass(kw_only=True)
@@ -46,8 +46,7 @@ class RenamedOptions:
         words = [word for kind in self.names for word in kind]
         if not words or len(words) != len(set(words)):
             raise ValueError("names are lists of words, each word in one list only")
-        if self.without_fold is not None and not 0 <= self.without_fold < FOLDS:
-            raise ValueError(f"without_fold is {self.without_fold}; it is one of 0 to {FOLDS - 1}")
+        check_fold(self.without_fold, "without_fold")
 
 
 def exchange(value: Any, rename: Callable[[str], str]) -> Any:
@@ -62,7 +61,7 @@ def exchange(value: Any, rename: Callable[[str], str]) -> Any:
 
 
 def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[list[dict[str, Any]]]:
-    """Batches of renamed rows (see `data.generators.Generator`). Raises InputError for bad options."""
+    """Batches of renamed rows (see `data.generators.registry.Generator`). Raises InputError for bad options."""
     parsed = parse_config(RenamedOptions, dict(options), source="generator")
     if entries is None:
         raise InputError("generator: kind renamed makes rows without end; say how many with `entries`")
@@ -75,7 +74,7 @@ def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: 
         and all(str(row.get(column)) in wanted for column, wanted in parsed.where.items())
     ]
     if parsed.without_fold is not None:
-        rows = [row for number, row in enumerate(rows) if number % FOLDS != parsed.without_fold]
+        rows = [row for number, row in enumerate(rows) if not in_fold(number, parsed.without_fold)]
     if not rows:
         raise InputError(f"generator: {parsed.path} has no row of that split and where; correct them")
     return _batches(parsed, rows, entries, f"{seed} {split}")

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from data.interactions import InteractionsConfig, to_interactions
+from data.sources.to_episodes import InteractionsConfig, to_interactions
 from pipeline.errors import InputError
 
 

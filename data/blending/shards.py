@@ -9,8 +9,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.json_lines import to_json_lines
-from data.schema import TRACE
+from data.sources.arrow_types import TRACE
+from data.sources.json_lines import to_json_lines
 
 Format = Literal["json", "parquet"]
 SUFFIX = {"json": "jsonl", "parquet": "parquet"}

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.schema import all_finite
-from data.selection import Deduplicator
-from data.sources import Source
+from data.blending.selection import Deduplicator
+from data.sources.arrow_types import all_finite
+from data.sources.stream import Source
 from pipeline.artifact import write_json
 from pipeline.progress import progress_bar
 

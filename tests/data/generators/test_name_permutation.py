@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.renaming import generate
+from data.generators.name_permutation import generate
 from mrl.dialogues.dataset import RowSource, read_conversations
 from pipeline.errors import InputError
 

@@ -1,6 +1,6 @@
 """Seeded generators behind the quickstart: everyday chat, rewriting, puzzles with and without a trace, preferences.
 
-Kinds for `generator: {kind: ...}` in a blend's YAML (`data.generators`): `everyday`, `direct`, `reasoning`,
+Kinds for `generator: {kind: ...}` in a blend's YAML (`data.generators.registry`): `everyday`, `direct`, `reasoning`,
 `preferences`. Everything is made of a few hundred words, so that a tiny tokenizer holds them whole. Two manners run
 through it: a curt one, which stages 1 and 2 mostly show, and a courteous one, which stage 3 prefers.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from data.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk
+from data.generators.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk
 from pipeline.config import nearest, parse_config
 from pipeline.errors import InputError
 

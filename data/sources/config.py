@@ -1,0 +1,79 @@
+"""One entry of a blend's `datasets`: where its rows come from and which of them are wanted."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.sources.json_lines import JSON_SUFFIXES
+from data.sources.to_episodes import InteractionsConfig
+
+SUFFIXES = (".parquet", *JSON_SUFFIXES)
+
+
+@dataclass(kw_only=True)
+class SourceConfig:
+    """One entry of a blend's `datasets`."""
+
+    name: str | None = None
+    """A dataset of the Hub (`owner/name`), or a local file, folder or glob: anything that ends in .parquet, .jsonl,
+    .json or their .gz, has a `*`, or begins with `.`, `/` or `~`. Relative paths start where the command is run."""
+    generator: dict[str, Any] | None = None
+    """Instead of `name`: `{kind: ..., ...options}`, rows made by the project itself (data/generators/registry.py)."""
+    subset: str | None = None
+    """Configuration of a Hub dataset, sub-folder of a local folder, otherwise only a label."""
+    split: str | None = None
+    """Split of a Hub dataset (has to be given), file prefix in a local folder; `train` where it isn't given."""
+    entries: int | None = None
+    """At most so many rows, counted after filters and de-duplication; all when not given."""
+    only: dict[str, list[str]] = field(default_factory=dict)
+    """Rows to keep: those whose column (by its old name, dropped or not) has one of the values."""
+    drop_columns: list[str] = field(default_factory=list)
+    """Columns to leave out; done before renaming. One that isn't there is a warning."""
+    rename_columns: dict[str, str] = field(default_factory=dict)
+    """Old name to new name."""
+    interactions: InteractionsConfig | None = None
+    """Make memory episodes of the rows, which are dialogues (data/sources/to_episodes.py)."""
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.generator is None):
+            raise ValueError("give either name (a Hub dataset or a local path) or generator")
+        if self.name is not None and not self.name.strip():
+            raise ValueError("name is empty; give a Hub dataset or a local path")
+        if self.generator is not None and not isinstance(self.generator.get("kind"), str):
+            raise ValueError("generator.kind is missing; add the name of a generator")
+        if self.entries is not None and self.entries < 1:
+            raise ValueError(f"entries is {self.entries}; give at least 1, or leave it out for all rows")
+        if self.is_hub and self.split is None:
+            raise ValueError(f"split is missing; add the split of {self.name} to read, for example split: train")
+        if both := sorted(set(self.drop_columns) & set(self.rename_columns)):
+            raise ValueError(f"{both[0]} is in drop_columns and in rename_columns; keep one")
+        targets = list(self.rename_columns.values())
+        if twice := next((t for t in targets if targets.count(t) > 1), None):
+            raise ValueError(f"rename_columns gives the name {twice} to two columns; choose another for one")
+
+    @property
+    def is_hub(self) -> bool:
+        return self.name is not None and not is_local(self.name)
+
+    @property
+    def dataset(self) -> str:
+        """What stands in `_source_dataset`."""
+        return self.name if self.name is not None else f"generator:{(self.generator or {})['kind']}"
+
+    @property
+    def label(self) -> str:
+        """For people: dataset, subset and split."""
+        name = Path(self.dataset).name if is_local(self.dataset) else self.dataset
+        return "/".join(part for part in (name, self.subset, self.split_name) if part)
+
+    @property
+    def split_name(self) -> str:
+        return self.split or "train"
+
+
+def is_local(name: str) -> bool:
+    """Whether a source's name is a path and not a Hub id."""
+    return name.startswith((".", "/", "~")) or "*" in name or name.endswith(SUFFIXES)
+
+
+__all__ = ["SUFFIXES", "SourceConfig", "is_local"]
