@@ -17,12 +17,12 @@ import numpy as np
 
 from mrl.dialogues.collation import Episodes, collate_episodes
 from mrl.dialogues.corpus import CorpusConfig, load_corpus, require_questions
-from mrl.dialogues.sampler import Order, in_order
+from mrl.dialogues.sampler import BucketBatchSampler, in_order
 from mrl.losses.memory_alignment import MemoryTargetConfig, memory_target_loss, write_counts
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import PARTS, OptimiserConfig
+from mrl.training.optimizer import PARTS, OptimizerConfig
 from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
@@ -39,7 +39,7 @@ class MemoryPretrainStage:
     data: CorpusConfig
     trainer: TrainerConfig
     objective: MemoryTargetConfig = field(default_factory=MemoryTargetConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The parts other than memory_attention stay frozen, whatever `rates` says of them."""
     turns: int | None = 8
     """Writes of a dialogue, from its start; null: all."""
@@ -66,7 +66,7 @@ def main(stage: MemoryPretrainStage, run: Run) -> None:
         raise InputError(f"model.path: {stage.model.path} has no memory (memory_slots 0); nothing to train here")
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
-    order = Order(corpus.train.longest(stage.turns), stage.trainer.batch_size, stage.seed)
+    order = BucketBatchSampler(corpus.train.longest(stage.turns), stage.trainer.batch_size, stage.seed)
     stage.optimiser.rates = stage.optimiser.rates | ONLY_MEMORY
 
     def batch_of(step: int) -> Episodes:
@@ -80,7 +80,7 @@ def main(stage: MemoryPretrainStage, run: Run) -> None:
                 batch = collate_episodes(corpus.held_out, some[index], stage.turns, stage.seed)
                 loss = partial(memory_target_loss, model, counts=write_counts(batch), config=stage.objective)
                 for piece in training.mine(batch):
-                    for name, value in loss(piece).numbers.items():
+                    for name, value in loss(piece).metrics.items():
                         sums[name] = sums.get(name, 0.0) + float(value)
         return means(training.total(sums))
 

@@ -16,10 +16,10 @@ from typing import Literal
 from mrl.dialogues.corpus import CorpusConfig, load_corpus, preview, require_questions
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
 from mrl.training.export import finish
-from mrl.training.length_curriculum import CurriculumConfig, Lessons
+from mrl.training.length_curriculum import LengthCurriculum, LengthCurriculumConfig
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimiserConfig
+from mrl.training.optimizer import OptimizerConfig
 from mrl.training.recall import Recall, measure_recall
 from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.errors import InputError
@@ -35,8 +35,8 @@ class MemorySFTStage:
     data: CorpusConfig
     trainer: TrainerConfig
     objective: MemoryAwareConfig = field(default_factory=MemoryAwareConfig)
-    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    curriculum: LengthCurriculumConfig = field(default_factory=LengthCurriculumConfig)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     held_out_dialogues: int = 256
     """Dialogues that an evaluation looks at (the final one takes all)."""
     stop_at: float | None = None
@@ -67,7 +67,7 @@ def main(stage: MemorySFTStage, run: Run) -> None:
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
     run.preview(preview(tokenizer, corpus.train))
-    lessons = Lessons(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
+    lessons = LengthCurriculum(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
 
     def evaluate(training: Training, dialogues: int | None) -> Recall:
         with training.judging():

@@ -18,12 +18,12 @@ import torch
 
 from mrl.dialogues.collation import Interactions, collate_interactions
 from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus, preview, turn_numbers
-from mrl.dialogues.sampler import Order, in_order
+from mrl.dialogues.sampler import BucketBatchSampler, in_order
 from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimiserConfig
+from mrl.training.optimizer import OptimizerConfig
 from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.run import Run, stage_main
 
@@ -37,7 +37,7 @@ class PretrainStage:
     data: CorpusConfig
     trainer: TrainerConfig
     objective: JointConfig = field(default_factory=JointConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     held_out_turns: int = 1024
     """Turns that an evaluation looks at."""
     name: str | None = None
@@ -66,7 +66,7 @@ class Batches:
         self.corpus, self.objective, self.seed = corpus, stage.objective, stage.seed
         self.turns = turn_numbers(corpus.train)
         self.held_out = turn_numbers(corpus.held_out, stage.held_out_turns)
-        self.order = Order(corpus.train.lengths[self.turns], stage.trainer.batch_size, stage.seed)
+        self.order = BucketBatchSampler(corpus.train.lengths[self.turns], stage.trainer.batch_size, stage.seed)
         self.special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
 
     def train(self, step: int) -> Interactions:
@@ -98,7 +98,7 @@ def main(stage: PretrainStage, run: Run) -> None:
                 loss = partial(joint_loss, model, counts=joint_counts(batch), config=stage.objective,
                                mask_token=corpus.train.names.mask)  # fmt: skip
                 for piece in training.mine(batch):
-                    for name, value in loss(piece).numbers.items():
+                    for name, value in loss(piece).metrics.items():
                         sums[name] = sums.get(name, 0.0) + float(value)
         return means(training.total(sums))
 

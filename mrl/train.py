@@ -35,7 +35,7 @@ from mrl.rl.validation import examine, transcript
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimiserConfig
+from mrl.training.optimizer import OptimizerConfig
 from mrl.training.stage_config import TrainerConfig, default_config
 from pipeline.artifact import is_complete, write_text
 from pipeline.config import parse_config, to_dict
@@ -72,7 +72,7 @@ class MRLStage:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     rounds_per_epoch: int = 8
     """Rounds of `rollout.episodes` dialogues between two evaluations."""
     held_out_dialogues: int = 128
@@ -218,8 +218,8 @@ class Learner:
         """One optimiser step on the next minibatch."""
         now = self.now
         minibatch = self.buffer.next()
-        training.optimiser.learning = self.curriculum.trainable() | {"critic"}
-        training.optimiser.config = now.optimiser
+        training.optimizer.learning = self.curriculum.trainable() | {"critic"}
+        training.optimizer.config = now.optimiser
         counts = minibatch_counts(minibatch, now.replay, now.critic)
         loss = partial(
             policy_loss, self.model, self.critic, counts=counts, ppo=now.ppo, config=now.replay,
@@ -316,7 +316,7 @@ def evaluate(learner: Learner, training: Training, tell: bool = False) -> None:
     """Examine the model and remember it where it is the best so far; `tell` the curriculum that an epoch is over."""
     curriculum = learner.curriculum
     found = learner.examine(training, learner.stage.held_out_dialogues)
-    found |= {f"gradient_{part}": norm for part, norm in training.optimiser.norms().items()}
+    found |= {f"gradient_{part}": norm for part, norm in training.optimizer.norms().items()}
     position, metrics = curriculum.stage, curriculum.metrics()
     worth = found["reward"] / learner.now.rewards.scale
     # Before anything is saved: a run that is taken up here must not be at the old stage.

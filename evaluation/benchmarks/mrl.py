@@ -33,7 +33,7 @@ from mrl.rl.rewards import RewardConfig, Vocabulary
 from mrl.rl.rollout import RolloutConfig
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
 from mrl.rl.update import Buffer, ReplayConfig, minibatch_counts, policy_loss
-from mrl.training.optimizer import Optimiser, OptimiserConfig
+from mrl.training.optimizer import Optimizer, OptimizerConfig
 from pipeline.run import peak_memory_mb
 
 FRAME = 8
@@ -80,7 +80,7 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, R
     return model, critic, rounds
 
 
-def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Rounds, optimiser: Optimiser) -> dict:
+def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Rounds, optimiser: Optimizer) -> dict:
     """Play, reward, update; seconds of each phase."""
     rollout = RolloutConfig(episodes=arguments.episodes, max_new_tokens=arguments.tokens)
     ppo = PPOConfig(minibatch_episodes=arguments.batch, update_epochs=arguments.update_epochs, target_kl=None)
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
     arguments = parser.parse_args()
     model, critic, rounds = build(arguments)
-    optimiser = Optimiser(model, OptimiserConfig(), {"critic": critic.parameters()})
+    optimiser = Optimizer(model, OptimizerConfig(), {"critic": critic.parameters()})
     start_mb = peak_memory_mb()
     rows = [one_round(arguments, model, critic, rounds, optimiser) for _ in range(arguments.repeats + 1)][1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}

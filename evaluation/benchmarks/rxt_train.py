@@ -21,7 +21,7 @@ import torch
 from evaluation.benchmarks.models import llama_model, reactive_model
 from mrl.dialogues.collation import Episodes
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
-from mrl.training.optimizer import Optimiser, OptimiserConfig
+from mrl.training.optimizer import Optimizer, OptimizerConfig
 from pipeline.run import peak_memory_mb
 
 
@@ -42,7 +42,7 @@ def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
     )
     config = MemoryAwareConfig()
     counts = memory_aware_counts(batch, config)
-    optimiser = Optimiser(model, OptimiserConfig())
+    optimiser = Optimizer(model, OptimizerConfig())
 
     def step() -> float:
         optimiser.prepare(100, 0.0, 1000)

@@ -17,7 +17,7 @@ def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, poo
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-class Order:
+class BucketBatchSampler:
     """An endless, resumable walk through epochs of bucketed batches; a Stateful part of the checkpoint."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, salt: int = 0) -> None:

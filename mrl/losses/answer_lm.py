@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mrl.dialogues.collation import IGNORED, Episodes, turn_draw
 from mrl.losses.bptt import unroll
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 
 
 @dataclass(kw_only=True)
@@ -57,7 +57,7 @@ def memory_aware_counts(batch: Episodes, config: MemoryAwareConfig) -> dict[str,
     return {"weight": max(1e-6, float(answer_weights(batch, config)[..., 1:].sum())), "rows": len(batch)}
 
 
-def memory_aware_loss(model, batch: Episodes, counts: dict[str, float], config: MemoryAwareConfig) -> Sums:
+def memory_aware_loss(model, batch: Episodes, counts: dict[str, float], config: MemoryAwareConfig) -> LossOutput:
     """Cross-entropy of all answers of all turns, decoded in one batch from the memory that the turns before left (or,
     open book, from the encoder's tokens of these turns)."""
     weight = answer_weights(batch, config)
@@ -68,7 +68,7 @@ def memory_aware_loss(model, batch: Episodes, counts: dict[str, float], config: 
     total = loss / counts["weight"]
     if aux is not None:
         total = total + model.config.router_aux_loss_coef * aux * len(batch) / counts["rows"]
-    return Sums(total, turns.sums(batch))
+    return LossOutput(total, turns.sums(batch))
 
 
 def memory_states(model, batch: Episodes, bptt_steps: int | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrl.dialogues.collation import IGNORED, Interactions
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 
 
 @dataclass(kw_only=True)
@@ -57,18 +57,18 @@ def joint_counts(batch: Interactions) -> dict[str, int]:
     }
 
 
-def joint_loss(model, batch: Interactions, counts: dict[str, int], config: JointConfig, mask_token: int) -> Sums:
+def joint_loss(model, batch: Interactions, counts: dict[str, int], config: JointConfig, mask_token: int) -> LossOutput:
     """Masked-token loss of the encoder and next-token loss of the decoder, which reads the encoder's outputs of the
     same (partly masked) text, detached, as its memory: one slot a token."""
     seen = batch.ids.masked_fill(batch.hidden, mask_token)
     encoded = model.encode(seen, batch.mask)
-    numbers: dict[str, Tensor] = {}
+    metrics: dict[str, Tensor] = {}
     loss = encoded.layers.new_zeros(())
     if config.encoder_weight and bool(batch.hidden.any()):
         logits, wanted = model.mlm_logits(encoded.hidden[batch.hidden]), batch.ids[batch.hidden]
         mlm = F.cross_entropy(logits.float(), wanted, reduction="sum")
         loss = loss + config.encoder_weight * mlm / counts["mlm"]
-        numbers |= {"mlm_loss": mlm.detach(), "mlm_right": (logits.argmax(-1) == wanted).sum(), "mlm_n": _n(wanted)}
+        metrics |= {"mlm_loss": mlm.detach(), "mlm_right": (logits.argmax(-1) == wanted).sum(), "mlm_n": _n(wanted)}
     memory, readable = corrupt(encoded.layers.detach(), batch, config, model.config.max_interaction_length)
     out = model.decode(batch.ids, batch.mask, memory, state_mask=readable, labels=batch.labels)
     n = out.targets.numel()
@@ -77,7 +77,7 @@ def joint_loss(model, batch: Interactions, counts: dict[str, int], config: Joint
     if out.aux_loss is not None:
         loss = loss + model.config.router_aux_loss_coef * out.aux_loss * len(batch) / counts["rows"]
     right = (out.logits.argmax(-1) == out.targets).sum()
-    return Sums(loss, numbers | {"ar_loss": ar.detach(), "ar_right": right, "ar_n": _n(out.targets)})
+    return LossOutput(loss, metrics | {"ar_loss": ar.detach(), "ar_right": right, "ar_n": _n(out.targets)})
 
 
 def _n(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrl.dialogues.collation import Episodes
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 
 
 def pool_to_slots(layers: Tensor, mask: Tensor, slots: int) -> Tensor:
@@ -46,7 +46,7 @@ class MemoryTargetConfig:
     """Writes that a target's gradient flows back through; null: all."""
 
 
-def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: MemoryTargetConfig) -> Sums:
+def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: MemoryTargetConfig) -> LossOutput:
     """1 - cosine (and squared distance) between each new state and the weighted mean of the state before it and the
     frozen encoder's outputs. Targets carry no gradient: keeping the old state is no optimum."""
     size, turns, _ = batch.ids.shape
@@ -73,8 +73,8 @@ def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: M
         moved = moved + ((new - state).detach().square().mean((0, 2, 3)) * written).sum()
         state = new
     loss = (cosine + config.mse_weight * distance) / counts["writes"]
-    numbers = {"cosine_gap": cosine.detach(), "squared_distance": distance.detach(), "moved": moved}
-    return Sums(loss, numbers | {"writes_n": (batch.mask[:, :, 0] > 0).sum()})
+    metrics = {"cosine_gap": cosine.detach(), "squared_distance": distance.detach(), "moved": moved}
+    return LossOutput(loss, metrics | {"writes_n": (batch.mask[:, :, 0] > 0).sum()})
 
 
 def _target_draws(

@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 @dataclass
-class Sums:
-    """loss: this share of the global mean, differentiable. numbers: sums for logging, added up over shares."""
+class LossOutput:
+    """loss: this share of the global mean, differentiable. metrics: sums for logging, added up over shares."""
 
     loss: Tensor
-    numbers: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)

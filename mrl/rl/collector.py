@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from mrl.dialogues.collation import distance_ranges
-from mrl.dialogues.sampler import Order
+from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.rl.critic import Critic, CriticConfig, read_everything
 from mrl.rl.curriculum import Curriculum, Draw
 from mrl.rl.episode_dataset import Environment
@@ -44,16 +44,16 @@ class Rounds:
         self.words, self.seed, self.rank, self.world = words, seed, rank, world
         self.made = 0
         self.members: dict[int, np.ndarray] = {}
-        self.orders: dict[int, Order] = {}
+        self.orders: dict[int, BucketBatchSampler] = {}
         self.seconds: dict[str, float] = {}
         self.waiting: dict[str, Any] = {}
 
-    def order(self, steps: int, episodes: int) -> Order:
+    def order(self, steps: int, episodes: int) -> BucketBatchSampler:
         """The walk through the dialogues of so many steps."""
         if steps not in self.orders:
             self.members[steps] = self.environment.members(steps)
             lengths = self.environment.data.longest(steps + 1)[self.members[steps]]
-            self.orders[steps] = Order(lengths, episodes, self.seed, salt=steps)
+            self.orders[steps] = BucketBatchSampler(lengths, episodes, self.seed, salt=steps)
             if str(steps) in self.waiting:
                 self.orders[steps].load_state_dict(self.waiting.pop(str(steps)))
         return self.orders[steps]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 from mrl.model import Sampling
 from mrl.rl.critic import Critic, CriticConfig, judged_turns
 from mrl.rl.ppo import ALGORITHMS, PPOConfig, credited, kl_estimate, memory_drift, normalise, value_loss
@@ -118,8 +118,8 @@ def policy_loss(
     config: ReplayConfig,
     sampling: Sampling,
     judging: CriticConfig,
-) -> Sums:
-    """All terms of an update on a share of a minibatch; numbers are sums for the log."""
+) -> LossOutput:
+    """All terms of an update on a share of a minibatch; metrics are sums for the log."""
     algorithm = ALGORITHMS[ppo.algorithm]
     wanted = scored_turns(trajectory, ppo, config)
     again = replay(
@@ -130,7 +130,7 @@ def policy_loss(
     weight = _weights(again.scored, counts, ppo.loss_scope)
     each = algorithm.policy_loss(again.log_probs[:, None], old[:, None], gain, ppo.clip_range).squeeze(1)
     ratio = (again.log_probs.detach() - old).exp()
-    numbers = {
+    metrics = {
         "policy_loss": (each * weight).sum().detach(),
         "entropy": again.entropy.detach().sum(),
         # Half the mean squared log-ratio: as good an estimate of a small KL as any, and without the exponential's tail,
@@ -144,10 +144,10 @@ def policy_loss(
     if ppo.kl_coef and trajectory.reference_log_probs is not None:
         away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
         loss = loss + ppo.kl_coef * (away * weight).sum()
-        numbers["reference_kl"] = away.detach().sum()
+        metrics["reference_kl"] = away.detach().sum()
     price = ppo.drift_coef or algorithm.drift
     drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
-    numbers["drift"] = drift.detach()
+    metrics["drift"] = drift.detach()
     if price:
         loss = loss + price * drift / counts["leader_turns"]
     if critic is not None:
@@ -156,15 +156,15 @@ def policy_loss(
         error = value_loss(values, trajectory.values, trajectory.returns, ppo.value_clip)
         error = (error * judged).sum() / counts["judged"]
         loss = loss + judging.loss_coef * error
-        numbers["value_loss"] = error.detach()
+        metrics["value_loss"] = error.detach()
     if config.supervised_coef:
         supervised, tokens = _supervised(model, trajectory, again, wanted, config, sampling)
         loss = loss + config.supervised_coef * supervised / counts["reference_tokens"]
-        numbers |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
+        metrics |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
     if again.aux_loss is not None:
         share = len(trajectory) / counts["groups"]
         loss = loss + model.config.router_aux_loss_coef * again.aux_loss * share
-    return Sums(loss, numbers)
+    return LossOutput(loss, metrics)
 
 
 def _supervised(

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def fsdp_asked_for() -> bool:
     """Whether accelerate's launcher asks for FSDP: gradients and moments in parts over the processes. The request is
-    taken out of the environment, because `Optimiser` meets it: weights are read by methods other than `forward`, in
+    taken out of the environment, because `Optimizer` meets it: weights are read by methods other than `forward`, in
     each process as often as its dialogues are long, which FSDP's own gathering of weights can't follow.
 
     Raises InputError where weights are to be in parts too.

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mrl.dialogues.collation import Episodes, collate_episodes
-from mrl.dialogues.sampler import Order
+from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.dialogues.tokenization import EncodedDialogues
 
 
 @dataclass(kw_only=True)
-class CurriculumConfig:
+class LengthCurriculumConfig:
     """Section `curriculum`. A dialogue of n steps has n interactions after the first."""
 
     start: int | None = 1
@@ -42,21 +42,21 @@ class CurriculumConfig:
             raise ValueError("turns must be at least 1, least must not be negative")
 
 
-class Lessons:
+class LengthCurriculum:
     """Chooses each batch's dialogues; a part of the checkpoint.
 
     Lesson n (n steps) has the dialogues of more than n / 2 and up to n steps, and longer ones cut to n steps if
     something is asked in what is left. Which lesson a batch comes from depends on (seed, step) alone.
     """
 
-    def __init__(self, data: EncodedDialogues, config: CurriculumConfig, batch_size: int, seed: int) -> None:
+    def __init__(self, data: EncodedDialogues, config: LengthCurriculumConfig, batch_size: int, seed: int) -> None:
         self.data, self.config, self.seed = data, config, seed
         self.steps = _doubling(config, int(data.turns.max()) - 1)
         self.members = [_members(data, self.steps, i) for i in range(len(self.steps))]
         kept = [i for i, members in enumerate(self.members) if len(members)]
         self.steps, self.members = [self.steps[i] for i in kept], [self.members[i] for i in kept]
         self.orders = [
-            Order(
+            BucketBatchSampler(
                 data.longest(steps + 1)[members],
                 max(1, min(batch_size, config.turns // (steps + 1))),
                 seed,
@@ -105,7 +105,7 @@ class Lessons:
             order.load_state_dict(saved)
 
 
-def _doubling(config: CurriculumConfig, available: int) -> list[int]:
+def _doubling(config: LengthCurriculumConfig, available: int) -> list[int]:
     """Steps of each lesson: doubled from `start`, the last one exactly the longest."""
     longest = max(1, min(available, config.longest or available))
     if config.start is None:

@@ -21,12 +21,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from mrl.dialogues.collation import share
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 from mrl.model import ReactiveForCausalLM
 from mrl.training.checkpoint import Part, find_checkpoint, load_state, load_weights, save_checkpoint
 from mrl.training.distributed import fsdp_asked_for, join_processes
 from mrl.training.model_io import save_reactive
-from mrl.training.optimizer import Optimiser, OptimiserConfig
+from mrl.training.optimizer import Optimizer, OptimizerConfig
 from mrl.training.precision import choose_precision
 from mrl.training.stage_config import TrainerConfig
 from pipeline.device import describe_device
@@ -66,7 +66,7 @@ class Training:
     def __init__(
         self,
         config: TrainerConfig,
-        optimiser: OptimiserConfig,
+        optimizer: OptimizerConfig,
         model: ReactiveForCausalLM,
         tokenizer: Any,
         run: Run,
@@ -77,7 +77,7 @@ class Training:
         """beside: further modules that learn in the same steps (a critic), by their part's name in `optimiser`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
         if fsdp_asked_for():
-            optimiser = replace(optimiser, shard=True)
+            optimizer = replace(optimizer, shard=True)
         self.accelerator = join_processes(run, config.report_to, config.processes)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
@@ -85,9 +85,9 @@ class Training:
         for module in beside.values():
             module.to(self.device)
         modules = {name: module.parameters() for name, module in beside.items()}
-        self.optimiser = Optimiser(model, optimiser, modules, self.rank, self.world)
+        self.optimizer = Optimizer(model, optimizer, modules, self.rank, self.world)
         self.best = Best()
-        self.parts = {"optimiser": self.optimiser, "best": self.best, **beside, **parts}
+        self.parts = {"optimiser": self.optimizer, "best": self.best, **beside, **parts}
         self.precision: str | None = None if config.precision == "auto" else config.precision
         self.done = self.tokens = self.own_steps = 0
         self.seconds = self.before = self.elsewhere = 0.0
@@ -152,31 +152,33 @@ class Training:
 
     shown: Mapping[str, float] = {}
 
-    def step(self, batch: Any, loss: Callable[[Any], Sums], tokens: int, slices: int | None = None) -> dict[str, float]:
+    def step(
+        self, batch: Any, loss: Callable[[Any], LossOutput], tokens: int, slices: int | None = None
+    ) -> dict[str, float]:
         """One optimiser step on a global batch of `tokens` real tokens, each process's part of it in `slices` (default:
         `accumulation`). Returns the sums over all its rows. Raises InputError where the loss or the gradient is not a
         number: weights and checkpoints stay as they were."""
-        self.rate = self.optimiser.prepare(self.done, self.progress, self.config.max_steps)
+        self.rate = self.optimizer.prepare(self.done, self.progress, self.config.max_steps)
         slices = slices or self.config.accumulation
         pieces = [piece.to(self.device) for piece in share(batch, self.rank, self.world, slices)]
         if self.precision is None:
             self.precision = choose_precision(self.accelerator, [partial(loss, piece) for piece in pieces])
             self.model.zero_grad()
-        numbers: dict[str, Any] = {"loss": 0.0}
+        metrics: dict[str, Any] = {"loss": 0.0}
         for piece in pieces:
             with self.autocast():
                 sums = loss(piece)
             if sums.loss.requires_grad:
                 sums.loss.backward()
-            numbers["loss"] += sums.loss.detach()
-            for name, value in sums.numbers.items():
-                numbers[name] = numbers.get(name, 0) + value
-        totals = self.total({name: float(value) for name, value in numbers.items()})
+            metrics["loss"] += sums.loss.detach()
+            for name, value in sums.metrics.items():
+                metrics[name] = metrics.get(name, 0) + value
+        totals = self.total({name: float(value) for name, value in metrics.items()})
         if self.world > 1:
-            self.optimiser.sum_gradients()
-        self.norm = float(self.optimiser.clip())
+            self.optimizer.sum_gradients()
+        self.norm = float(self.optimizer.clip())
         self._refuse_nonsense(totals["loss"])
-        self.optimiser.step()
+        self.optimizer.step()
         self.done, self.own_steps, self.tokens = self.done + 1, self.own_steps + 1, self.tokens + tokens
         self.seconds = self.total({"s": self.before + time.monotonic() - self.started if self.rank == 0 else 0.0})["s"]
         for name, value in totals.items():
@@ -193,12 +195,12 @@ class Training:
             f"{self.run.dir} are whole: lower optimiser.learning_rate (now {self.rate:.2g}) and run again"
         )
 
-    def total(self, numbers: dict[str, float]) -> dict[str, float]:
-        """Sums over processes of numbers by name; each process may know other names."""
+    def total(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Sums over processes of metrics by name; each process may know other names."""
         if self.world == 1:
-            return numbers
+            return metrics
         total: dict[str, float] = {}
-        for other in gather_object([numbers]):
+        for other in gather_object([metrics]):
             for name, value in other.items():
                 total[name] = total.get(name, 0.0) + value
         return total
@@ -264,9 +266,9 @@ class Training:
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         random = gather_object([random]) if self.world > 1 else [random]
-        optimiser = self.optimiser.state_dict()  # of which every process may hold a share
+        optimiser = self.optimizer.state_dict()  # of which every process may hold a share
         if self.rank == 0:
-            state = {name: part.state_dict() for name, part in self.parts.items() if part is not self.optimiser}
+            state = {name: part.state_dict() for name, part in self.parts.items() if part is not self.optimizer}
             state["optimiser"] = optimiser
             state["loop"] = {
                 "done": self.done, "tokens": self.tokens, "precision": self.precision, "random": random,

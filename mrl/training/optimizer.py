@@ -17,7 +17,7 @@ PARTS = (*MODEL_PARTS, "critic")
 
 
 @dataclass(kw_only=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """Section `optimiser`."""
 
     kind: Literal["adamw", "muon"] = "adamw"
@@ -73,14 +73,14 @@ class OptimiserConfig:
         return self.rates.get(part, 1.0) > 0 and step >= self.unfreeze.get(part, 0)
 
 
-class Optimiser:
+class Optimizer:
     """AdamW with a rate per part. Every parameter sits in exactly one group; a frozen one gets no gradient at all, so
     that its backward pass costs nothing and neither momentum nor decay touches it."""
 
     def __init__(
         self,
         model: ReactiveForCausalLM,
-        config: OptimiserConfig,
+        config: OptimizerConfig,
         beside: Mapping[str, Iterable[nn.Parameter]] = {},
         rank: int = 0,
         world: int = 1,

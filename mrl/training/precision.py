@@ -8,13 +8,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from mrl.losses.output import Sums
+from mrl.losses.output import LossOutput
 from pipeline.device import best_dtype, cpu_has_bf16
 
 logger = logging.getLogger(__name__)
 
 
-def choose_precision(accelerator: Accelerator, losses: Sequence[Callable[[], Sums]]) -> str:
+def choose_precision(accelerator: Accelerator, losses: Sequence[Callable[[], LossOutput]]) -> str:
     """fp32 or bf16: on an accelerator bf16 where it has it; on a CPU whichever runs these losses faster (a small model
     loses more by casting than it gains). The parameters keep gradients from the trial: zero them."""
     device = accelerator.device

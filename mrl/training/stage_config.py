@@ -10,7 +10,7 @@ class TrainerConfig:
     """Section `trainer`."""
 
     max_steps: int
-    """Optimiser steps of the whole run."""
+    """Optimizer steps of the whole run."""
     max_minutes: float | None = None
     """End earlier, when this much time is spent. The learning rate then falls by the clock, so two runs may differ."""
     batch_size: int = 64

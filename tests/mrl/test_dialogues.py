@@ -8,7 +8,7 @@ import pytest
 
 from mrl.dialogues.collation import collate_episodes, collate_interactions, share
 from mrl.dialogues.dataset import Conversation, Exchange, RowSource, parse_row, read_conversations
-from mrl.dialogues.sampler import Order
+from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.dialogues.tokenization import TurnTokens, encode_dialogues
 from pipeline.errors import InputError
 
@@ -105,14 +105,14 @@ def test_a_file_that_is_not_json_is_refused_by_line(tmp_path):
 
 def test_the_order_of_batches_is_kept_over_a_resume_and_loses_no_row():
     lengths = np.arange(50) % 7
-    whole = Order(lengths, 8, seed=3)
+    whole = BucketBatchSampler(lengths, 8, seed=3)
     first = [whole.next() for _ in range(7)]
     assert sorted(np.concatenate(first)) == list(range(50)), "an epoch has every row once"
-    again = Order(lengths, 8, seed=3)
+    again = BucketBatchSampler(lengths, 8, seed=3)
     again.load_state_dict(whole.state_dict())
     assert all((whole.next() == again.next()).all() for _ in range(20))
     with pytest.raises(ValueError, match="had 50 rows, now there are 49"):
-        Order(lengths[1:], 8, seed=3).load_state_dict(whole.state_dict())
+        BucketBatchSampler(lengths[1:], 8, seed=3).load_state_dict(whole.state_dict())
 
 
 def test_processes_and_slices_split_a_batch_without_loss(tokenizer):

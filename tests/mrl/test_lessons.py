@@ -1,4 +1,4 @@
-"""Lessons grow with recall; rates rise, stay and fall; parts wait for their step."""
+"""The length curriculum grows with recall; rates rise, stay and fall; parts wait for their step."""
 
 import json
 import random
@@ -7,8 +7,8 @@ import pytest
 
 from mrl.dialogues.dataset import Conversation, parse_row
 from mrl.dialogues.tokenization import encode_dialogues
-from mrl.training.length_curriculum import CurriculumConfig, Lessons
-from mrl.training.optimizer import Optimiser, OptimiserConfig
+from mrl.training.length_curriculum import LengthCurriculum, LengthCurriculumConfig
+from mrl.training.optimizer import Optimizer, OptimizerConfig
 from tests.mrl.conftest import episode
 
 
@@ -20,14 +20,14 @@ def data(tokenizer):
 
 
 def test_steps_double_up_to_the_longest_dialogue(data):
-    lessons = Lessons(data, CurriculumConfig(start=1), 4, seed=0)
+    lessons = LengthCurriculum(data, LengthCurriculumConfig(start=1), 4, seed=0)
     assert lessons.steps == [1, 2, 4, 5]
-    assert Lessons(data, CurriculumConfig(start=None), 4, seed=0).steps == [5]
-    assert Lessons(data, CurriculumConfig(longest=3), 4, seed=0).steps == [1, 2, 3]
+    assert LengthCurriculum(data, LengthCurriculumConfig(start=None), 4, seed=0).steps == [5]
+    assert LengthCurriculum(data, LengthCurriculumConfig(longest=3), 4, seed=0).steps == [1, 2, 3]
 
 
 def test_a_lesson_has_its_own_lengths_and_longer_dialogues_cut_where_something_is_asked(data):
-    lessons = Lessons(data, CurriculumConfig(start=1), 4, seed=0)
+    lessons = LengthCurriculum(data, LengthCurriculumConfig(start=1), 4, seed=0)
     # Five steps state three facts first, so their first two turns ask nothing; two steps ask in the second and third.
     assert set(lessons.members[0]) == set(range(12))
     assert set(lessons.members[1]) == set(range(6, 12))
@@ -39,42 +39,42 @@ def test_a_lesson_has_its_own_lengths_and_longer_dialogues_cut_where_something_i
 
 
 def test_the_next_lesson_opens_at_the_threshold_and_not_before(data):
-    lessons = Lessons(data, CurriculumConfig(threshold=0.9, smoothing=0.5, least=2), 4, seed=0)
+    lessons = LengthCurriculum(data, LengthCurriculumConfig(threshold=0.9, smoothing=0.5, least=2), 4, seed=0)
     assert not lessons.learnt(10, 10), "one step is too few"
     assert not lessons.learnt(6, 10), "0.8"
     assert lessons.learnt(10, 10), "0.9"
     assert (lessons.at, lessons.spent) == (1, 0)
-    late = Lessons(data, CurriculumConfig(threshold=1.0, least=1, most=3), 4, seed=0)
+    late = LengthCurriculum(data, LengthCurriculumConfig(threshold=1.0, least=1, most=3), 4, seed=0)
     assert [late.learnt(0, 10) for _ in range(3)] == [False, False, True]
 
 
 def test_lessons_go_on_where_they_were(data):
-    config = CurriculumConfig(review=0.5, least=1, threshold=0.5)
-    lessons = Lessons(data, config, 4, seed=0)
+    config = LengthCurriculumConfig(review=0.5, least=1, threshold=0.5)
+    lessons = LengthCurriculum(data, config, 4, seed=0)
     for step in range(5):
         lessons.batch(step)
         lessons.learnt(1, 1)
     state = json.loads(json.dumps(lessons.state_dict()))
-    again = Lessons(data, config, 4, seed=0)
+    again = LengthCurriculum(data, config, 4, seed=0)
     again.load_state_dict(state)
     for step in range(5, 15):
         a, b = lessons.batch(step)[0], again.batch(step)[0]
         assert a.ids.equal(b.ids)
         assert a.seeds.equal(b.seeds)
     with pytest.raises(ValueError, match="lessons had"):
-        Lessons(data, CurriculumConfig(start=2), 4, seed=0).load_state_dict(state)
+        LengthCurriculum(data, LengthCurriculumConfig(start=2), 4, seed=0).load_state_dict(state)
 
 
 def test_the_learning_rate_rises_stays_and_falls():
-    config = OptimiserConfig(warmup_steps=10, schedule="linear", decay_share=0.5, final_share=0.1)
+    config = OptimizerConfig(warmup_steps=10, schedule="linear", decay_share=0.5, final_share=0.1)
     factors = [config.factor(step, step / 100, 100) for step in (0, 9, 49, 75, 100)]
     assert factors == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1])
-    assert OptimiserConfig(warmup_steps=0.1).factor(4, 0.04, 100) == pytest.approx(0.5, abs=0.01)
+    assert OptimizerConfig(warmup_steps=0.1).factor(4, 0.04, 100) == pytest.approx(0.5, abs=0.01)
 
 
 def test_every_parameter_is_in_one_group_and_frozen_parts_do_not_move(model):
-    config = OptimiserConfig(rates={"encoder": 0.0}, unfreeze={"memory_attention": 2}, warmup_steps=0)
-    optimiser = Optimiser(model, config)
+    config = OptimizerConfig(rates={"encoder": 0.0}, unfreeze={"memory_attention": 2}, warmup_steps=0)
+    optimiser = Optimizer(model, config)
     assert sorted(map(id, optimiser.parameters)) == sorted(map(id, model.parameters()))
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     for step in range(3):
@@ -91,4 +91,4 @@ def test_every_parameter_is_in_one_group_and_frozen_parts_do_not_move(model):
 
 def test_unknown_parts_are_refused():
     with pytest.raises(ValueError, match="rates names encodr; the parts are embedding"):
-        OptimiserConfig(rates={"encodr": 1.0})
+        OptimizerConfig(rates={"encodr": 1.0})

@@ -112,7 +112,7 @@ def test_answers_are_decoded_from_the_memory_of_earlier_turns_alone(model, data)
                 right += int(out.logits[0].argmax()) == int(out.targets[0])  # the fact is the answer's one word
             state = model.write(state, ids)
     torch.testing.assert_close(got.loss, torch.cat(losses).mean(), atol=1e-5, rtol=1e-5)
-    assert (int(got.numbers["recalled"]), int(got.numbers["asked_n"])) == (right, asked)
+    assert (int(got.metrics["recalled"]), int(got.metrics["asked_n"])) == (right, asked)
 
 
 @pytest.mark.parametrize("steps", [1, 2, None])

@@ -174,7 +174,7 @@ def test_only_turns_that_teach_something_are_scored(model, environment, words):
     counts = minibatch_counts(trajectory, few, CriticConfig())
     sums = policy_loss(model, None, trajectory, counts, ppo, few, OPTIONS.sampling(), CriticConfig())
     asked = trajectory.sampled & (trajectory.batch.distance > 0)[..., None]
-    assert int(sums.numbers["scored_n"]) == int(asked.sum()) < int(trajectory.sampled.sum())
+    assert int(sums.metrics["scored_n"]) == int(asked.sum()) < int(trajectory.sampled.sum())
 
 
 @pytest.mark.parametrize("kind", ["memory", "frozen_memory", "classic"])
@@ -331,7 +331,7 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
     states = memory_of(model, trajectory)
     slow, tokens = reference_loss(model, trajectory, states, trajectory.turns)
     torch.testing.assert_close(fast.loss, slow / counts["reference_tokens"])
-    assert fast.numbers["reference_n"] == tokens == counts["reference_tokens"]
+    assert fast.metrics["reference_n"] == tokens == counts["reference_tokens"]
 
 
 def test_of_turns_without_facts_a_share_is_learnt_whatever_the_slice(model, environment):
