@@ -29,7 +29,7 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 	@sh quickstart.sh
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
-	@uv run evaluation/study.py $(if $(PARTS),--parts $(PARTS))
+	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))
 	@uv run evaluation/report.py outputs/quickstart outputs/study --output-dir outputs/study
 
 test: uv  ## all tests
@@ -42,7 +42,7 @@ lint: uv  ## style, types, import contracts
 	@uv run ty check pipeline
 
 bench: uv  ## the benchmarks, one JSON line each
-	@for file in $(filter-out %/own_folder.py %/models.py %/floor.py,$(wildcard evaluation/benchmarks/[a-z]*.py)); do echo "# $$file" >&2; uv run $$file || exit 1; done
+	@for file in $$(grep -l __main__ evaluation/speed/*.py); do echo "# $$file" >&2; uv run $$file || exit 1; done
 
 clean:  ## remove what runs made
 	rm -rf outputs data/artefacts .pytest_cache .ruff_cache

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.asking import answers, states_before
-from evaluation.scoring import words
+from evaluation.inference import answers, states_before
+from evaluation.metrics import words
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.training.model_io import ModelConfig, load_reactive

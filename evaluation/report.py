@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation import plots, study
-from evaluation.findings import Evaluation, Figure, Findings, natural, read
+from evaluation import plots
+from evaluation.reporting.results_reader import Evaluation, Figure, Findings, natural, read
+from evaluation.study import run as study
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
 from pipeline.provenance import git_commit
 from pipeline.run import exit_status, setup_logging
 
-PUBLISHED = Path(__file__).with_name("published.json")
+PUBLISHED = Path(__file__).with_name("reporting") / "published.json"
 STAGE_FIGURES = ("wall_s", "peak_mb", "tokens_per_s", "final_loss")
 REASONING = "quickstart_"  # lm_eval tasks of held-out multi-step items begin so
 
@@ -244,7 +245,7 @@ def memory_section(facts: Mapping[str, Any]) -> str:
 
 
 def study_section(found: Findings) -> str:
-    """The tables of evaluation/study.py: seeds, and one part changed at a time."""
+    """The tables of evaluation/study/run.py: seeds, and one part changed at a time."""
     if not found.study:
         return ""
     return f"## Study of memory reinforcement learning\n\n{study.NOTE}\n\n{study.tables(found.study)}"

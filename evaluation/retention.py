@@ -30,8 +30,8 @@ from typing import Any
 import torch
 
 from evaluation import plots
-from evaluation.asking import GREEDY, answers, states_before
-from evaluation.scoring import recalled, token_f1
+from evaluation.inference import GREEDY, answers, states_before
+from evaluation.metrics import recalled, token_f1
 from mrl.dialogues.dataset import Conversation, Exchange, RowSource, read_conversations
 from mrl.dialogues.tokenization import TurnTokens, build_prompt, encode_dialogues
 from mrl.model import Sampling

@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from evaluation.findings import Figure, merge, natural, read
 from evaluation.report import BENCHMARKS, PUBLISHED, percent, pooled, preference, summary, write_report
+from evaluation.reporting.results_reader import Figure, merge, natural, read
 from pipeline.errors import InputError
 
 SCRIPT = Path(__file__).parents[2] / "evaluation" / "report.py"

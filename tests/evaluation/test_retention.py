@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from evaluation import retention
+from evaluation.metrics import recalled, token_f1
 from evaluation.retention import Question, Tally, questions_of
-from evaluation.scoring import recalled, token_f1
 from mrl.dialogues.dataset import parse_row
 from pipeline.errors import InputError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.asking import GREEDY, answers
+from evaluation.inference import GREEDY, answers
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import ReactiveForCausalLM, Sampling

@@ -1,6 +1,6 @@
 """Real (non-padding) tokens/s of `post_training/sft.py` beside plain TRL with the reference's settings. One JSON line.
 
-    uv run evaluation/benchmarks/sft.py
+    uv run evaluation/speed/sft_training.py
 
 Both train the same 5.8M-parameter Llama with the same tokenizer on the same 600 GSM8K conversations, one epoch, batches
 of 8, loss dft, each in a process of its own, one after the other. Reference: padded batches, fp32 on a CPU, gradient
@@ -138,7 +138,7 @@ def peak_flops() -> float | None:
 
     if not torch.accelerator.is_available():
         return None
-    from evaluation.benchmarks.floor import matmul_rate
+    from evaluation.speed.matmul_rate import matmul_rate
 
     return matmul_rate(8192, torch.bfloat16, torch.accelerator.current_accelerator().type)
 

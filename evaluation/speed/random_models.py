@@ -1,4 +1,4 @@
-"""The random models that the benchmarks of `mrl/` measure; all of them by the same command-line sizes."""
+"""The random models that the speed measurements of `mrl/` measure; all of them by the same command-line sizes."""
 
 import argparse
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import evaluation.benchmarks.own_folder  # noqa: F401 - before mrl
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
 
 

@@ -1,7 +1,7 @@
 """The study behind the claims about memory reinforcement learning: seeds, long dialogues, and an honest ablation.
 
-    uv run evaluation/study.py                                   # everything (evaluation/config/study.yaml)
-    uv run evaluation/study.py --parts seeds critics --jobs 2    # some parts, two runs at a time
+    uv run evaluation/study/run.py                                   # everything (evaluation/config/study.yaml)
+    uv run evaluation/study/run.py --parts seeds critics --jobs 2    # some parts, two runs at a time
 
 A part is a list of variants; each is one run of a training script from the same supervised model, followed by
 evaluation/retention.py with the model's own answers in its memory. Runs that are finished are not done again, and a
@@ -30,7 +30,7 @@ from pipeline.progress import progress_bar
 from pipeline.run import exit_status, setup_logging
 
 logger = logging.getLogger(__name__)
-DEFAULT = Path(__file__).parent / "config" / "study.yaml"
+DEFAULT = Path(__file__).parents[1] / "config" / "study.yaml"
 DEFAULT_SCRIPT = "mrl/train.py"
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a run."""

@@ -1,6 +1,6 @@
 """Generated tokens per second of the reactive model, beside plain decoders of the same width and depth.
 
-    uv run evaluation/benchmarks/rxt_generate.py [--batch 16 --tokens 64 --width 128 --layers 4 --slots 32]
+    uv run evaluation/speed/generation.py [--batch 16 --tokens 64 --width 128 --layers 4 --slots 32]
 
 prints one JSON line. The weights are random (speed doesn't depend on them), no end token is set, so every row generates
 exactly `--tokens` tokens after a prompt of `--prompt` tokens; tokens_per_s counts the whole call, prompt included.
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM
 
-from evaluation.benchmarks.models import llama_model, reactive_model
+from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.model import ReactiveForCausalLM, Sampling
 
 TURNS = 64

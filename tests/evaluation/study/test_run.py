@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation import study
-from evaluation.study import Job, Study, Variant, collect, command_of, jobs_of, mean_recall, tables
+from evaluation.study import run as study
+from evaluation.study.run import Job, Study, Variant, collect, command_of, jobs_of, mean_recall, tables
 from pipeline.config import load_config
 from pipeline.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def small(folder: Path) -> Study:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_benchmark_prints_one_line_for_all_three_models():
     sizes = {"batch": 2, "tokens": 4, "width": 32, "layers": 2, "slots": 4, "prompt": 4, "vocab": 64, "repeats": 1}
     arguments = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, str(ROOT / "evaluation" / "benchmarks" / "rxt_generate.py"), *arguments]
+    command = [sys.executable, str(ROOT / "evaluation" / "speed" / "generation.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = done.stdout.splitlines()

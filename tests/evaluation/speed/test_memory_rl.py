@@ -17,7 +17,7 @@ def test_the_benchmark_does_the_work_it_names():
         "vocab": 64, "repeats": 1,
     }  # fmt: skip
     arguments = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, str(ROOT / "evaluation" / "benchmarks" / "mrl.py"), *arguments]
+    command = [sys.executable, str(ROOT / "evaluation" / "speed" / "memory_rl.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = done.stdout.splitlines()

@@ -1,6 +1,6 @@
 """Episodes per second of memory reinforcement learning: playing, rewarding, and one update over all of it.
 
-    uv run evaluation/benchmarks/mrl.py [--episodes 64 --steps 4 --batch 16 --tokens 64 --update-epochs 1]
+    uv run evaluation/speed/memory_rl.py [--episodes 64 --steps 4 --batch 16 --tokens 64 --update-epochs 1]
                                         [--width 128 --layers 4 --slots 32]
 
 prints one JSON line. The work: every episode has `steps` answered turns, every answer runs to `tokens` tokens (no end
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluation.benchmarks.floor import matmul_rate
-from evaluation.benchmarks.models import reactive_model
+from evaluation.speed.matmul_rate import matmul_rate
+from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
 from mrl.model import ReactiveForCausalLM
 from mrl.rl.collector import Rounds

@@ -1,6 +1,6 @@
 """Trained tokens per second of the reactive model's memory-aware training, beside a plain decoder of the same width.
 
-    uv run evaluation/benchmarks/rxt_train.py [--batch 16 --turns 8 --tokens 32 --width 128 --layers 4 --slots 32]
+    uv run evaluation/speed/memory_training.py [--batch 16 --turns 8 --tokens 32 --width 128 --layers 4 --slots 32]
 
 prints one JSON line. A step is forward, backward through all memory writes of the episode, clipping and AdamW, on
 random ids without padding. Tokens are those of the episode, each counted once. `plain_` is a transformers Llama of the
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-from evaluation.benchmarks.models import llama_model, reactive_model
+from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.dialogues.collation import Episodes
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
 from mrl.training.optimizer import Optimizer, OptimizerConfig

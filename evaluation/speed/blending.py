@@ -1,6 +1,6 @@
 """Rows/s and peak memory of `data/data_collection.py` on a blend of six local parquet sources. One JSON line.
 
-    uv run evaluation/benchmarks/data_collection.py --rows 60000
+    uv run evaluation/speed/blending.py --rows 60000
 
 The sources (about 2.2 kB of conversation a row, 150 MB for 60,000 rows) are made first, in a process of their own and
 not timed. The script is run as a user runs it; `total_s` is the whole process, `startup_s` the same process with
