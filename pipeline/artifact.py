@@ -1,26 +1,36 @@
 """Things on disk that are either whole or not there.
 
-An artefact is a folder whose `manifest.json` was written last. Work goes into a temporary sibling; a rename makes it
-visible. A folder without a manifest is the remains of a killed run and is never taken for a result.
+An artefact is a folder whose `manifest.json` was written last and says what each file holds. Work goes into a temporary
+sibling; a rename makes it visible. A folder without a manifest is the remains of a killed run and is never taken for a
+result; one whose files aren't what its manifest says is damaged and is passed over.
 """
 
+import hashlib
 import json
+import logging
+import math
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Collection, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import InputError
+
+logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+FOR_PEOPLE = {"README.md"}
+"""Files that may be edited in a finished artefact."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -35,15 +45,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomic `write_text` of indented JSON with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Atomic `write_text` of indented JSON with a final newline; what is no finite number becomes null."""
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same data with None for each NaN and infinity, which JSON doesn't have."""
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of a complete artefact, None where there is none or it can't be read."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return manifest if isinstance(manifest, dict) else None
 
@@ -53,13 +72,64 @@ def is_complete(path: Path) -> bool:
     return read_manifest(path) is not None
 
 
-def seal(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Flush every file of a finished folder to disk, then write its manifest: from here on it counts."""
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            _fsync(file)
-    write_json(path / MANIFEST, dict(manifest))
+def seal(path: Path, manifest: Mapping[str, Any], digests: Mapping[str, str] | None = None) -> None:
+    """Flush every file of a finished folder to disk, then write its manifest: from here on it counts.
+
+    The manifest gets `files`: size and SHA-256 of each, read while the disk is busy flushing. `digests` holds those
+    that are known already, by path in the folder.
+    """
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / MANIFEST]
+    names = [file.relative_to(path).as_posix() for file in files]
+    with ThreadPoolExecutor(2) as pool:
+        flushed = pool.map(_fsync, files)
+        known = [(digests or {}).get(name) or _digest(file) for name, file in zip(names, files, strict=True)]
+        list(flushed)
+    contents = {
+        name: {"bytes": file.stat().st_size, "sha256": digest}
+        for name, file, digest in zip(names, files, known, strict=True)
+    }
+    write_json(path / MANIFEST, {**manifest, "files": contents})
     _fsync(path)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a finished folder, None where every file holds what its manifest says.
+
+    Each file is read once, about a second for a gigabyte. Manifests without contents tell of no damage.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        return f"{path} is incomplete (no readable {MANIFEST})"
+    files = manifest.get("files")
+    for name, expected in files.items() if isinstance(files, dict) else ():
+        if isinstance(expected, dict) and (found := _damaged(path / name, name in FOR_PEOPLE, expected)):
+            return found
+    return None
+
+
+def _damaged(file: Path, may_differ: bool, expected: Mapping[str, Any]) -> str | None:
+    try:
+        size = file.stat().st_size
+        if may_differ:
+            return None
+        if size != expected.get("bytes"):
+            return f"{file} is damaged: {size} bytes instead of {expected.get('bytes')}"
+        return None if _digest(file) == expected.get("sha256") else f"{file} is damaged: its content has changed"
+    except FileNotFoundError:
+        return f"{file} is missing"
+    except OSError as error:
+        return f"{file} can't be read ({error.strerror})"
+
+
+def verify(path: Path) -> None:
+    """Raise InputError naming the file where a finished folder is damaged."""
+    if found := damage(path):
+        raise InputError(f"{found}; restore it from a copy or make {path} anew")
 
 
 @contextmanager
@@ -96,6 +166,7 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -110,10 +181,13 @@ def checkpoints(parent: Path, pattern: str = "checkpoint-*") -> list[Path]:
 
 
 def latest_complete(parent: Path, pattern: str = "checkpoint-*") -> Path | None:
-    """The newest complete checkpoint in `parent`; half-written ones are passed over."""
+    """The newest sound checkpoint in `parent`; half-written and damaged ones are passed over, these with a warning."""
     _restore_replaced(parent)
-    found = checkpoints(parent, pattern)
-    return found[-1] if found else None
+    for path in reversed(checkpoints(parent, pattern)):
+        if not (found := damage(path)):
+            return path
+        logger.warning("passing over %s: %s", path.name, found)
+    return None
 
 
 def _restore_replaced(parent: Path) -> None:
@@ -123,11 +197,24 @@ def _restore_replaced(parent: Path) -> None:
             old.rename(original)
 
 
-def remove_partial(parent: Path) -> None:
-    """Clear away temporary folders that killed runs left in `parent`."""
+def remove_partial(parent: Path, pattern: str = "checkpoint-*") -> None:
+    """Clear away what killed runs left in `parent`: temporary files and folders, and halves of replacements.
+
+    Checkpoints that are newer than the newest sound one are damaged: they get the suffix `.damaged`, so that none of
+    them is ever gone on from or kept in place of a sound one. For the one process that writes to `parent`.
+    """
     _restore_replaced(parent)
-    for leftover in parent.glob(".*.partial"):
+    for leftover in [*parent.glob(".*.partial"), *parent.glob(".*.replaced")]:
         shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in parent.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for path in reversed(checkpoints(parent, pattern)):
+        if not (found := damage(path)):
+            break
+        aside = path.with_name(f"{path.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        logger.warning("%s; %s is passed over and now called %s", found, path.name, aside.name)
 
 
 def rotate(parent: Path, keep: int, protect: Collection[Path] = (), pattern: str = "checkpoint-*") -> None:
@@ -137,5 +224,8 @@ def rotate(parent: Path, keep: int, protect: Collection[Path] = (), pattern: str
     guarded = {p.resolve() for p in protect}
     for path in checkpoints(parent, pattern)[:-keep]:
         if path.resolve() not in guarded:
-            (path / MANIFEST).unlink()  # first, so that a kill while deleting leaves no folder that looks whole
-            shutil.rmtree(path, ignore_errors=True)
+            # Renamed first: a kill while deleting leaves what the next start clears away, nothing like a checkpoint.
+            going = path.with_name(f".{path.name}.rotated.partial")
+            shutil.rmtree(going, ignore_errors=True)
+            path.rename(going)
+            shutil.rmtree(going, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Checkpoints that are complete or don't count, pushed when they are complete, and the way back to the newest one.
 
 The Trainer writes straight into `checkpoint-N` and takes the highest number for the latest. Here a manifest with the
-size of each file is written after everything else, older checkpoints go only then, and a resume takes the newest
+digest of each file is written after everything else, older checkpoints go only then, and a resume takes the newest
 folder whose manifest holds. A save also logs, so that a resumed run's loss curve has the points of an unbroken one.
 """
 
@@ -103,7 +103,7 @@ class StageTrainer:
             args.save_total_limit, args.push_to_hub = limit, push
         _barrier()
         if main:
-            seal(folder, _manifest(folder, self.run, step))
+            seal(folder, _manifest(self.run, step))
             best = self.state.best_model_checkpoint  # ty: ignore
             if limit:
                 rotate(self.run.dir, keep=limit, protect=[Path(best)] if best else [])
@@ -159,8 +159,7 @@ class StageTrainer:
         self.push_in_progress = None
 
 
-def _manifest(folder: Path, run: Run, step: int) -> dict[str, Any]:
-    files = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.rglob("*")) if f.is_file()}
+def _manifest(run: Run, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "stage": run.stage,
@@ -168,16 +167,7 @@ def _manifest(folder: Path, run: Run, step: int) -> dict[str, Any]:
         "config_hash": config_hash(run.config),
         "world_size": _world_size(),
         "data_fingerprint": run.facts.get("data_fingerprint"),
-        "files": files,
     }
-
-
-def is_sound(folder: Path) -> bool:
-    """Whether a checkpoint has its manifest and each file in it its size."""
-    manifest = read_manifest(folder)
-    if manifest is None or not isinstance(manifest.get("files"), dict):
-        return False
-    return all((folder / f).is_file() and (folder / f).stat().st_size == size for f, size in manifest["files"].items())
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -208,19 +198,17 @@ def resume_point(run: Run) -> str | None:
     if is_main_process():
         remove_partial(run.dir)
     _barrier()
-    latest_complete(run.dir)
-    sound = [folder for folder in checkpoints(run.dir) if is_sound(folder)]
-    for folder in run.dir.glob("checkpoint-*"):
-        if folder not in sound:
-            logger.warning("passing over %s: it is incomplete", folder)
-    if not sound:
+    sound = latest_complete(run.dir)
+    for folder in set(run.dir.glob("checkpoint-*[0-9]")) - set(checkpoints(run.dir)):
+        logger.warning("passing over %s: it is incomplete", folder)
+    if sound is None:
         run.forget_after(-1)
         return None
-    manifest = read_manifest(sound[-1]) or {}
-    _require_same_run(manifest, run, sound[-1])
-    logger.info("continuing from %s", sound[-1])
+    manifest = read_manifest(sound) or {}
+    _require_same_run(manifest, run, sound)
+    logger.info("continuing from %s", sound)
     run.forget_after(int(manifest["step"]))
-    return str(sound[-1])
+    return str(sound)
 
 
 def _require_same_run(manifest: dict[str, Any], run: Run, folder: Path) -> None:

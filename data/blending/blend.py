@@ -144,7 +144,10 @@ def build(
         write_json(directory.out / METADATA, metadata)
         write_text(directory.out / "README.md", generate_dataset_card(metadata))
         facts = {key: metadata[key] for key in ("name", "total_entries", "config_hash", "fingerprint")}
-        directory.publish({"kind": "dataset", "build_key": build_key(config, sources, parquet), **facts})
+        directory.publish(
+            {"kind": "dataset", "build_key": build_key(config, sources, parquet), **facts},
+            {file["path"]: file["sha256"] for file in metadata["files"]},
+        )
     return json.loads((output / METADATA).read_text(encoding="utf-8"))
 
 

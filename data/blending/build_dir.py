@@ -54,9 +54,9 @@ class BuildDir:
         (self.work / "scratch").mkdir()
         return self.work / "scratch"
 
-    def publish(self, manifest: Mapping[str, Any]) -> None:
-        """Seal the result and move it up."""
-        seal(self.out, manifest)
+    def publish(self, manifest: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+        """Seal the result and move it up. digests: SHA-256 of files that were hashed when written, by path in `out`."""
+        seal(self.out, manifest, digests)
         self._move_up()
 
     def finish_publishing(self) -> bool:
