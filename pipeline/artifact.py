@@ -214,7 +214,7 @@ def remove_partial(parent: Path, pattern: str = "checkpoint-*") -> None:
         aside = path.with_name(f"{path.name}.damaged")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-        logger.warning("%s; %s is passed over and now called %s", found, path.name, aside.name)
+        logger.warning("passing over %s, from now on %s: %s", path.name, aside.name, found)
 
 
 def rotate(parent: Path, keep: int, protect: Collection[Path] = (), pattern: str = "checkpoint-*") -> None:
