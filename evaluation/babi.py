@@ -11,14 +11,17 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.inference import answers, states_before
+from transformers import PreTrainedTokenizerBase
+
+from evaluation.inference import generate_answers, states_before
 from evaluation.metrics import words
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
+from mrl.model import ReactiveForCausalLM
 from mrl.training.model_io import ModelConfig, load_reactive
 from pipeline.artifact import write_json, write_text
 from pipeline.device import best_device
@@ -32,42 +35,44 @@ DATA = "../shared/data/mrl/babi_episodes.parquet"
 
 def task_number(task: str) -> str:
     """`qa11_basic-coreference` -> `11`. Raises InputError for another name."""
-    found = re.match(r"qa(\d+)_", task)
-    if not found:
+    match = re.match(r"qa(\d+)_", task)
+    if not match:
         raise InputError(f"--data: task {task!r} isn't named like qa1_single-supporting-fact; is this the bAbI file?")
-    return found[1]
+    return match[1]
 
 
-def measure(model: Any, tokenizer: Any, conversations: list[Conversation], seed: int) -> dict[str, dict[str, Any]]:
+def measure(
+    model: ReactiveForCausalLM, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], seed: int
+) -> dict[str, dict[str, Any]]:
     """Questions, right answers and accuracy of every task."""
     limit = model.config.max_interaction_length
     encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
     order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].exchanges))
-    found: dict[str, dict[str, Any]] = {}
+    by_task: dict[str, dict[str, Any]] = {}
     for start in progress_bar(range(0, len(order), 64), desc="babi", unit="batch"):
         dialogues = order[start : start + 64]
         states = states_before(model, encoded, dialogues, seed)
         for turn in range(states.shape[0]):
             rows = [r for r, d in enumerate(dialogues) if turn < len(conversations[d].exchanges)]
             asked = [conversations[dialogues[row]].exchanges[turn] for row in rows]
-            said = answers(model, tokenizer, [e.query or "" for e in asked], states[turn][:, rows], 8)
+            said = generate_answers(model, tokenizer, [e.query or "" for e in asked], states[turn][:, rows], 8)
             for row, exchange, answer in zip(rows, asked, said, strict=True):
-                tally = found.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
+                tally = by_task.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
                 tally["questions"] += 1
                 tally["right"] += words(answer) == words(exchange.answer)
-    for tally in found.values():
+    for tally in by_task.values():
         tally["accuracy"] = round(tally["right"] / tally["questions"], 4)
-    return dict(sorted(found.items(), key=lambda item: int(task_number(item[0]))))
+    return dict(sorted(by_task.items(), key=lambda item: int(task_number(item[0]))))
 
 
-def table(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Any]) -> str:
+def table(by_task: Mapping[str, Mapping[str, Any]], published: Mapping[str, Any]) -> str:
     """Accuracy in per cent as a Markdown table, with what the columns were trained on."""
     models = published["models"]
-    heads = [f"{name} ({facts['training_questions']:,} questions)" for name, facts in models.items()]
+    heads = [f"{name} ({figures['training_questions']:,} questions)" for name, figures in models.items()]
     lines = ["| " + " | ".join(["task", "questions", "this model", *heads]) + " |"]
     lines.append("|" + "---|" * (3 + len(heads)))
-    for task, tally in found.items():
-        others = [facts["error_percent"].get(task_number(task)) for facts in models.values()]
+    for task, tally in by_task.items():
+        others = [figures["error_percent"].get(task_number(task)) for figures in models.values()]
         cells = [f"{100 - error:.1f}" if error is not None else "–" for error in others]
         lines.append(
             "| " + " | ".join([task, str(tally["questions"]), f"{100 * tally['accuracy']:.1f}", *cells]) + " |"
@@ -98,13 +103,13 @@ def main(options: argparse.Namespace) -> None:
         conversations = [c for c in conversations if task_number(c.group) in options.tasks]
         if not conversations:
             raise InputError(f"--tasks: {options.data} has none of {', '.join(options.tasks)}")
-    found = measure(model, tokenizer, conversations[: options.episodes], options.seed)
+    by_task = measure(model, tokenizer, conversations[: options.episodes], options.seed)
     published = json.loads(PUBLISHED.read_text())
-    facts = {"babi": found, "parameters": sum(p.numel() for p in model.parameters()), "published_babi": published}
+    report = {"babi": by_task, "parameters": sum(p.numel() for p in model.parameters()), "published_babi": published}
     if options.output_dir:
-        write_json(options.output_dir / "babi.json", facts)
-        write_text(options.output_dir / "babi.md", table(found, published) + "\n")
-    print(json.dumps(facts) if options.json else table(found, published))
+        write_json(options.output_dir / "babi.json", report)
+        write_text(options.output_dir / "babi.md", table(by_task, published) + "\n")
+    print(json.dumps(report) if options.json else table(by_task, published))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,17 @@ CONTROLS = ("_control", "_baseline")
 COLOURS = ("#2f6db3", "#d1742f", "#3a8f5c", "#8a5aa8", "#a8443d", "#6b6b6b", "#b08d1f", "#3d9aa0")
 
 
+def curves(tables: object) -> dict[str, Points]:
+    """`{name: {"1": 0.98, ...}}` as points; entries that aren't tables of numbers by turn are passed over."""
+    lines: dict[str, Points] = {}
+    for name, by_turn in (tables if isinstance(tables, dict) else {}).items():
+        if isinstance(by_turn, dict):
+            points = [(float(t), v) for t, v in by_turn.items() if t.isdigit() and isinstance(v, int | float)]
+            if points:
+                lines[name] = sorted(points)
+    return lines
+
+
 def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)

@@ -87,7 +87,7 @@ KINDS = [
     Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),
     Kind("mrl/config/**/*memory_sft*.yaml", partial(stage, "mrl.memory_sft", "MemorySFTStage"), 1),
     Kind("mrl/config/**/mrl*.yaml", mrl_stages, 1),
-    Kind("evaluation/config/study.yaml", partial(stage, "evaluation.study.run", "Study"), 1),
+    Kind("evaluation/config/study.yaml", partial(stage, "evaluation.study.config", "StudyConfig"), 1),
     Kind("*/config/accelerate/*.yaml", accelerate_file, 3),
 ]
 """A new kind of YAML gets its row here."""

@@ -25,23 +25,23 @@ def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkey
         babi, "states_before", lambda model, encoded, dialogues, seed: torch.zeros(3, 1, len(dialogues), 1, 1)
     )
 
-    def answers(model, tokenizer, queries, states, tokens):
+    def generate_answers(model, tokenizer, queries, states, max_new_tokens):
         assert states.shape[1] == len(queries)
         said = {"hall": "Hall.", "park": "the park", "garden": "garden", "office": "office", "shed": "hall"}
         return [said.get(q.split()[-1].rstrip("?"), "milk, apple") for q in queries]
 
-    monkeypatch.setattr(babi, "answers", answers)
+    monkeypatch.setattr(babi, "generate_answers", generate_answers)
 
     class Model:
         class config:
             max_interaction_length = 32
 
-    found = babi.measure(Model(), None, stories, 0)
-    assert list(found) == ["qa1_single-supporting-fact", "qa2_two-supporting-facts"]
-    assert found["qa1_single-supporting-fact"] == {"questions": 1, "right": 1, "accuracy": 1.0}
+    by_task = babi.measure(Model(), None, stories, 0)
+    assert list(by_task) == ["qa1_single-supporting-fact", "qa2_two-supporting-facts"]
+    assert by_task["qa1_single-supporting-fact"] == {"questions": 1, "right": 1, "accuracy": 1.0}
     # "the park" isn't the whole answer, "hall" is another one
-    assert found["qa2_two-supporting-facts"] == {"questions": 5, "right": 3, "accuracy": 0.6}
-    lines = babi.table(found, json.loads(babi.PUBLISHED.read_text())).splitlines()
+    assert by_task["qa2_two-supporting-facts"] == {"questions": 5, "right": 3, "accuracy": 0.6}
+    lines = babi.table(by_task, json.loads(babi.PUBLISHED.read_text())).splitlines()
     assert lines[2] == "| qa1_single-supporting-fact | 1 | 100.0 | 100.0 |"
     assert lines[3] == "| qa2_two-supporting-facts | 5 | 60.0 | 99.9 |"
     assert "10,000" in lines[-1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.inference import GREEDY, answers
+from evaluation.inference import GREEDY, generate_answers
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import ReactiveForCausalLM, Sampling
@@ -398,7 +398,7 @@ def test_replays_ignore_dropout(tokenizer, environment):
 def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):
     def said(sampling: Sampling, seeds: list[int] | None) -> list[str]:
         states = model.initial_state(seeds=[1, 2, 3])
-        return answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
+        return generate_answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
 
     hot = Sampling(temperature=2.0)
     assert said(hot, [4, 5, 6]) == said(hot, [4, 5, 6])

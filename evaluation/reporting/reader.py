@@ -9,10 +9,10 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.reporting.records import Evaluation, Figure, Results, Stage, natural
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -20,83 +20,27 @@ logger = logging.getLogger(__name__)
 STUDY = "study.json"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
-PATIENCE = 2_000_000  # bytes; a JSON above this is data or a tokenizer, not a retention table
+MAX_TABLE_BYTES = 2_000_000  # a JSON above this is data or a tokenizer, not a retention table
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured number; `stderr` None where the harness gives none, `n` of `total` items it rests on."""
-
-    value: float
-    stderr: float | None = None
-    n: int | None = None
-    total: int | None = None
-
-
-@dataclass
-class Stage:
-    """One training run: its metrics.json, its metrics.jsonl (a dict a line)."""
-
-    name: str
-    facts: dict[str, Any]
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    written: float = 0.0  # seconds since the epoch
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """stage_1 to stage_3 by number, then those in folders of their own (mrl/...) in the order they were run."""
-        depth = self.name.count("/")
-        return (depth, self.written if depth else 0.0, natural(self.name))
-
-
-@dataclass
-class Evaluation:
-    """What lm_eval measured on one model; a task evaluated twice stands with its newest figures."""
-
-    label: str
-    model: str = ""
-    figures: dict[str, dict[str, Figure]] = field(default_factory=dict)  # task or group -> "metric,filter" -> figure
-    groups: set[str] = field(default_factory=set)
-    shots: dict[str, Any] = field(default_factory=dict)
-    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-
-@dataclass
-class Findings:
-    """Everything found under the folders of one report."""
-
-    stages: dict[str, Stage] = field(default_factory=dict)
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    retention: dict[str, Any] = field(default_factory=dict)
-    study: dict[str, Any] = field(default_factory=dict)
-    started_at: float | None = None
-    newest: float = 0.0
-    files: list[Path] = field(default_factory=list)
-    labels: dict[Path, str] = field(default_factory=dict)  # folder of an lm_eval output -> label
-
-
-def natural(text: str) -> list[Any]:
-    """Sort key: stage_2 before stage_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
-
-
-def read(paths: Iterable[Path], samples_per_task: int = 40) -> Findings:
-    """Read every folder or file in `paths`. InputError where one is missing or nothing at all was found."""
-    found = Findings()
+def read_results(paths: Iterable[Path], samples_per_task: int = 40) -> Results:
+    """Read every folder or file in `paths`. InputError where one is missing or nothing at all can be read."""
+    results = Results()
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; name folders that a stage, lm_eval or retention.py has written")
         for file in _candidates(path):
-            _read_file(file, path if path.is_dir() else path.parent, found, samples_per_task)
-    if not found.files:
+            _read_file(file, path if path.is_dir() else path.parent, results, samples_per_task)
+    if not results.files:
         names = ", ".join(str(p) for p in paths)
         raise InputError(f"{names}: no metrics.json, results_*.json or retention figures in there; run a stage first")
-    found.stages = dict(sorted(found.stages.items(), key=lambda item: item[1].order))
-    found.evaluations = {name: found.evaluations[name] for name in sorted(found.evaluations, key=natural)}
-    return found
+    results.stages = dict(sorted(results.stages.items(), key=lambda item: item[1].order))
+    results.evaluations = {name: results.evaluations[name] for name in sorted(results.evaluations, key=natural)}
+    return results
 
 
 def _candidates(path: Path) -> Iterator[Path]:
+    """Files that may hold figures, in the order of their paths."""
     if path.is_file():
         yield path
         return
@@ -113,35 +57,36 @@ def _candidates(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _read_file(file: Path, root: Path, found: Findings, samples_per_task: int) -> None:
+def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) -> None:
+    """Put what one file holds, if it is one of ours, into `results`."""
     name = file.name
     if name == "started_at":
-        found.started_at = _number(file.read_text(encoding="utf-8").strip(), file)
+        results.started_at = _number(file.read_text(encoding="utf-8").strip(), file)
         return
     if name == "metrics.json":
-        facts = _json(file)
-        if facts.get("stage") in PREPARATIONS:
+        metrics = _json(file)
+        if metrics.get("stage") in PREPARATIONS:
             return
         stage = _stage_name(file, root)
-        found.stages[stage] = Stage(stage, facts, _lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
+        results.stages[stage] = Stage(stage, metrics, _lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
     elif re.fullmatch(r"results_\d.*\.json", name):
-        _add_results(file, _json(file), root, found)
+        _add_results(file, root, results)
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
-        _add_samples(file, found, samples_per_task)
+        _add_samples(file, results, samples_per_task)
         return  # the results file beside it stands for both
     elif name == STUDY:
-        found.study = _json(file)
-        found.files.append(file)
+        results.study = _json(file)
+        results.files.append(file)
         return  # it is no part of the stages' wall time
-    elif file.suffix == ".json" and name not in OURS and file.stat().st_size < PATIENCE:
-        facts = _json(file, quiet=True)
-        if not any(isinstance(facts.get(key), dict) for key in ("recall", "latency")):
+    elif file.suffix == ".json" and name not in OURS and file.stat().st_size < MAX_TABLE_BYTES:
+        table = _json(file, quiet=True)
+        if not any(isinstance(table.get(key), dict) for key in ("recall", "latency")):
             return
-        merge(found.retention, facts)
+        merge(results.retention, table)
     else:
         return
-    found.files.append(file)
-    found.newest = max(found.newest, file.stat().st_mtime)
+    results.files.append(file)
+    results.newest = max(results.newest, file.stat().st_mtime)
 
 
 def _number(text: str, file: Path) -> float | None:
@@ -191,28 +136,31 @@ def _label(file: Path, root: Path, model: str) -> str:
     return Path(model).name or parts[-1]
 
 
-def _add_results(file: Path, results: dict[str, Any], root: Path, found: Findings) -> None:
-    model = str(results.get("model_name") or "")
-    label = found.labels[file.parent] = _label(file, root, model)
-    evaluation = found.evaluations.setdefault(label, Evaluation(label))
-    evaluation.model = model
-    sizes = results.get("n-samples", {})
-    for task, metrics in results.get("results", {}).items():
-        size = sizes.get(task, {})
-        members = [sizes[leaf] for leaf in _leaves(task, results.get("group_subtasks", {})) if leaf in sizes]
-        total = size.get("original") or sum(member["original"] for member in members) or None
-        figures: dict[str, Figure] = {}
-        for key, value in metrics.items():
-            metric, comma, rest = key.partition(",")
-            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
-                continue
-            stderr = metrics.get(f"{metric}_stderr,{rest}")
-            stderr = float(stderr) if isinstance(stderr, int | float) else None
-            figures[key] = Figure(float(value), stderr, metrics.get("sample_len"), total)
-        if figures:
+def _add_results(file: Path, root: Path, results: Results) -> None:
+    """The figures of one results_*.json of lm_eval."""
+    output = _json(file)
+    label = results.labels[file.parent] = _label(file, root, str(output.get("model_name") or ""))
+    evaluation = results.evaluations.setdefault(label, Evaluation(label))
+    sizes = output.get("n-samples", {})
+    for task, metrics in output.get("results", {}).items():
+        leaves = _leaves(task, output.get("group_subtasks", {}))
+        total = sizes.get(task, {}).get("original") or sum(sizes[x]["original"] for x in leaves if x in sizes) or None
+        if figures := _task_figures(metrics, total):
             evaluation.figures[task] = figures  # sorted paths: the newest of several runs comes last
-    evaluation.groups.update(results.get("groups", {}))
-    evaluation.shots.update(results.get("n-shot", {}))
+    evaluation.groups.update(output.get("groups", {}))
+
+
+def _task_figures(metrics: dict[str, Any], total: int | None) -> dict[str, Figure]:
+    """ "metric,filter" -> figure, errors beside their values."""
+    figures: dict[str, Figure] = {}
+    for key, value in metrics.items():
+        metric, comma, rest = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{rest}")
+        stderr = float(stderr) if isinstance(stderr, int | float) else None
+        figures[key] = Figure(float(value), stderr, metrics.get("sample_len"), total)
+    return figures
 
 
 def _leaves(task: str, members: dict[str, list[str]]) -> list[str]:
@@ -220,11 +168,11 @@ def _leaves(task: str, members: dict[str, list[str]]) -> list[str]:
     return [leaf for member in below for leaf in _leaves(member, members)] or [task]
 
 
-def _add_samples(file: Path, found: Findings, limit: int) -> None:
+def _add_samples(file: Path, results: Results, limit: int) -> None:
     # `results_` sorts before `samples_`, so the label is known; without results the samples belong to nothing.
-    if label := found.labels.get(file.parent):
+    if label := results.labels.get(file.parent):
         task = re.sub(r"^samples_|_\d{4}-\d\d-\d\dT.*$", "", file.name)
-        found.evaluations[label].samples[task] = _lines(file, limit)
+        results.evaluations[label].samples[task] = _lines(file, limit)
 
 
 def merge(into: dict[str, Any], more: dict[str, Any]) -> None:

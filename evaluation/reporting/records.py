@@ -1,0 +1,64 @@
+"""What the reader makes of the files of runs: stages, lm_eval's figures, retention tables, a study."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number; `stderr` None where the harness gives none, `n` of `total` items it rests on."""
+
+    value: float
+    stderr: float | None = None
+    n: int | None = None
+    total: int | None = None
+
+
+@dataclass
+class Stage:
+    """One training run: its metrics.json, its metrics.jsonl (a dict a line)."""
+
+    name: str
+    metrics: dict[str, Any]
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    written: float = 0.0
+    """Seconds since the epoch."""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """stage_1 to stage_3 by number, then those in folders of their own (mrl/...) in the order they were run."""
+        depth = self.name.count("/")
+        return (depth, self.written if depth else 0.0, natural(self.name))
+
+
+@dataclass
+class Evaluation:
+    """What lm_eval measured on one model; a task evaluated twice stands with its newest figures."""
+
+    label: str
+    figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    """Task or group -> "metric,filter" -> figure."""
+    groups: set[str] = field(default_factory=set)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass
+class Results:
+    """Everything that stands in the folders of one report."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    retention: dict[str, Any] = field(default_factory=dict)
+    study: dict[str, Any] = field(default_factory=dict)
+    started_at: float | None = None
+    newest: float = 0.0
+    files: list[Path] = field(default_factory=list)
+    labels: dict[Path, str] = field(default_factory=dict)
+    """Folder of an lm_eval output -> label."""
+
+
+def natural(text: str) -> list[Any]:
+    """Sort key: stage_2 before stage_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]

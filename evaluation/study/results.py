@@ -1,0 +1,141 @@
+"""Figures of finished runs, collected into study.json."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from evaluation.study.config import Job, StudyConfig
+from pipeline.errors import InputError
+
+MEAN_OVER = ("2", "4", "8", "16")
+"""Distances whose mean recall is the one figure of a run."""
+SAMPLED = "sampled"
+"""Folder in a run's folder with what was measured on drawn answers."""
+SUPERVISED = "supervised start"
+"""What the model that the study starts from is called in tables and plots."""
+
+Recall = dict[str, float]
+"""Share of questions by distance in turns, and `all`."""
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A JSON file. Raises InputError where it is missing."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; run that part of the study first")
+    return json.loads(path.read_text())
+
+
+def mean_recall(recall: Recall) -> float:
+    """Mean over the distances 2 to 16 that were measured; NaN where none was."""
+    values = [recall[distance] for distance in MEAN_OVER if distance in recall]
+    return round(statistics.fmean(values), 4) if values else float("nan")
+
+
+def explained_variance(folder: Path) -> float | None:
+    """How much of the returns' variance a run's critic explained, a mean over the last quarter of its rounds; None
+    where there was no critic."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    by_round = [line["rollout_explained_variance"] for line in lines if "rollout_explained_variance" in line]
+    return round(statistics.fmean(by_round[-max(1, len(by_round) // 4) :]), 3) if by_round else None
+
+
+def sampled_recall(folder: Path) -> Recall | None:
+    """Recall with drawn answers, by distance, where that was measured."""
+    path = folder / SAMPLED / "retention.json"
+    return read_result(path)["recall"]["recall"] if path.exists() else None
+
+
+def start_figures(study: StudyConfig, data: str | None) -> dict[str, Any]:
+    """What the start recalls of some episodes. Raises InputError where that isn't measured yet."""
+    folder = study.start_folder(data)
+    recall = read_result(folder / "retention.json")["recall"]["recall"]
+    return {"recall": recall, "mean": mean_recall(recall), "sampled": sampled_recall(folder)}
+
+
+def run_figures(study: StudyConfig, job: Job) -> dict[str, Any]:
+    """Figures of a finished run."""
+    folder = job.folder(study)
+    recall = read_result(folder / "retention.json")["recall"]
+    metrics = read_result(folder / "metrics.json")
+    return {
+        "seed": job.seed,
+        "recall": recall["recall"],
+        "mean": mean_recall(recall["recall"]),
+        "sampled": sampled_recall(folder),
+        "reset_control": mean_recall(recall["recall_reset_control"]),
+        "foreign_control": mean_recall(recall["recall_foreign_control"]),
+        "explained_variance": explained_variance(folder),
+        "train_s": metrics["train_s"],
+        "peak_mb": metrics["peak_mb"],
+        "steps": metrics["steps"],
+    }
+
+
+def collect(study: StudyConfig) -> dict[str, Any]:
+    """study.json: everything that is finished."""
+    start = start_figures(study, None)
+    by_part = _finished_runs(study)
+    seeds = [run for runs in by_part.pop("seeds", {}).values() for run in runs]
+    # A part of which only what it shares with another is finished has nothing to say yet.
+    by_part = {
+        part: variants
+        for part, variants in by_part.items()
+        if any(study.parts[part][name].same_as is None for name in variants)
+    }
+    starts = {part: part_start(study, part, start) for part in by_part}
+    long = by_part.pop("long", {})
+    results = {
+        "start": start,
+        "mrl_ablation": by_part,
+        "starts": starts,
+        "mrl_seeds": [_seed_figures(run, start["mean"]) for run in seeds],
+    }
+    if len(seeds) > 1:
+        results["mrl_seeds_summary"] = _seeds_summary(seeds)
+    if long:
+        results["mrl_32"] = next(iter(long.values()))[0]["recall"]
+        results["mrl_32_runs"] = {name: runs[0] for name, runs in long.items()}
+        data = next(iter(study.parts["long"].values())).data
+        measured = study.start_folder(data) / "retention.json"
+        results["mrl_32_start"] = read_result(measured)["recall"]["recall"] if measured.exists() else {}
+    return results
+
+
+def _finished_runs(study: StudyConfig) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """part -> variant -> the figures of each of its runs that is finished."""
+    by_part: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for path, variant in study.variants():
+        part, _, name = path.partition("/")
+        jobs = study.jobs(variant.same_as or path)
+        runs = [run_figures(study, job) for job in jobs if (job.folder(study) / "retention.json").exists()]
+        if runs:
+            by_part.setdefault(part, {})[name] = runs
+    return by_part
+
+
+def _seed_figures(run: dict[str, Any], start_mean: float) -> dict[str, Any]:
+    shown = ("recall", "sampled", "explained_variance", "train_s")
+    return {"seed": run["seed"], "start": start_mean, "end": run["mean"]} | {key: run[key] for key in shown}
+
+
+def _seeds_summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+    ends = [run["mean"] for run in runs]
+    return {
+        "mean": round(statistics.fmean(ends), 4),
+        "standard_deviation": round(statistics.stdev(ends), 4),
+        "lowest": min(ends),
+        "train_s": round(statistics.median(run["train_s"] for run in runs), 1),
+    }
+
+
+def part_start(study: StudyConfig, part: str, usual: dict[str, Any]) -> dict[str, Any]:
+    """What a part's runs are to be compared with: the run they start from, or the study's start on their episodes."""
+    variants = study.parts[part].values()
+    source = next((v.start for v in variants if v.start), None)
+    if source and (study.first_folder(source) / "retention.json").exists():
+        job = study.jobs(source)[0]
+        return {"name": job.name, **run_figures(study, job)}
+    data = next((v.data for v in variants if v.data), None)
+    measured = data is not None and (study.start_folder(data) / "retention.json").exists()
+    return {"name": SUPERVISED, **(start_figures(study, data) if measured else usual)}

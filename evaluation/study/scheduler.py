@@ -1,0 +1,108 @@
+"""Trains and measures the runs of a study, each as soon as those it needs are done."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from evaluation.study.config import DEFAULT_SCRIPT, Job, StudyConfig
+from evaluation.study.results import SAMPLED, read_result
+from pipeline.artifact import is_complete
+from pipeline.errors import InputError
+
+
+def training_command(study: StudyConfig, job: Job) -> list[str]:
+    """The training command of a job. Raises InputError where a run that it needs isn't finished."""
+    variant = study.variant(job.path)
+    minutes = 0.0
+    if variant.like:
+        minutes = read_result(study.first_folder(variant.like) / "metrics.json")["train_s"] / 60
+    start = study.start
+    if variant.start:
+        start = str(study.first_folder(variant.start))
+        read_result(Path(start) / "retention.json")
+    settings = [f"model.path={start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
+    settings += study.settings if variant.script == DEFAULT_SCRIPT else []
+    settings += [f"seed={job.seed}", *(text.replace("{minutes}", f"{minutes:.3f}") for text in variant.settings)]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, variant.script, "--config-path", variant.config or study.config, *flags]
+
+
+def measure(study: StudyConfig, model: str, data: str, folder: Path, threads: int, temperature: float = 0.0) -> None:
+    """Recall by distance with the model's own answers in memory, to folder/retention.json, unless it is there."""
+    if (folder / "retention.json").exists():
+        return
+    command = [
+        sys.executable, "evaluation/retention.py", "--model", model, "--data", data, "--own-answers", "--repeats", "2",
+        "--name", "recall", "--temperature", str(temperature), "--output-dir", str(folder),
+    ]  # fmt: skip
+    if study.episodes:
+        command += ["--episodes", str(study.episodes)]
+    run_command(command, folder / "retention.log", threads)
+
+
+def run_command(command: list[str], log: Path, threads: int) -> None:
+    """Run one command with its words in a log. Raises InputError where it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("a") as file:
+        process = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if process.returncode:
+        last = log.read_text().strip().splitlines()[-1:] or [""]
+        raise InputError(f"{' '.join(command[1:4])} failed ({log}): {last[0][:300]}")
+
+
+def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
+    """Measure the model that runs start from on every set of episodes that one of the jobs is measured on."""
+    threads = os.cpu_count() or 1
+    variants = [study.variant(job.path) for job in jobs]
+    for data in dict.fromkeys([study.data, *(variant.data or study.data for variant in variants)]):
+        measure(study, study.start, data, study.start_folder(data), threads)
+    if any(variant.sampled for variant in variants):
+        measure(study, study.start, study.data, study.start_folder(None) / SAMPLED, threads, temperature=1.0)
+
+
+def train_and_measure(study: StudyConfig, job: Job, threads: int) -> None:
+    """One job, or what is left of it."""
+    folder = job.folder(study)
+    variant = study.variant(job.path)
+    if not is_complete(folder / "model"):
+        run_command(training_command(study, job), folder / "train.log", threads)
+    measure(study, str(folder), variant.data or study.data, folder, threads)
+    if variant.sampled:
+        measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)
+
+
+def ordered_jobs(study: StudyConfig, parts: list[str]) -> list[Job]:
+    """Runs of the named parts; those that most others wait for, one after another, come first."""
+    paths = [f"{part}/{name}" for part in parts for name in study.parts[part]]
+    jobs = [job for path in paths if study.variant(path).same_as is None for job in study.jobs(path)]
+    followers: dict[Job, int] = {}
+    for job in sorted(jobs, key=lambda job: study.runs_before(job.path), reverse=True):
+        followers.setdefault(job, 0)
+        for other in study.variant(job.path).needs():
+            first = study.jobs(other)[0]
+            followers[first] = max(followers.get(first, 0), followers[job] + 1)
+    return sorted(jobs, key=lambda job: followers[job], reverse=True)
+
+
+def run_all(study: StudyConfig, jobs: list[Job], at_once: int) -> Iterator[Job]:
+    """Do jobs, each as soon as those it needs are done and one of `at_once` places is free; yields finished ones."""
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    waiting, running = list(jobs), dict[Future[None], Job]()
+    with ThreadPoolExecutor(at_once) as pool:
+        while waiting or running:
+            unfinished = {*waiting, *running.values()}
+            ready = [job for job in waiting if not unfinished & _needed(study, job)]
+            for job in ready[: at_once - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(train_and_measure, study, job, threads)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                yield running.pop(future)
+
+
+def _needed(study: StudyConfig, job: Job) -> set[Job]:
+    return {study.jobs(other)[0] for other in study.variant(job.path).needs()}

@@ -1,0 +1,62 @@
+"""study.json as Markdown tables."""
+
+import statistics
+from typing import Any
+
+from evaluation.study.results import SUPERVISED, Recall, mean_recall
+
+NOTE = (
+    "Exact recall on held-out episodes, per cent, by distance in turns, with the model's own answers in its memory; "
+    "*all, drawn*: of all questions, with answers drawn at temperature 1."
+)
+"""What the tables' columns are."""
+HEAD = (
+    "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | all, drawn | critic explains | seconds |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def study_tables(results: dict[str, Any]) -> str:
+    """A table for the seeds, one for dialogues of 32 steps, one for each part; a row a run or a mean over seeds."""
+    rows = [f"### Seeds\n\n{HEAD}", _row(SUPERVISED, results["start"]["recall"], results["start"])]
+    rows += [_row(f"seed {run['seed']}", run["recall"], run) for run in results["mrl_seeds"]]
+    if "mrl_32_runs" in results:
+        rows += [f"\n### Dialogues of 32 steps\n\n{HEAD}", _row(SUPERVISED, results["mrl_32_start"], {})]
+        rows += [_row(name, run["recall"], run) for name, run in results["mrl_32_runs"].items()]
+    for part, variants in results["mrl_ablation"].items():
+        start = results["starts"][part]
+        label = start["name"] if start["name"] == SUPERVISED else f"start: {start['name']}"
+        rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{HEAD}"]
+        rows += [_row(label, start["recall"], {"sampled": start["sampled"]})]
+        rows += [_row(*averaged(name, runs)) for name, runs in variants.items() if name != start["name"]]
+    return "\n".join(rows) + "\n"
+
+
+def _row(name: str, recall: Recall, figures: dict[str, Any]) -> str:
+    explained, seconds = figures.get("explained_variance"), figures.get("train_s")
+    cells = [
+        *(_percent(recall, distance) for distance in ("1", "2", "4", "8", "16", "32")),
+        f"{100 * mean_recall(recall):.1f}",
+        _percent(recall, "all"),
+        _percent(figures.get("sampled") or {}, "all"),
+        "–" if explained is None else f"{explained:.2f}",
+        "–" if seconds is None else f"{seconds:.0f}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _percent(recall: Recall, distance: str) -> str:
+    return f"{100 * recall[distance]:.1f}" if distance in recall else "–"
+
+
+def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, Recall, dict[str, Any]]:
+    """Name, recall and figures of a variant: means where it ran with several seeds."""
+    if len(runs) == 1:
+        return name, runs[0]["recall"], runs[0]
+    recall = {distance: statistics.fmean(run["recall"][distance] for run in runs) for distance in runs[0]["recall"]}
+    measured = {key: [run[key] for run in runs if run[key] is not None] for key in ("explained_variance", "train_s")}
+    means: dict[str, Any] = {key: statistics.fmean(values) for key, values in measured.items() if values}
+    sampled = [run["sampled"] for run in runs if run["sampled"]]
+    if sampled:
+        means["sampled"] = {distance: statistics.fmean(by[distance] for by in sampled) for distance in sampled[0]}
+    return f"{name}, mean of {len(runs)} seeds", recall, means

@@ -1,0 +1,46 @@
+"""Which turns are asked, and how answers to them are counted."""
+
+import json
+
+import pytest
+
+from evaluation.memory import questions
+from evaluation.memory.questions import Question, Tally, questions_of, read_questions
+from mrl.dialogues.dataset import Conversation, Exchange, RowSource
+from pipeline.errors import InputError
+
+
+def test_a_tally_means_by_distance_and_over_everything():
+    tally = Tally()
+    for distance, said in ((1, "tea"), (1, "soup"), (3, "tea"), (8, "tea")):
+        tally.add(Question(0, 1, "what?", "tea", ("tea",), distance), said)
+    figures = tally.figures()
+    assert figures["recall"] == {"1": 0.5, "8": 1.0, "all": 0.75}  # 3 isn't a distance of its own
+    assert tally.sizes() == {"1": 2, "8": 1}
+
+
+def test_rows_without_questions_are_refused():
+    row = Conversation((Exchange("hello", "hi"), Exchange("bye", "bye")), "here")
+    with pytest.raises(InputError, match="facts"):
+        questions_of([row])
+
+
+def test_each_distance_is_measured_on_the_first_file_that_has_enough_of_it(tmp_path, monkeypatch):
+    def rows(distances: list[int], name: str) -> str:
+        lines = []
+        for i, distance in enumerate(distances):
+            between = [{"query": "nice day", "answer": "yes"}] * (distance - 1)
+            asked = {"query": "what likes ann", "answer": f"{name}{i}", "facts": [f"{name}{i}"], "distance": distance}
+            lines.append(json.dumps({"query": "ann likes", "answer": "ok", "interactions": [*between, asked]}))
+        (tmp_path / name).write_text("\n".join(lines))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(questions, "ENOUGH", 2)
+    short, long = rows([1, 1, 2, 3], "short.jsonl"), rows([1, 2, 4, 3], "long.jsonl")
+    conversations, chosen = read_questions([RowSource(path=short), RowSource(path=long)])
+    assert [(q.distance, q.facts[0]) for q in chosen] == [
+        (1, "short.jsonl0"), (1, "short.jsonl1"), (2, "short.jsonl2"), (3, "short.jsonl3"), (2, "long.jsonl1"),
+        (4, "long.jsonl2"),
+    ]  # fmt: skip
+    assert len(conversations) == 6  # the long ones at distances 1 (settled) and 3 (not reported) aren't played
+    assert all(conversations[q.dialogue].exchanges[q.turn].facts == q.facts for q in chosen)

@@ -1,0 +1,64 @@
+"""The study's YAML: names of other variants, what is taken from them, the published study itself."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluation.study.config import StudyConfig, Variant
+from pipeline.config import load_config
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_published_studyloads_and_names_only_recipes_that_exist():
+    published = load_config(StudyConfig, ROOT / "evaluation/config/study.yaml")
+    assert set(published.parts) >= {
+        "seeds",
+        "long",
+        "more_supervision",
+        "gradient",
+        "critics",
+        "algorithms",
+        "strategies",
+    }
+    assert published.parts["seeds"]["mrl"].seeds == [1, 2, 3, 4, 5]
+    for variants in published.parts.values():
+        for variant in variants.values():
+            assert (ROOT / variant.script).exists()
+            assert (ROOT / (variant.config or published.config)).exists()
+
+
+def test_fresh_weights_have_the_shape_of_the_quickstarts_model():
+    published = load_config(StudyConfig, ROOT / "evaluation/config/study.yaml")
+    given = published.parts["fresh_weights"]["mimetic_content"].settings
+    (shape,) = (text.removeprefix("model.new=") for text in given if text.startswith("model.new="))
+    recipe = yaml.safe_load((ROOT / "mrl/config/quickstart/pretrain.yaml").read_text())
+    assert yaml.safe_load(shape) == recipe["model"]["new"]
+
+
+def test_runs_that_wait_for_each_other_are_refused():
+    with pytest.raises(ValueError, match="waits for"):
+        StudyConfig(
+            output_dir=Path(), start="", config="", data_folder="", data="",
+            parts={"a": {"b": Variant(like="a/c"), "c": Variant(start="a/b")}},
+        )  # fmt: skip
+
+
+def test_a_run_takes_start_and_settings_from_the_one_it_is_based_on(tmp_path):
+    parts = {"a": {"first": Variant(), "base": Variant(start="a/first", settings=["x=1"])}}
+    parts["b"] = {"own": Variant(based_on="a/base", settings=["x=2"])}
+    made = StudyConfig(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
+    assert made.parts["b"]["own"] == Variant(start="a/first", settings=["x=1", "x=2"])
+    assert made.runs_before("b/own") == 1
+    parts["b"]["third"] = Variant(based_on="b/own")
+    with pytest.raises(ValueError, match="based on another"):
+        StudyConfig(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="no part/variant"):
+        StudyConfig(
+            output_dir=Path(), start="", config="", data_folder="", data="",
+            parts={"a": {"b": Variant(like="a/c")}},
+        )  # fmt: skip
