@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus
+from mrl.rl.advantages import explained_variance
+from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.collector import Rounds, figures
 from mrl.rl.critic import Critic, CriticConfig
 from mrl.rl.curriculum import Curriculum, CurriculumConfig
 from mrl.rl.episode_dataset import Environment, vocabulary
 from mrl.rl.memory_pool import StatePool
-from mrl.rl.ppo import ALGORITHMS, PPOConfig, explained_variance
 from mrl.rl.rewards import RewardConfig
 from mrl.rl.rollout import RolloutConfig
 from mrl.rl.update import Buffer, ReplayConfig, introduce, minibatch_counts, policy_loss
@@ -154,7 +155,7 @@ class Learner:
         for steps in self.curriculum.steps:
             self.train.members(steps)
             self.held_out.members(steps)
-        needs = any(ALGORITHMS[s.ppo.algorithm].critic for s in self.stages.values())
+        needs = any(ALGORITHMS[s.ppo.algorithm].needs_critic for s in self.stages.values())
         self.critic = Critic(self.model, stage.critic.kind) if needs else None
         kept = any(s.ppo.kl_coef for s in self.stages.values())
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False) if kept else None
@@ -273,7 +274,9 @@ class Progress:
 
 def means(sums: dict[str, float]) -> dict[str, float]:
     """Figures of the updates since the last log line."""
-    found = {name: mean(sums, name, "scored_n") for name in ("entropy", "kl", "ratio", "clipped", "reference_kl")}
+    found = {
+        name: mean(sums, name, "scored_n") for name in ("entropy", "approx_kl", "ratio", "clipfrac", "reference_kl")
+    }
     found = {name: value for name, value in found.items() if name in sums}
     if "supervised" in sums:
         found["supervised_loss"] = mean(sums, "supervised", "reference_n")
@@ -299,10 +302,10 @@ def main(stage: MRLStage, run: Run) -> None:
             if not learner.buffer:
                 training.record({f"rollout_{k}": v for k, v in learner.play(training).items()})
             totals = learner.improve(training)
-            if (limit := learner.now.ppo.target_kl) and mean(totals, "kl", "scored_n") > limit:
+            if (limit := learner.now.ppo.target_kl) and mean(totals, "approx_kl", "scored_n") > limit:
                 learner.buffer.drop()
             training.log(means, **learner.curriculum.metrics())
-            training.shown = learner.shown(mean(totals, "kl", "scored_n"))
+            training.shown = learner.shown(mean(totals, "approx_kl", "scored_n"))
             if not learner.buffer and learner.progress.rounds % stage.rounds_per_epoch == 0:
                 evaluate(learner, training, tell=True)
             elif training.ended:  # the last updates, those of the lowest rate, may be the best

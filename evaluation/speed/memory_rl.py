@@ -24,11 +24,11 @@ from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
 from mrl.model import ReactiveForCausalLM
+from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import Rounds
 from mrl.rl.critic import Critic, CriticConfig
 from mrl.rl.curriculum import Curriculum, CurriculumConfig
 from mrl.rl.memory_pool import StatePool
-from mrl.rl.ppo import PPOConfig
 from mrl.rl.rewards import RewardConfig, Vocabulary
 from mrl.rl.rollout import RolloutConfig
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
@@ -72,7 +72,7 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, R
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = Critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
-    words = Vocabulary(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
+    words = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
     curriculum = Curriculum(CurriculumConfig(steps=[arguments.steps]), 0)
     rounds = Rounds(None, curriculum, StatePool(curriculum.config.resets, 0), words, 0)
     episodes = RandomEpisodes(arguments)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mrl.dialogues.collation import distance_ranges
 from mrl.dialogues.sampler import BucketBatchSampler
+from mrl.rl.advantages import credited_turns
+from mrl.rl.algorithms import PPOConfig
 from mrl.rl.critic import Critic, CriticConfig, read_everything
 from mrl.rl.curriculum import Curriculum, Draw
 from mrl.rl.episode_dataset import Environment
 from mrl.rl.memory_pool import StatePool
-from mrl.rl.ppo import PPOConfig, credited
 from mrl.rl.replay import log_probs_again
 from mrl.rl.rewards import RewardConfig, Vocabulary, score
 from mrl.rl.rollout import Played, RolloutConfig, play
@@ -130,7 +131,7 @@ class Rounds:
         at_once = max(1, config.at_once(model.device) // (trajectory.batch.steps * trajectory.group))
         if critic is not None:
             # After the last reward of a dialogue there is nothing to expect: those turns keep the value 0.
-            counted = credited(trajectory.turns, trajectory.rewarded, ppo)
+            counted = credited_turns(trajectory.turns, trajectory.rewarded, looks_ahead=ppo.looks_ahead)
             trajectory.values = read_everything(critic, trajectory, played.states, config, counted)
         if not exact:
             trajectory.log_probs = log_probs_again(model, trajectory, sampling, at_once)

@@ -138,4 +138,4 @@ def vocabulary(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
         # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
         starts[index] = word != token or (by_blanks and _in_a_word(token[0]))
         ends[index] = _in_a_word(word[-1])
-    return Vocabulary(special, starts, ends, embedding.cpu(), answer_id)
+    return Vocabulary.build(special, starts, ends, embedding.cpu(), answer_id)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mrl.losses.output import LossOutput
 from mrl.model import Sampling
+from mrl.rl.advantages import credited_turns, normalize
+from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.critic import Critic, CriticConfig, judged_turns
-from mrl.rl.ppo import ALGORITHMS, PPOConfig, credited, kl_estimate, memory_drift, normalise, value_loss
+from mrl.rl.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
 from mrl.rl.trajectory import Trajectory
 
@@ -53,11 +55,11 @@ def prepare(trajectory: Trajectory, rewarded: Tensor, config: PPOConfig) -> Traj
     """Add advantages, returns and which turns they count for, [B, K], to a whole buffer of trajectories, of all
     processes."""
     algorithm = ALGORITHMS[config.algorithm]
-    counted = credited(trajectory.turns, rewarded, config)
+    counted = credited_turns(trajectory.turns, rewarded, looks_ahead=config.looks_ahead)
     values = torch.zeros_like(trajectory.rewards) if trajectory.values is None else trajectory.values
     advantages, returns = algorithm.advantages(trajectory.rewards, values, trajectory.turns, rewarded, config)
-    if config.normalize_advantages and algorithm.critic:
-        advantages = normalise(advantages, counted)
+    if config.normalize_advantages and algorithm.needs_critic:
+        advantages = normalize(advantages, counted)
     trajectory.values, trajectory.returns, trajectory.credited = values, returns, counted
     trajectory.advantages = advantages * counted
     trajectory.__post_init__()
@@ -128,28 +130,34 @@ def policy_loss(
     row, turn, _ = again.scored.nonzero(as_tuple=True)
     old, gain = trajectory.log_probs[again.scored], trajectory.advantages[row, turn]
     weight = _weights(again.scored, counts, ppo.loss_scope)
-    each = algorithm.policy_loss(again.log_probs[:, None], old[:, None], gain, ppo.clip_range).squeeze(1)
-    ratio = (again.log_probs.detach() - old).exp()
+    each = algorithm.policy_loss(again.log_probs, old, gain, ppo)
+    new = again.log_probs.detach()
     metrics = {
         "policy_loss": (each * weight).sum().detach(),
         "entropy": again.entropy.detach().sum(),
-        # Half the mean squared log-ratio: as good an estimate of a small KL as any, and without the exponential's tail,
-        # in which one token of a thousand decides whether the round goes on.
-        "kl": 0.5 * (again.log_probs.detach() - old).square().sum(),
-        "clipped": ((ratio - 1).abs() > ppo.clip_range).sum(),
-        "ratio": ratio.sum(),
+        "approx_kl": kl_estimate(old, new).sum(),
+        "clipfrac": clip_fraction(new, old, ppo.clip_range, ppo.clip_high).sum(),
+        "ratio": log_ratio(new, old).exp().sum(),
         "scored_n": torch.tensor(float(len(row))),
     }
     loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
     if ppo.kl_coef and trajectory.reference_log_probs is not None:
         away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
         loss = loss + ppo.kl_coef * (away * weight).sum()
+<<<<<<< HEAD
         metrics["reference_kl"] = away.detach().sum()
     price = ppo.drift_coef or algorithm.drift
     drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
     metrics["drift"] = drift.detach()
     if price:
         loss = loss + price * drift / counts["leader_turns"]
+=======
+        numbers["reference_kl"] = away.detach().sum()
+        drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
+    numbers["drift"] = drift.detach()
+    if ppo.drift_price:
+        loss = loss + ppo.drift_price * drift / counts["leader_turns"]
+>>>>>>> e108871 (Policy optimisation: a module per algorithm, advantages and losses apart, reward terms by family with a registry read at load; log-ratios are clamped, one KL estimator, clip-higher, centred groups)
     if critic is not None:
         judged = judged_turns(trajectory, judging)
         values = critic.values(trajectory, again.states[1:], judged)
@@ -214,7 +222,7 @@ class Buffer:
         `update_epochs` times."""
         self.trajectory = trajectory
         generator = torch.Generator().manual_seed(seed)
-        chosen = most_telling(trajectory, config.used_share)
+        chosen = most_telling(trajectory, config.keep_fraction)
         size = max(1, config.minibatch_episodes // config.group_size)
         self.order = []
         for _ in range(config.update_epochs):

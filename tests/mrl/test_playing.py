@@ -141,7 +141,7 @@ def test_saving_memory_changes_nothing_but_memory(model, environment):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "group"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "grpo"])
 def test_slices_of_a_minibatch_add_up(model, environment, words, algorithm):
     ppo = PPOConfig(algorithm=algorithm, group_size=2, minibatch_episodes=12, kl_coef=0.1, loss_scope="answer")
     config = ReplayConfig(supervised_coef=0.3)
@@ -352,7 +352,7 @@ def test_of_turns_without_facts_a_share_is_learnt_whatever_the_slice(model, envi
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_updates_are_made_from_the_dialogues_with_the_largest_advantages(model, environment, words, group):
-    ppo = PPOConfig(group_size=group, minibatch_episodes=2, used_share=0.5, update_epochs=1)
+    ppo = PPOConfig(group_size=group, minibatch_episodes=2, keep_fraction=0.5, update_epochs=1)
     trajectory = complete(model.eval(), environment, words, ppo)
     trajectory.advantages = torch.zeros_like(trajectory.advantages)
     trajectory.advantages[[1 * group, 4 * group, 5 * group]] = torch.tensor([[-3.0], [2.0], [1.0]])

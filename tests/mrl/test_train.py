@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
     assert found["stages"] == [1, 3]
     names = ("rollout_reward", "rollout_explained_variance", "rollout_rollout_s", "rollout_episode_steps")
     assert [row[-1] for row in lines(tmp_path / "straight", *names)] == [1, 1, 1, 1, 3, 3]
-    first = lines(tmp_path / "straight", "kl", "ratio", "entropy", "drift", "value_loss")[0]
+    first = lines(tmp_path / "straight", "approx_kl", "ratio", "entropy", "drift", "value_loss")[0]
     assert first[1] < 1e-6
     assert first[2] == pytest.approx(1.0, abs=1e-5)
     samples = [json.loads(line) for line in (tmp_path / "straight" / "samples.jsonl").read_text().splitlines()]
@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
     assert 9 <= found["first_step"] < 24
     one, two = weights(tmp_path / "straight"), weights(tmp_path / "broken")
     assert all(one[name].equal(two[name]) for name in one)
-    for names in (("loss", "kl"), ("eval_reward",)):
+    for names in (("loss", "approx_kl"), ("eval_reward",)):
         assert lines(tmp_path / "broken", *names) == lines(tmp_path / "straight", *names)
 
 
@@ -144,7 +144,7 @@ def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
         ({"curriculum": {"steps": [1], "overrides": {"1": {"seed": 3}}}}, "seed can't differ by stage"),
         ({"curriculum": {"steps": [1], "overrides": {"1": {"ppo.clip_rnage": 0.1}}}}, "clip_range"),
         ({"trainer": {"max_steps": 1, "batch_size": 3}}, "trainer.batch_size has no meaning here"),
-        ({"ppo": {"algorithm": "group"}}, "set group_size to 2 or more"),
+        ({"ppo": {"algorithm": "grpo"}}, "set group_size to 2 or more"),
         ({"rollout": {"temperature": 0}}, "explore nothing"),
     ],
 )

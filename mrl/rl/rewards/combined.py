@@ -1,4 +1,4 @@
-"""What an answer is worth: batched on the device, and never worth more than the reference answer.
+"""The reward of an answer: named terms, weighed; computed in one batch on the device.
 
 Terms, each in 0..1 and 1 for the reference answer itself:
     facts         share of the needed facts that are said; worth less when said amid too many words, or by repeating
@@ -13,26 +13,29 @@ Terms, each in 0..1 and 1 for the reference answer itself:
 A term that says nothing about a turn (no facts given, a reference unlike the saved data) leaves its weight to others;
 where no term says anything the turn isn't rewarded (which isn't a reward of 0).
 An empty answer is worth 0. The tokens of the frame ([A], [EOS], padding, thoughts before [A]) are left out everywhere.
+No answer earns more than the reference.
 
-Symbols: B dialogues, K turns, N = B * K rows, n and m tokens.
+Symbols: B dialogues, K turns.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from mrl.rl.rewards.facts import fact_recall
-from mrl.rl.rewards.overlap import bleu, repetition, shared
-from mrl.rl.rewards.similarity import agreement, cosine, mean_embedding, running_similarity
+from mrl.rl.rewards import facts, overlap, similarity
+from mrl.rl.rewards.comparison import Comparison, RewardSettings, Term
 from mrl.rl.rewards.strategies import strategy_table
-from mrl.rl.rewards.words import Vocabulary, content, together
+from mrl.rl.rewards.words import Vocabulary, Words, content, pack
 from mrl.rl.trajectory import Trajectory, expect
 
-TERMS = ("facts", "bleu", "bleu_saved", "cosine", "cosine_saved", "running", "length", "repetition")
+TERMS: dict[str, Term] = {**facts.TERMS, **overlap.TERMS, **similarity.TERMS}
+"""All terms by name; a family of terms is a module of this package."""
+OF_SAVED = ("bleu_saved", "cosine_saved")
+"""Terms that compare with the saved data: at the end of a cumulative dialogue with everything that was saved."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RewardConfig:
     """Weights of the terms (their sum is normalised away) and the scale of the whole."""
 
@@ -49,18 +52,32 @@ class RewardConfig:
     """How much of the running mean survives each new interaction."""
 
     def __post_init__(self) -> None:
+        """Refuse names without a term and numbers out of range."""
         for name, weight in self.weights.items():
+            if name not in TERMS:
+                raise ValueError(f"weights.{name} is no term of the reward; there are {', '.join(TERMS)}")
             if weight < 0:
                 raise ValueError(f"weights.{name} is {weight}; a term can't be worth less than nothing")
         if not any(self.weights.values()):
             raise ValueError("weights are all 0: nothing would be rewarded")
         if self.scale <= 0:
             raise ValueError(f"scale is {self.scale}; it must be positive")
-        if not self.bleu_orders or sum(self.bleu_orders) <= 0:
-            raise ValueError("bleu_orders needs at least one positive weight")
+        if not self.bleu_orders or min(self.bleu_orders) < 0 or sum(self.bleu_orders) <= 0:
+            raise ValueError("bleu_orders needs at least one positive weight, and none below 0")
+        if self.length_slack < 1:
+            raise ValueError(f"length_slack is {self.length_slack}; below 1 the reference itself would be too long")
+        if not 0 <= self.running_decay <= 1:
+            raise ValueError(f"running_decay is {self.running_decay}; a share lies in 0..1")
+
+    @property
+    def settings(self) -> RewardSettings:
+        """What the terms read of it."""
+        return RewardSettings(
+            bleu_orders=tuple(self.bleu_orders), length_slack=self.length_slack, running_decay=self.running_decay
+        )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rewards:
     """rewards, rewarded, recall, exact [B, K]: worth, whether it counts, share of facts said, all facts said (both
     facts figures NaN where no facts are needed); terms by name [B, K], NaN where a term said nothing."""
@@ -72,87 +89,70 @@ class Rewards:
     terms: dict[str, Tensor]
 
 
-def score(
-    config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory, extra: dict[str, Tensor] | None = None
-) -> Rewards:
-    """Rewards of all answers of a trajectory, with what each dialogue's strategy counts.
-
-    extra: further terms [B, K] in 0..1 computed elsewhere (a preference model), weighed by their name in `weights`.
-    Raises ValueError for a weight without a term.
-    """
-    extra = extra or {}
-    unknown = set(config.weights) - set(TERMS) - set(extra)
-    if unknown:
-        raise ValueError(f"weights.{min(unknown)} is no term of the reward; there are {', '.join([*TERMS, *extra])}")
+def score(config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory) -> Rewards:
+    """Rewards of all answers of a trajectory, with what each dialogue's strategy counts."""
     batch, lead = trajectory.batch, trajectory.turns.shape
-    answer = content(trajectory.answer_ids, trajectory.answer_mask, vocabulary)
-    reference = content(batch.reference_ids, batch.reference_mask, vocabulary)
     table = strategy_table(batch.strategies, lead, batch.strategy, batch.turns)
-    terms, recall, lean = _all_terms(config, vocabulary, trajectory, answer, reference, table.saved)
-    final = table.everything.any()
-    if bool(final):
-        rows = table.everything.any(1).nonzero().squeeze(1)
-        _final_terms(config, vocabulary, trajectory, answer, reference, rows, terms)
-    terms |= extra
-    total, weight_sum = torch.zeros(lead, device=answer[0].device), torch.zeros(lead, device=answer[0].device)
-    for name, weight in config.weights.items():
-        said = ~terms[name].isnan()
+    turns = compare(config, vocabulary, trajectory, table.saved)
+    weights = {name: weight for name, weight in config.weights.items() if weight > 0}
+    terms = {name: TERMS[name](turns) for name in weights}
+    _compare_last_with_everything(turns, batch.turns, table.everything, terms)
+    total = torch.zeros(lead, device=batch.turns.device)
+    weight_sum = torch.zeros_like(total)
+    for name, weight in weights.items():
         total += weight * terms[name].nan_to_num(0.0)
-        weight_sum += weight * said
-    worth = total / weight_sum.clamp(min=1e-8) - table.penalty * lean
+        weight_sum += weight * ~terms[name].isnan()
+    worth = total / weight_sum.clamp(min=1e-8)
+    if bool((table.penalty > 0).any()):
+        worth = worth - table.penalty * similarity.lean_on_saved(turns)
     rewarded = (table.factor > 0) & (weight_sum > 0)
-    rewards = config.scale * worth * table.factor
+    rewards = torch.where(rewarded, config.scale * worth * table.factor, torch.zeros_like(worth))
+    recall = facts.recall(turns)
     exact = torch.where(recall.isnan(), recall, (recall > 1 - 1e-6).float())
-    result = Rewards(torch.where(rewarded, rewards, torch.zeros_like(rewards)), rewarded, recall, exact, terms)
-    expect(result.rewards, result.rewarded, result.recall, result.exact, lead=lead, ndim=2, name="rewards")
-    return result
+    expect(rewards, rewarded, recall, exact, lead=lead, ndim=2, name="rewards")
+    return Rewards(rewards, rewarded, recall, exact, terms)
 
 
-def _all_terms(config, vocabulary, trajectory, answer, reference, saved_index):
+def compare(config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory, saved: Tensor) -> Comparison:
+    """The words of a trajectory's turns beside what they are compared with; saved [B, K]: index of the write."""
+    batch = trajectory.batch
     writes = content(trajectory.writes, trajectory.writes_mask, vocabulary, whole=True)
-    width = trajectory.writes.shape[-1]
-    index = saved_index[..., None].expand(-1, -1, width)
-    saved = tuple(x.gather(1, index) for x in writes)
-    flat = [tuple(x.flatten(0, 1) for x in pair) for pair in (answer, reference, saved)]
-    lead = trajectory.turns.shape
-    table = {name: x.unflatten(0, lead) for name, x in _compare(config, vocabulary, *flat).items()}
-    recall = fact_recall(flat[0], trajectory.batch.fact_ids.flatten(0, 1), vocabulary).unflatten(0, lead)
-    table["facts"] = recall * table.pop("honesty")
-    table["running"] = running_similarity(config, vocabulary, answer, reference, writes)
-    lean = table.pop("lean")
-    return table, recall, lean
+    index = saved[..., None].expand(-1, -1, trajectory.writes.shape[-1])
+    return Comparison(
+        answer=content(trajectory.answer_ids, trajectory.answer_mask, vocabulary),
+        reference=content(batch.reference_ids, batch.reference_mask, vocabulary),
+        saved=Words(writes.ids.gather(1, index), writes.mask.gather(1, index)),
+        writes=writes,
+        fact_ids=batch.fact_ids,
+        vocabulary=vocabulary,
+        settings=config.settings,
+    )
 
 
-def _final_terms(config, vocabulary, trajectory, answer, reference, rows, terms) -> None:
-    """Overwrite the saved-data terms of the last turn of `rows` with a comparison to everything written so far."""
-    last = trajectory.turns.sum(1)[rows] - 1
-    writes = content(trajectory.writes[rows], trajectory.writes_mask[rows], vocabulary, whole=True)
-    before = torch.arange(trajectory.turns.shape[1], device=last.device) <= last[:, None]
-    everything = together((writes[0].flatten(1), (writes[1] & before[..., None]).flatten(1)))
-    pairs = [tuple(x[rows, last] for x in pair) for pair in (answer, reference)]
-    compared = _compare(config, vocabulary, *pairs, everything)
-    for name in ("bleu_saved", "cosine_saved"):
-        terms[name][rows, last] = compared[name]
+def _compare_last_with_everything(
+    turns: Comparison, present: Tensor, everything: Tensor, terms: dict[str, Tensor]
+) -> None:
+    """Where `everything` [B, K] says so (the last turn of some dialogues), put the terms of the saved data in `terms`
+    to the comparison with all that was written before that turn."""
+    names = [name for name in OF_SAVED if name in terms]
+    rows = everything.any(1).nonzero().squeeze(1)
+    if not names or not len(rows):
+        return
+    last = present.sum(1)[rows] - 1
+    before = torch.arange(present.shape[1], device=last.device) <= last[:, None]
+    words = Words(turns.writes.ids[rows], turns.writes.mask[rows] & before[..., None])
+    whole = pack(Words(words.ids.flatten(1), words.mask.flatten(1)))
+    alone = replace(
+        turns,
+        answer=_turn(turns.answer, rows, last),
+        reference=_turn(turns.reference, rows, last),
+        saved=Words(whole.ids[:, None], whole.mask[:, None]),
+        fact_ids=turns.fact_ids[rows, last][:, None],
+    )
+    for name in names:
+        terms[name][rows, last] = TERMS[name](alone)[:, 0]
 
 
-def _compare(config, vocabulary, answer, reference, saved) -> dict[str, Tensor]:
-    """All terms that compare token rows [N, .]: answer, reference, saved data as (ids, mask)."""
-    said, meant = answer[1].sum(1).float(), reference[1].sum(1).float()
-    spoken = (said > 0).float()
-    orders = config.bleu_orders
-    to_saved, ideal_saved = bleu(answer, saved, orders), bleu(reference, saved, orders)
-    vectors = [mean_embedding(pair, vocabulary.embedding) for pair in (answer, reference, saved)]
-    near, ideal_near = cosine(vectors[0], vectors[2]), cosine(vectors[1], vectors[2])
-    copied = (shared(answer, saved, 3) - shared(reference, saved, 3)) / meant.clamp(min=1)
-    brevity = (config.length_slack * meant.clamp(min=1) / said.clamp(min=1)).clamp(max=1)
-    repeated = repetition(answer) - repetition(reference)
-    return {
-        "honesty": brevity * (1 - copied.clamp(0, 1)),
-        "lean": (near - ideal_near).clamp(min=0),
-        "bleu": bleu(answer, reference, orders),
-        "bleu_saved": agreement(to_saved, ideal_saved),
-        "cosine": cosine(vectors[0], vectors[1]),
-        "cosine_saved": agreement(near, ideal_near),
-        "length": spoken * torch.minimum(said, meant) / torch.maximum(said, meant).clamp(min=1),
-        "repetition": spoken * (1 - repeated.clamp(min=0)),
-    }
+def _turn(words: Words, rows: Tensor, turn: Tensor) -> Words:
+    """One turn of each row, [R, 1, n]."""
+    return Words(words.ids[rows, turn][:, None], words.mask[rows, turn][:, None])

@@ -1,14 +1,16 @@
-"""Whether the needed facts are said."""
+"""The term `facts`: whether the needed facts are said, and honestly."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrl.rl.rewards.words import Vocabulary
+from mrl.rl.rewards.comparison import Comparison, Term
+from mrl.rl.rewards.overlap import shared
+from mrl.rl.rewards.words import Vocabulary, Words
 from mrl.rl.trajectory import NO_TOKEN
 
 
-def fact_recall(answer: tuple[Tensor, Tensor], facts: Tensor, vocabulary: Vocabulary) -> Tensor:
+def fact_recall(answer: Words, facts: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Share [N] of the facts [N, F, V, W] that are said in the answer [N, n] in one of their spellings.
 
     A spelling counts only as whole words: neither its first token may continue a word nor its last be continued. NaN
@@ -38,3 +40,21 @@ def _glued(padded: Tensor, vocabulary: Vocabulary) -> Tensor:
     real = padded >= 0
     known = padded.clamp(min=0)
     return (vocabulary.ends[known] & real)[:, :-1] & (vocabulary.starts[known] & real)[:, 1:]
+
+
+def recall(turns: Comparison) -> Tensor:
+    """Share [B, K] of the needed facts that are said; NaN where none is needed."""
+    return fact_recall(turns.answer.flatten(), turns.fact_ids.flatten(0, 1), turns.vocabulary).unflatten(0, turns.shape)
+
+
+def honest_facts(turns: Comparison) -> Tensor:
+    """Recall, worth less when said amid too many words, or by repeating more of the saved interaction than the
+    reference does."""
+    answer, reference, saved = turns.answer.flatten(), turns.reference.flatten(), turns.saved.flatten()
+    wanted = reference.count().clamp(min=1)
+    copied = (shared(answer, saved, 3) - shared(reference, saved, 3)) / wanted
+    brevity = (turns.settings.length_slack * wanted / answer.count().clamp(min=1)).clamp(max=1)
+    return recall(turns) * (brevity * (1 - copied.clamp(0, 1))).unflatten(0, turns.shape)
+
+
+TERMS: dict[str, Term] = {"facts": honest_facts}

@@ -8,7 +8,7 @@ from torch import Tensor
 from mrl.rl.trajectory import Strategy
 
 
-@dataclass
+@dataclass(frozen=True)
 class StrategyTable:
     """By turn [B, K]: factor on the reward (0 = none), index of the saved write, whether the last turn is compared
     with everything, price of leaning on the old topic."""

@@ -1,6 +1,10 @@
-"""The words of an answer without the frame around them, and what rewards know of the tokenizer."""
+"""The words of an answer without the frame around them, and what rewards know of the tokenizer.
+
+Symbols: V vocabulary, D width, B dialogues, K turns, n tokens.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,11 +12,26 @@ from torch import Tensor
 from mrl.rl.trajectory import expect
 
 
-@dataclass
+class Words(NamedTuple):
+    """Token ids [..., n] and mask [..., n] (bool) of words, those of a row in front."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def flatten(self) -> "Words":
+        """[B, K, n] -> [B * K, n]."""
+        return Words(self.ids.flatten(0, 1), self.mask.flatten(0, 1))
+
+    def count(self) -> Tensor:
+        """Words of each row [...], fp32."""
+        return self.mask.sum(-1).float()
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """What rewards know of the tokenizer. special [V]: tokens of the frame; answer_id: [A];
     starts, ends [V]: whether a token's text begins, ends inside a word, so that `Ann` isn't found in `Anna`;
-    embedding [V, D]: a frozen copy."""
+    embedding [V, D]: centred and without gradient, so that a reward can't be raised by moving it."""
 
     special: Tensor
     starts: Tensor
@@ -21,23 +40,28 @@ class Vocabulary:
     answer_id: int
 
     def __post_init__(self) -> None:
-        size = self.embedding.shape[:1]
-        expect(self.special, self.starts, self.ends, lead=size, ndim=1, name="vocabulary")
-        self.embedding = self.embedding.detach().float().clone()
-        self.embedding -= self.embedding.mean(0)
+        expect(self.special, self.starts, self.ends, lead=self.embedding.shape[:1], ndim=1, name="vocabulary")
+
+    @classmethod
+    def build(cls, special: Tensor, starts: Tensor, ends: Tensor, embedding: Tensor, answer_id: int) -> "Vocabulary":
+        """With a centred copy of an embedding table."""
+        table = embedding.detach().float()
+        return cls(special, starts, ends, table - table.mean(0), answer_id)
+
+    def to(self, device: torch.device | str) -> "Vocabulary":
+        moved = (x.to(device) for x in (self.special, self.starts, self.ends, self.embedding))
+        return Vocabulary(*moved, self.answer_id)
 
 
-def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = False) -> tuple[Tensor, Tensor]:
-    """ids and the mask of their words, moved to the front: no frame tokens and, unless `whole`, nothing before [A] (a
-    thought)."""
+def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = False) -> Words:
+    """The words of ids, mask [..., n]: no frame tokens and, unless `whole`, nothing before [A] (a thought)."""
     words = mask & ~vocabulary.special[ids]
     if not whole:
         words = words & ((ids == vocabulary.answer_id).cumsum(-1) > 0)
-    return together((ids, words))
+    return pack(Words(ids, words))
 
 
-def together(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def pack(words: Words) -> Words:
     """The same words in the same order without gaps."""
-    ids, words = pair
-    order = (~words).to(torch.uint8).argsort(dim=-1, stable=True)
-    return ids.gather(-1, order), words.gather(-1, order)
+    order = (~words.mask).to(torch.uint8).argsort(dim=-1, stable=True)
+    return Words(words.ids.gather(-1, order), words.mask.gather(-1, order))

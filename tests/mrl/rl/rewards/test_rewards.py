@@ -16,8 +16,8 @@ from mrl.rl.rewards import (
     score,
     strategy_table,
 )
-from mrl.rl.rewards.overlap import shared
-from mrl.rl.rewards.similarity import agreement
+from mrl.rl.rewards.overlap import agreement, shared
+from mrl.rl.rewards.words import Words
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy, Trajectory, pad_stack
 
 PAD, EOS, ANSWER, THINK, QUERY, BOS = 0, 1, 2, 3, 4, 5
@@ -34,7 +34,7 @@ def vocabulary() -> Vocabulary:
     ends = ~special
     ends[IDS["."]] = False
     generator = torch.Generator().manual_seed(0)
-    return Vocabulary(special, starts, ends, torch.randn(SIZE, 16, generator=generator), ANSWER)
+    return Vocabulary.build(special, starts, ends, torch.randn(SIZE, 16, generator=generator), ANSWER)
 
 
 def say(text: str) -> list[int]:
@@ -43,7 +43,7 @@ def say(text: str) -> list[int]:
 
 def pair(text: str, vocabulary: Vocabulary):
     ids, mask = pad_stack([[say(text)]])
-    return tuple(x[0] for x in content(ids, mask, vocabulary))
+    return Words(*(x[0] for x in content(ids, mask, vocabulary)))
 
 
 def plain_bleu(candidate: list[str], reference: list[str], weights: list[float]) -> float:
@@ -224,12 +224,21 @@ def test_terms_that_say_nothing_leave_their_weight_to_others(vocabulary):
     assert silent.rewards.item() == 0
 
 
-def test_other_terms_can_be_added_and_unknown_ones_are_refused(vocabulary):
-    made = trajectory([["rex"]])
-    config = RewardConfig(weights={"facts": 1.0, "liked": 3.0})
-    assert score(config, vocabulary, made, {"liked": torch.tensor([[0.5]])}).rewards.item() == pytest.approx(0.625)
-    with pytest.raises(ValueError, match="liked is no term"):
-        score(config, vocabulary, made)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weights": {"fcts": 1.0}}, "fcts is no term"),
+        ({"weights": {"facts": -1.0}}, "less than nothing"),
+        ({"weights": {"facts": 0.0}}, "all 0"),
+        ({"scale": 0.0}, "scale"),
+        ({"bleu_orders": [0.5, -0.5]}, "bleu_orders"),
+        ({"length_slack": 0.5}, "length_slack"),
+        ({"running_decay": 2.0}, "running_decay"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        RewardConfig(**wrong)
 
 
 STRATEGIES = (
@@ -293,7 +302,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
         for way, ids in enumerate(ways):
             table[0, 0, way, : len(ids)] = torch.tensor(ids)
         ids = torch.tensor([tokenizer(answer)["input_ids"]])
-        return fact_recall((ids, torch.ones_like(ids).bool()), table, words).item()
+        return fact_recall(Words(ids, torch.ones_like(ids).bool()), table, words).item()
 
     assert said("I saw San Jose and Ann.", "San Jose") == 1
     assert said("I saw San Jose and Ann.", "Ann") == 1

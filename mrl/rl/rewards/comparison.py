@@ -1,0 +1,48 @@
+"""What the terms of the reward are computed from: a turn's words beside those it is compared with.
+
+A term is a function of a `Comparison` that gives a value in 0..1 for each turn, 1 for the reference answer itself, NaN
+where it says nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mrl.rl.rewards.words import Vocabulary, Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+    """Numbers that terms read.
+
+    bleu_orders: weights of 1-grams, 2-grams, ...; length_slack: facts are worth the full in answers up to this many
+    times as long as the reference; running_decay: how much of the running mean survives each new interaction.
+    """
+
+    bleu_orders: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
+    length_slack: float = 1.5
+    running_decay: float = 0.2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of B x K turns: answer and reference [B, K, n], the saved interaction that the strategy compares with [B, K, m],
+    all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts [B, K, F, V, W]."""
+
+    answer: Words
+    reference: Words
+    saved: Words
+    writes: Words
+    fact_ids: Tensor
+    vocabulary: Vocabulary
+    settings: RewardSettings
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """B, K."""
+        return self.answer.mask.shape[0], self.answer.mask.shape[1]
+
+
+type Term = Callable[[Comparison], Tensor]
+"""A value in 0..1 for each turn [B, K], NaN where the term says nothing."""
