@@ -171,9 +171,7 @@ class Learner:
         if self.reference is not None:
             self.reference.to(training.device)
         words = vocabulary(self.tokenizer, model.get_input_embeddings().weight, model.config.answer_token_id)
-        for name in ("special", "starts", "ends", "embedding"):
-            setattr(words, name, getattr(words, name).to(training.device))
-        self.words = words
+        self.words = words = words.to(training.device)
         self.rounds.words, self.rounds.rank, self.rounds.world = words, training.rank, training.world
 
     def parts(self) -> dict[str, Any]:

@@ -144,20 +144,11 @@ def policy_loss(
     if ppo.kl_coef and trajectory.reference_log_probs is not None:
         away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
         loss = loss + ppo.kl_coef * (away * weight).sum()
-<<<<<<< HEAD
         metrics["reference_kl"] = away.detach().sum()
-    price = ppo.drift_coef or algorithm.drift
     drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
     metrics["drift"] = drift.detach()
-    if price:
-        loss = loss + price * drift / counts["leader_turns"]
-=======
-        numbers["reference_kl"] = away.detach().sum()
-        drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
-    numbers["drift"] = drift.detach()
     if ppo.drift_price:
         loss = loss + ppo.drift_price * drift / counts["leader_turns"]
->>>>>>> e108871 (Policy optimisation: a module per algorithm, advantages and losses apart, reward terms by family with a registry read at load; log-ratios are clamped, one KL estimator, clip-higher, centred groups)
     if critic is not None:
         judged = judged_turns(trajectory, judging)
         values = critic.values(trajectory, again.states[1:], judged)

@@ -11,12 +11,12 @@ from evaluation.inference import GREEDY, generate_answers
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import in_turn
 from mrl.rl.critic import Critic, CriticConfig, judged_turns, read_everything
 from mrl.rl.curriculum import Draw, ResetConfig
 from mrl.rl.episode_dataset import Environment, vocabulary
 from mrl.rl.memory_pool import StatePool
-from mrl.rl.ppo import PPOConfig
 from mrl.rl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
 from mrl.rl.rewards import RewardConfig, score
 from mrl.rl.rollout import RolloutConfig, play
