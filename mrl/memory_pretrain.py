@@ -7,51 +7,46 @@ decoder stay as they are. An interaction has more or fewer tokens than the memor
 (`mrl.losses.memory_alignment.pool_to_slots`). The result lies in output_dir/model.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import ClassVar
 
 from mrl.dialogues.collation import Episodes, collate_episodes
-from mrl.dialogues.corpus import CorpusConfig, load_corpus, require_questions
+from mrl.dialogues.corpus import load_corpus, require_questions
 from mrl.dialogues.sampler import BucketBatchSampler, in_order
 from mrl.losses.memory_alignment import MemoryTargetConfig, memory_target_loss, write_counts
+from mrl.losses.output import LossOutput
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
-from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import PARTS, OptimizerConfig
-from mrl.training.stage_config import TrainerConfig, default_config
-from pipeline.errors import InputError
+from mrl.training.model_io import load_reactive
+from mrl.training.optimizer import PARTS
+from mrl.training.stage_config import ReactiveStageConfig, default_config
+from pipeline.errors import SettingError
+from pipeline.ranges import PositiveInt
 from pipeline.run import Run, stage_main
 
-ONLY_MEMORY = {part: 0.0 for part in PARTS if part != "memory_attention"}
+FROZEN = {part: 0.0 for part in PARTS if part != "memory_attention"}
+"""Learning rate multipliers that leave memory attention alone to learn."""
 
 
-@dataclass(kw_only=True)
-class MemoryPretrainStage:
-    """A recipe for self-supervised memory attention."""
+@dataclass(kw_only=True, frozen=True)
+class MemoryPretrainStage(ReactiveStageConfig):
+    """A recipe for self-supervised memory attention. The parts other than memory_attention stay frozen."""
 
-    output_dir: Path
-    model: ModelConfig
-    data: CorpusConfig
-    trainer: TrainerConfig
+    RENAMED: ClassVar[Mapping[str, str]] = {"turns": "max_turns"}
+
     objective: MemoryTargetConfig = field(default_factory=MemoryTargetConfig)
-    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The parts other than memory_attention stay frozen, whatever `rates` says of them."""
-    turns: int | None = 8
+    max_turns: PositiveInt | None = 8
     """Writes of a dialogue, from its start; null: all."""
-    held_out_dialogues: int = 256
+    held_out_dialogues: PositiveInt = 256
     """Dialogues that an evaluation looks at."""
-    name: str | None = None
-    """Name of the model in its card."""
-    description: str | None = None
-    push_to_hub: str | None = None
-    """Repository on the Hub for the result."""
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse rates of parts that don't learn here."""
+        for part, rate in self.optimizer.lr_multipliers.items():
+            if rate and part in FROZEN:
+                raise SettingError(f"optimizer.lr_multipliers.{part}", f"{part} stays frozen here; leave it out")
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
@@ -61,42 +56,37 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def main(stage: MemoryPretrainStage, run: Run) -> None:
     """Train, evaluate, save."""
-    model, tokenizer = load_reactive(stage.model)
-    if not model.config.memory_slots:
-        raise InputError(f"model.path: {stage.model.path} has no memory (memory_slots 0); nothing to train here")
+    model, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
-    order = BucketBatchSampler(corpus.train.longest(stage.turns), stage.trainer.batch_size, stage.seed)
-    stage.optimiser.rates = stage.optimiser.rates | ONLY_MEMORY
+    sampler = BucketBatchSampler(corpus.train.longest(stage.max_turns), stage.trainer.batch_size, stage.seed)
+    optimizer = replace(stage.optimizer, lr_multipliers={**stage.optimizer.lr_multipliers, **FROZEN})
 
-    def batch_of(step: int) -> Episodes:
-        return collate_episodes(corpus.train, order.next(), stage.turns, (stage.seed * 1_000_003 + step) % 2**62)
+    def next_batch(step: int) -> Episodes:
+        seed = (stage.seed * 1_000_003 + step) % 2**62
+        return collate_episodes(corpus.train, sampler.next(), stage.max_turns, seed)
 
-    def evaluate(training: Training) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        some = np.arange(len(corpus.held_out))[: stage.held_out_dialogues]
-        with training.judging():
-            for index in in_order(corpus.held_out.longest(stage.turns)[some], 64):
-                batch = collate_episodes(corpus.held_out, some[index], stage.turns, stage.seed)
-                loss = partial(memory_target_loss, model, counts=write_counts(batch), config=stage.objective)
-                for piece in training.mine(batch):
-                    for name, value in loss(piece).metrics.items():
-                        sums[name] = sums.get(name, 0.0) + float(value)
-        return means(training.total(sums))
+    def held_out() -> Iterator[Episodes]:
+        lengths = corpus.held_out.longest(stage.max_turns)[: stage.held_out_dialogues]
+        return (collate_episodes(corpus.held_out, i, stage.max_turns, stage.seed) for i in in_order(lengths, 64))
 
-    parts = {"order": order}
-    with Training(stage.trainer, stage.optimiser, model, tokenizer, run, parts, corpus.fingerprint) as training:
+    def loss_of(batch: Episodes) -> Callable[[Episodes], LossOutput]:
+        return partial(memory_target_loss, model, counts=write_counts(batch), config=stage.objective)
+
+    def score(metrics: Mapping[str, float]) -> float:
+        return -metrics["cosine_gap"] - stage.objective.mse_weight * metrics["squared_distance"]
+
+    parts = {"sampler": sampler}
+    with Training(stage.trainer, optimizer, model, tokenizer, run, parts, corpus.fingerprint) as training:
         for step in training.steps():
-            batch = batch_of(step)
-            loss = partial(memory_target_loss, model, counts=write_counts(batch), config=stage.objective)
-            training.step(batch, loss, tokens=int(batch.mask.sum()))
+            batch = next_batch(step)
+            training.step(batch, loss_of(batch), tokens=int(batch.mask.sum()))
             training.log(means)
             if training.evaluation_due:
-                figures = evaluate(training)
-                weight = stage.objective.mse_weight
-                training.judge(figures, -figures["cosine_gap"] - weight * figures["squared_distance"])
+                metrics = means(training.sums(held_out(), loss_of))
+                training.record_evaluation(metrics, score(metrics))
         training.restore_best()
-        finish(training, stage, evaluate(training))
+        finish(training, stage, means(training.sums(held_out(), loss_of)))
 
 
 if __name__ == "__main__":

@@ -4,50 +4,35 @@
 
 The gradient of an answer flows back through `objective.bptt_steps` memory writes (null, the default: the whole episode;
 1: only the write just before, as others train). Dialogues start short and grow with what is recalled (`curriculum`);
-parts can be unfrozen one after another (`optimiser.unfreeze`). The result lies in output_dir/model.
+parts can be unfrozen one after another (`optimizer.unfreeze`). The result lies in output_dir/model.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
-from mrl.dialogues.corpus import CorpusConfig, load_corpus, preview, require_questions
+from mrl.dialogues.corpus import load_corpus, preview, require_questions
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
 from mrl.training.export import finish
 from mrl.training.length_curriculum import LengthCurriculum, LengthCurriculumConfig
 from mrl.training.loop import Training, mean
-from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimizerConfig
+from mrl.training.model_io import load_reactive
 from mrl.training.recall import Recall, measure_recall
-from mrl.training.stage_config import TrainerConfig, default_config
-from pipeline.errors import InputError
+from mrl.training.stage_config import ReactiveStageConfig, default_config
+from pipeline.ranges import PositiveInt, Share
 from pipeline.run import Run, stage_main
 
 
-@dataclass(kw_only=True)
-class MemorySFTStage:
+@dataclass(kw_only=True, frozen=True)
+class MemorySFTStage(ReactiveStageConfig):
     """A recipe for supervised memory-aware training."""
 
-    output_dir: Path
-    model: ModelConfig
-    data: CorpusConfig
-    trainer: TrainerConfig
     objective: MemoryAwareConfig = field(default_factory=MemoryAwareConfig)
     curriculum: LengthCurriculumConfig = field(default_factory=LengthCurriculumConfig)
-    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
-    held_out_dialogues: int = 256
+    held_out_dialogues: PositiveInt = 256
     """Dialogues that an evaluation looks at (the final one takes all)."""
-    stop_at: float | None = None
-    """Training ends when held-out recall of the longest lesson has reached this."""
-    name: str | None = None
-    """Name of the model in its card."""
-    description: str | None = None
-    push_to_hub: str | None = None
-    """Repository on the Hub for the result."""
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
+    stop_at: Share | None = None
+    """Training ends when held-out recall of the longest dialogues has reached this."""
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
@@ -61,37 +46,35 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def main(stage: MemorySFTStage, run: Run) -> None:
     """Train, evaluate, save."""
-    model, tokenizer = load_reactive(stage.model)
-    if not model.config.memory_slots:
-        raise InputError(f"model.path: {stage.model.path} has no memory (memory_slots 0); nothing to train here")
+    model, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
     run.preview(preview(tokenizer, corpus.train))
-    lessons = LengthCurriculum(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
+    curriculum = LengthCurriculum(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
 
     def evaluate(training: Training, dialogues: int | None) -> Recall:
-        with training.judging():
+        with training.evaluating():
             return measure_recall(model, corpus.held_out, training, dialogues, stage.seed)
 
-    parts = {"lessons": lessons}
-    with Training(stage.trainer, stage.optimiser, model, tokenizer, run, parts, corpus.fingerprint) as training:
+    parts = {"curriculum": curriculum}
+    with Training(stage.trainer, stage.optimizer, model, tokenizer, run, parts, corpus.fingerprint) as training:
         for step in training.steps():
-            batch, present = lessons.batch(step)
+            batch, present = curriculum.batch(step)
             counts = memory_aware_counts(batch, stage.objective)
             loss = partial(memory_aware_loss, model, counts=counts, config=stage.objective)
             sums = training.step(batch, loss, tokens=int(batch.mask.sum()))
-            if present and lessons.learnt(sums["recalled"], sums["asked_n"]):
-                training.record({"lesson_steps": lessons.steps[lessons.at]})
-            training.log(means, lesson_steps=lessons.steps[lessons.at])
+            if present and curriculum.observe(sums["recalled"], sums["asked_n"]):
+                training.record({"lesson_steps": curriculum.now})
+            training.log(means, lesson_steps=curriculum.now)
             if training.evaluation_due:
-                found = evaluate(training, stage.held_out_dialogues)
-                training.judge(found.figures(), found.recall - 1e-3 * found.figures()["answer_loss"])
-                if stage.stop_at is not None and lessons.final and found.recall >= stage.stop_at:
+                recall = evaluate(training, stage.held_out_dialogues)
+                training.record_evaluation(recall.metrics(), score=recall.recall - 1e-3 * recall.answer_loss)
+                if stage.stop_at is not None and curriculum.final and recall.recall >= stage.stop_at:
                     training.stop()
         training.restore_best()
-        found = evaluate(training, None)
-        run.report(lesson_steps=lessons.steps[lessons.at], recall_by_distance=found.by_distance())
-        finish(training, stage, found.figures())
+        recall = evaluate(training, None)
+        run.report(lesson_steps=curriculum.now, recall_by_distance=recall.by_distance())
+        finish(training, stage, recall.metrics())
 
 
 if __name__ == "__main__":

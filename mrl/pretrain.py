@@ -8,45 +8,33 @@ same text as if they were its memory (detached; noised and masked if the YAML sa
 with `objective.scored: answer` neither is the query. The result lies in output_dir/model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from mrl.dialogues.collation import Interactions, collate_interactions
-from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus, preview, turn_numbers
+from mrl.dialogues.corpus import Corpus, load_corpus, preview, turn_numbers
 from mrl.dialogues.sampler import BucketBatchSampler, in_order
 from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
+from mrl.losses.output import LossOutput
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
-from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimizerConfig
-from mrl.training.stage_config import TrainerConfig, default_config
+from mrl.training.model_io import load_reactive
+from mrl.training.stage_config import ReactiveStageConfig, default_config
+from pipeline.ranges import PositiveInt
 from pipeline.run import Run, stage_main
 
 
-@dataclass(kw_only=True)
-class PretrainStage:
+@dataclass(kw_only=True, frozen=True)
+class PretrainStage(ReactiveStageConfig):
     """A recipe for joint language modelling."""
 
-    output_dir: Path
-    model: ModelConfig
-    data: CorpusConfig
-    trainer: TrainerConfig
     objective: JointConfig = field(default_factory=JointConfig)
-    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
-    held_out_turns: int = 1024
+    held_out_turns: PositiveInt = 1024
     """Turns that an evaluation looks at."""
-    name: str | None = None
-    """Name of the model in its card."""
-    description: str | None = None
-    push_to_hub: str | None = None
-    """Repository on the Hub for the result."""
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
@@ -65,16 +53,16 @@ class Batches:
     def __init__(self, corpus: Corpus, stage: PretrainStage, tokenizer: Any) -> None:
         self.corpus, self.objective, self.seed = corpus, stage.objective, stage.seed
         self.turns = turn_numbers(corpus.train)
-        self.held_out = turn_numbers(corpus.held_out, stage.held_out_turns)
-        self.order = BucketBatchSampler(corpus.train.lengths[self.turns], stage.trainer.batch_size, stage.seed)
+        self.held_out_turns = turn_numbers(corpus.held_out, stage.held_out_turns)
+        self.sampler = BucketBatchSampler(corpus.train.lengths[self.turns], stage.trainer.batch_size, stage.seed)
         self.special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
 
     def train(self, step: int) -> Interactions:
-        return self._batch(self.corpus.train, self.turns[self.order.next()], step)
+        return self._batch(self.corpus.train, self.turns[self.sampler.next()], step)
 
-    def evaluation(self) -> list[Interactions]:
-        lengths = self.corpus.held_out.lengths[self.held_out]
-        return [self._batch(self.corpus.held_out, self.held_out[i], -1) for i in in_order(lengths, 256)]
+    def held_out(self) -> list[Interactions]:
+        lengths = self.corpus.held_out.lengths[self.held_out_turns]
+        return [self._batch(self.corpus.held_out, self.held_out_turns[i], -1) for i in in_order(lengths, 256)]
 
     def _batch(self, data: Any, turns: Any, step: int) -> Interactions:
         seed = (self.seed * 1_000_003 + step + 1) % 2**62
@@ -89,31 +77,23 @@ def main(stage: PretrainStage, run: Run) -> None:
     run.preview(preview(tokenizer, corpus.train))
     batches = Batches(corpus, stage, tokenizer)
     run.report(distinct_turns=len(batches.turns))
-    parts = {"order": batches.order}
+    parts = {"sampler": batches.sampler}
 
-    def evaluate(training: Training) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        with training.judging():
-            for batch in batches.evaluation():
-                loss = partial(joint_loss, model, counts=joint_counts(batch), config=stage.objective,
-                               mask_token=corpus.train.names.mask)  # fmt: skip
-                for piece in training.mine(batch):
-                    for name, value in loss(piece).metrics.items():
-                        sums[name] = sums.get(name, 0.0) + float(value)
-        return means(training.total(sums))
+    def loss_of(batch: Interactions) -> Callable[[Interactions], LossOutput]:
+        return partial(
+            joint_loss, model, counts=joint_counts(batch), config=stage.objective, mask_token=corpus.train.names.mask
+        )
 
-    with Training(stage.trainer, stage.optimiser, model, tokenizer, run, parts, corpus.fingerprint) as training:
+    with Training(stage.trainer, stage.optimizer, model, tokenizer, run, parts, corpus.fingerprint) as training:
         for step in training.steps():
             batch = batches.train(step)
-            counts = joint_counts(batch)
-            loss = partial(joint_loss, model, counts=counts, config=stage.objective, mask_token=corpus.train.names.mask)
-            training.step(batch, loss, tokens=int(batch.mask.sum()))
+            training.step(batch, loss_of(batch), tokens=int(batch.mask.sum()))
             training.log(means)
             if training.evaluation_due:
-                figures = evaluate(training)
-                training.judge(figures, -figures["ar_loss"] - figures["mlm_loss"])
+                metrics = means(training.sums(batches.held_out(), loss_of))
+                training.record_evaluation(metrics, score=-metrics["ar_loss"] - metrics["mlm_loss"])
         training.restore_best()
-        finish(training, stage, evaluate(training))
+        finish(training, stage, means(training.sums(batches.held_out(), loss_of)))
 
 
 if __name__ == "__main__":

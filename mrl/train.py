@@ -19,9 +19,9 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mrl.dialogues.corpus import Corpus, CorpusConfig, load_corpus
+from mrl.dialogues.corpus import Corpus, load_corpus
 from mrl.rl.advantages import explained_variance
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.collector import Rounds, figures
@@ -35,16 +35,16 @@ from mrl.rl.update import Buffer, ReplayConfig, introduce, minibatch_counts, pol
 from mrl.rl.validation import examine, transcript
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
-from mrl.training.model_io import ModelConfig, load_reactive
-from mrl.training.optimizer import OptimizerConfig
-from mrl.training.stage_config import TrainerConfig, default_config
-from pipeline.artifact import is_complete, write_text
-from pipeline.config import parse_config, to_dict
+from mrl.training.model_io import load_reactive
+from mrl.training.stage_config import ReactiveStageConfig, TrainerConfig, default_config
+from pipeline.artifact import is_complete
+from pipeline.config import with_changes
 from pipeline.errors import InputError
+from pipeline.resumable import RESUMABLE
 from pipeline.run import Run, is_main_process, stage_main
 
 logger = logging.getLogger(__name__)
-OVERRIDABLE = ("ppo", "rollout", "rewards", "replay", "critic", "optimiser")
+OVERRIDABLE = ("ppo", "rollout", "rewards", "replay", "critic", "optimizer")
 """Sections that `curriculum.overrides` may change for a stage."""
 
 
@@ -59,32 +59,22 @@ class Prerequisite:
     """Further arguments of the script."""
 
 
-@dataclass(kw_only=True)
-class MRLStage:
+@dataclass(kw_only=True, frozen=True)
+class MRLStage(ReactiveStageConfig):
     """A recipe for memory reinforcement learning."""
 
-    output_dir: Path
-    model: ModelConfig
-    data: CorpusConfig
-    trainer: TrainerConfig
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
-    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     rounds_per_epoch: int = 8
     """Rounds of `rollout.episodes` dialogues between two evaluations."""
     held_out_dialogues: int = 128
     """Dialogues that an evaluation looks at (the final one takes twice as many)."""
-    prerequisites: list[Prerequisite] = field(default_factory=list)
+    prerequisites: list[Prerequisite] = field(default_factory=list, metadata=RESUMABLE)
     """What is built first where it is missing."""
-    name: str | None = None
-    description: str | None = None
-    push_to_hub: str | None = None
-    seed: int = 42
-    resume: Literal["auto", "never"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse settings of the supervised loop that would silently do nothing here."""
@@ -105,17 +95,12 @@ def staged(stage: MRLStage, steps: int) -> MRLStage:
     changes = stage.curriculum.overrides.get(str(steps), {})
     if not changes:
         return stage
-    where, tree = f"curriculum.overrides.{steps}", to_dict(stage)
-    for key, value in changes.items():
+    where = f"curriculum.overrides.{steps}"
+    for key in changes:
         section, _, name = key.partition(".")
-        if section not in OVERRIDABLE or not name:
+        if MRLStage.RENAMED.get(section, section) not in OVERRIDABLE or not name:
             raise InputError(f"{where}: {key} can't differ by stage; sections that can: {', '.join(OVERRIDABLE)}")
-        inner = tree[section]
-        *path, last = name.split(".")
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return parse_config(MRLStage, tree, source=where)
+    return with_changes(stage, changes, where)
 
 
 def build_missing(stage: MRLStage) -> None:
@@ -144,9 +129,7 @@ class Learner:
 
     def __init__(self, stage: MRLStage, run: Run) -> None:
         self.stage, self.run = stage, run
-        self.model, self.tokenizer = load_reactive(stage.model)
-        if not self.model.config.memory_slots:
-            raise InputError(f"model.path: {stage.model.path} has no memory (memory_slots 0); nothing to train here")
+        self.model, self.tokenizer = load_reactive(stage.model, needs_memory=True)
         self.corpus: Corpus = load_corpus(stage.data, self.tokenizer, self.model.config.max_interaction_length, run)
         self.curriculum = Curriculum(stage.curriculum, stage.seed)
         self.stages = {steps: staged(stage, steps) for steps in self.curriculum.steps}
@@ -175,7 +158,7 @@ class Learner:
         self.rounds.words, self.rounds.rank, self.rounds.world = words, training.rank, training.world
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds beside weights and optimiser."""
+        """What a checkpoint holds beside weights and optimizer."""
         self.rounds = Rounds(self.train, self.curriculum, self.pool, None, self.stage.seed)
         own = {"curriculum": self.curriculum, "pool": self.pool, "buffer": self.buffer, "rounds": self.rounds}
         return own | {"progress": self.progress}
@@ -214,11 +197,11 @@ class Learner:
         return shown | {"episodes/s": self.speed}
 
     def improve(self, training: Training) -> dict[str, float]:
-        """One optimiser step on the next minibatch."""
+        """One optimizer step on the next minibatch."""
         now = self.now
         minibatch = self.buffer.next()
         training.optimizer.learning = self.curriculum.trainable() | {"critic"}
-        training.optimizer.config = now.optimiser
+        training.optimizer.config = now.optimizer
         counts = minibatch_counts(minibatch, now.replay, now.critic)
         loss = partial(
             policy_loss, self.model, self.critic, counts=counts, ppo=now.ppo, config=now.replay,
@@ -231,7 +214,7 @@ class Learner:
     def examine(self, training: Training, dialogues: int) -> dict[str, float]:
         """Held-out figures at the present length; sample dialogues go to samples.jsonl."""
         now = self.now
-        with training.judging():
+        with training.evaluating():
             found, shown = examine(
                 self.model, self.held_out, self.curriculum.steps[self.curriculum.stage], dialogues=dialogues,
                 rollout=now.rollout, rewards=now.rewards, words=self.words, training=training, seed=self.stage.seed,
@@ -239,13 +222,6 @@ class Learner:
         if shown is not None and is_main_process():
             self.show(training, transcript(self.tokenizer, shown))
         return found
-
-    def forget_samples(self, step: int) -> None:
-        """Drop the samples of steps after the one that the run goes on from."""
-        path = self.run.dir / "samples.jsonl"
-        if is_main_process() and path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if 0 < json.loads(line)["step"] <= step]
-            write_text(path, "".join(kept))
 
     def show(self, training: Training, rows: list[dict[str, Any]]) -> None:
         """Sample dialogues: to samples.jsonl and, as a table, to wandb where that is on."""
@@ -287,12 +263,11 @@ def main(stage: MRLStage, run: Run) -> None:
     learner = Learner(stage, run)
     critic = {} if learner.critic is None else {"critic": learner.critic}
     with Training(
-        stage.trainer, stage.optimiser, learner.model, learner.tokenizer, run, learner.parts(),
+        stage.trainer, stage.optimizer, learner.model, learner.tokenizer, run, learner.parts(),
         learner.corpus.fingerprint, critic,
     ) as training:  # fmt: skip
         training.settle_precision()
         learner.join(training)
-        learner.forget_samples(training.done)
         if training.done == 0:
             start = learner.examine(training, stage.held_out_dialogues)
             training.record({f"eval_{k}": v for k, v in start.items()} | learner.curriculum.metrics())
@@ -303,7 +278,7 @@ def main(stage: MRLStage, run: Run) -> None:
             if (limit := learner.now.ppo.target_kl) and mean(totals, "approx_kl", "scored_n") > limit:
                 learner.buffer.drop()
             training.log(means, **learner.curriculum.metrics())
-            training.shown = learner.shown(mean(totals, "approx_kl", "scored_n"))
+            training.metrics.shown = learner.shown(mean(totals, "approx_kl", "scored_n"))
             if not learner.buffer and learner.progress.rounds % stage.rounds_per_epoch == 0:
                 evaluate(learner, training, tell=True)
             elif training.ended:  # the last updates, those of the lowest rate, may be the best
@@ -326,7 +301,7 @@ def evaluate(learner: Learner, training: Training, tell: bool = False) -> None:
     if curriculum.finished:
         training.stop()
     # A later stage is always better than an earlier one, and within a stage the reward decides.
-    training.judge({**found, **metrics}, position + 0.5 * worth)
+    training.record_evaluation({**found, **metrics}, position + 0.5 * worth)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ import numpy as np
 from mrl.dialogues.dataset import RowSource, fingerprint, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from pipeline.errors import InputError
+from pipeline.ranges import Text
 from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class CorpusConfig:
     """What is trained on, what is measured on."""
 
     train: list[RowSource]
     held_out: list[RowSource]
-    folder: str | None = None
+    folder: Text | None = None
     """Folder in which the sources' paths lie."""
     too_long: Literal["truncate", "refuse"] = "truncate"
     """Interactions of more than the model's max_interaction_length tokens: cut with a warning, or refused."""

@@ -41,7 +41,7 @@ class Conversation:
     group: str = ""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class RowSource:
     """Where rows are: a folder made by data_collection.py, a Parquet or JSON-lines file, or a dataset of the Hub."""
 

@@ -13,31 +13,27 @@ from torch import Tensor
 from mrl.dialogues.collation import IGNORED, Episodes, turn_draw
 from mrl.losses.bptt import unroll
 from mrl.losses.output import LossOutput
+from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class MemoryAwareConfig:
     """Supervised memory-aware training: every answer is decoded from the memory of the turns before it."""
 
-    bptt_steps: int | None = None
+    bptt_steps: PositiveInt | None = None
     """Memory writes between two cuts of the gradient: 1 = only the last write before an answer learns from it; null:
     the whole episode."""
-    other_turns: float = 1.0
+    other_turns: NonNegativeFloat = 1.0
     """Weight of the answers that need no memory, beside those that do."""
-    other_share: float = 1.0
+    other_share: Share = 1.0
     """Share of those answers that is decoded at all; they are easy, and cost as much as the others."""
-    fact_weight: float = 1.0
+    fact_weight: NonNegativeFloat = 1.0
     """Weight of tokens that hold a needed fact, beside an answer's other tokens."""
     open_book: bool = False
     """The decoder reads the encoder's tokens of all earlier turns instead of the memory: what it needs to find there is
     learnt sooner while nothing is lost in between."""
-    distance_power: float = 0.0
+    distance_power: NonNegativeFloat = 0.0
     """Answers about facts that were said d turns ago weigh d to this power: far ones are rarer, and harder."""
-
-    def __post_init__(self) -> None:
-        """A cut after no write would leave nothing to learn."""
-        if self.bptt_steps is not None and self.bptt_steps < 1:
-            raise ValueError(f"bptt_steps is {self.bptt_steps}; give 1 or more, or null for the whole episode")
 
 
 def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:

@@ -1,6 +1,7 @@
 """Joint language modelling of encoder and decoder."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,32 +9,25 @@ from torch import Tensor
 
 from mrl.dialogues.collation import IGNORED, Interactions
 from mrl.losses.output import LossOutput
+from pipeline.ranges import NonNegativeFloat, Share
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class JointConfig:
     """Joint language modelling: the encoder fills masked tokens, the decoder reads its detached layer outputs."""
 
-    scored: str = "all"
+    scored: Literal["all", "answer"] = "all"
     """all: every token but the first (pre-training); answer: what follows [A] or [T] (interaction SFT)."""
-    mask_share: float = 0.15
+    mask_share: Share = 0.15
     """Share of tokens that the encoder sees as [MASK] and has to fill in."""
-    decoder_weight: float = 1.0
-    encoder_weight: float = 1.0
-    noise: float = 0.0
+    decoder_weight: NonNegativeFloat = 1.0
+    encoder_weight: NonNegativeFloat = 1.0
+    noise: NonNegativeFloat = 0.0
     """Standard deviation of Gaussian noise added to what the decoder reads."""
-    hidden_share: float = 0.0
+    hidden_share: Share = 0.0
     """Share of the encoder's outputs that the decoder can't read."""
-    blank_share: float = 0.0
+    blank_share: Share = 0.0
     """Share of rows whose decoder reads nothing at all, so that it also learns to work without a leak."""
-
-    def __post_init__(self) -> None:
-        """Shares are shares."""
-        if self.scored not in ("all", "answer"):
-            raise ValueError(f"scored is {self.scored!r}; choose all or answer")
-        for name in ("mask_share", "hidden_share", "blank_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; a share lies in 0..1")
 
 
 def hide_tokens(batch: Interactions, share: float, special: Tensor, seed: int) -> Interactions:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mrl.dialogues.collation import Episodes
 from mrl.losses.output import LossOutput
+from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
 
 def pool_to_slots(layers: Tensor, mask: Tensor, slots: int) -> Tensor:
@@ -28,21 +29,21 @@ def target_weight(step: int, first: float, start: float, decay: float) -> float:
     return first if step == 0 else max(0.05, start - decay * step)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class MemoryTargetConfig:
     """Self-supervised memory attention: after write i the state should be (1 - w_i) * before + w_i * interaction."""
 
-    first_weight: float = 0.9
-    weight: float = 0.5
-    decay: float = 0.05
+    first_weight: Share = 0.9
+    weight: Share = 0.5
+    decay: NonNegativeFloat = 0.05
     """w_0 = first_weight; w_i = weight - decay * i."""
-    jitter: float = 0.0
+    jitter: Share = 0.0
     """Largest random amount added to or taken from each w_i, drawn per row."""
-    noise: float = 0.0
+    noise: NonNegativeFloat = 0.0
     """Standard deviation of the Gaussian noise on the encoder's outputs that memory attention reads."""
-    mse_weight: float = 1.0
+    mse_weight: NonNegativeFloat = 1.0
     """Weight of the mean squared distance beside 1 - cosine, which alone leaves the scale of the memory free."""
-    bptt_steps: int | None = 1
+    bptt_steps: PositiveInt | None = 1
     """Writes that a target's gradient flows back through; null: all."""
 
 

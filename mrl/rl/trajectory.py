@@ -7,7 +7,7 @@ nowhere. Ids are right-padded, masks are bool; an answer begins with its forced 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -188,14 +188,16 @@ class Trajectory:
         return _move(self, device)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain tensors, for a checkpoint."""
+        """All of it as tensors and plain values, for a checkpoint."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "batch"}
-        return own | {"batch": {f.name: getattr(self.batch, f.name) for f in fields(self.batch)}}
+        batch = {f.name: getattr(self.batch, f.name) for f in fields(self.batch)}
+        return own | {"batch": batch | {"strategies": [asdict(strategy) for strategy in self.batch.strategies]}}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Trajectory":
         """Back from `state_dict`."""
-        return cls(**{**state, "batch": EpisodeBatch(**state["batch"])})
+        strategies = tuple(Strategy(**strategy) for strategy in state["batch"]["strategies"])
+        return cls(**{**state, "batch": EpisodeBatch(**{**state["batch"], "strategies": strategies})})
 
 
 _PAIRS_OF_BATCH = ("query_ids", "query_mask", "reference_ids", "reference_mask")

@@ -1,34 +1,39 @@
-"""Checkpoints of a training run: named parts, whole or absent, and the way back to the newest one.
+"""Checkpoints of a training run: named parts, whole or absent, and the way back to the newest sound one.
 
-A part is anything with `state_dict()` and `load_state_dict()`: optimiser, order of the data, curriculum. The model's
-weights lie beside them in Hugging Face's form, so that each checkpoint can be used as it is.
+A part is anything with `state_dict()` and `load_state_dict()`: optimizer, order of the data, curriculum. Its state is
+made of tensors and plain values, so that reading a checkpoint can't run code. The model's weights lie beside it in
+Hugging Face's form: each checkpoint can be used as it is. Which settings may differ between a checkpoint and the run
+that goes on from it is declared beside the settings (`pipeline.resumable`).
 """
 
 import logging
+import os
+import pickle
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.artifact import atomic_dir, checkpoints, latest_complete, read_manifest, remove_partial, rotate
 from pipeline.config import config_hash, to_dict
 from pipeline.errors import InputError
-from pipeline.hub import redact
 from pipeline.provenance import git_commit, versions
+from pipeline.redaction import redact
+from pipeline.resumable import differing_keys
 from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 STATE = "training_state.pt"
-HARMLESS = {"output_dir", "resume", "name", "description", "log_every", "eval_every", "save_every", "keep",
-            "report_to", "push_to_hub", "max_steps", "max_minutes", "patience", "precision",
-            "prerequisites", "processes", "shard"}  # fmt: skip
-"""Keys (by their last name) that may differ between a checkpoint and the run that continues it."""
-
-NAMED = {"", "data.", "trainer.", "objective.", "curriculum.", "optimiser.", "rollout.", "ppo.", "replay.", "critic."}
-"""Sections whose keys are fixed by a dataclass; in others any key may be absent with a meaning."""
+WEIGHTS = "model.safetensors"
+LOGS = ("metrics.jsonl", "samples.jsonl")
+"""Files of a run that grow line by line; a checkpoint knows how long they were."""
+START_OVER = "give the old values, another output_dir, or resume: never to start over"
 
 
 class Part(Protocol):
@@ -62,69 +67,121 @@ def save_checkpoint(
     protect: int | None = None,
     **facts: Any,
 ) -> Path:
-    """Write `checkpoint-STEP` (weights, state), then drop the oldest beyond `keep`; `protect` names a step to keep."""
+    """Write `checkpoint-STEP` (weights, state), then drop the oldest beyond `keep`; `protect` names a step to keep.
+    Raises OSError naming what can't be written; the older checkpoints stay."""
     folder = run.dir / f"checkpoint-{step}"
-    with atomic_dir(folder, run_manifest(run, step=step, **facts)) as temporary:
+    state = {**state, "logs": {name: _size(run.dir / name) for name in LOGS}}
+    refuse_objects(state)
+    with writing(folder), atomic_dir(folder, run_manifest(run, step=step, **facts)) as temporary:
         save_weights(temporary)
-        torch.save(dict(state), temporary / STATE)
+        with (temporary / STATE).open("wb") as file:  # a file of Python's says why it can't be written, torch's doesn't
+            torch.save(state, file)
     guarded = [] if protect is None else [run.dir / f"checkpoint-{protect}"]
     rotate(run.dir, keep=keep, protect=guarded)
     return folder
 
 
+@contextmanager
+def writing(folder: Path) -> Generator[None]:
+    """Turn what libraries raise where `folder` can't be written into an OSError that names it."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def refuse_objects(state: Any, where: str = "state") -> None:
+    """Raise TypeError where a state holds anything but tensors and plain values: it couldn't be read again."""
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            refuse_objects(key, where)
+            refuse_objects(value, f"{where}[{key!r}]")
+    elif type(state) in (list, tuple):
+        for i, value in enumerate(state):
+            refuse_objects(value, f"{where}[{i}]")
+    elif state is not None and type(state) not in (bool, int, float, str, torch.Tensor, torch.nn.Parameter):
+        raise TypeError(f"{where} is a {type(state).__name__}; checkpoints hold tensors and plain values")
+
+
 def find_checkpoint(run: Run) -> Path | None:
-    """The newest complete checkpoint to continue from; with `resume: never` the old ones are removed. Raises
-    InputError where the configuration says something else than the checkpoint's."""
+    """The newest sound checkpoint to go on from; with `resume: never` the old ones are removed. Raises InputError where
+    the configuration says something else than the checkpoint's."""
     remove_partial(run.dir)
     if not run.resume:
         for old in checkpoints(run.dir):
             logger.info("resume is never: removing %s", old)
             shutil.rmtree(old)
-        run.forget_after(-1)
-        return None
     newest = latest_complete(run.dir)
     if newest is None:
-        run.forget_after(-1)
+        cut_logs(run.dir, {})
         return None
     manifest = read_manifest(newest) or {}
-    changed = differing(manifest.get("config") or {}, redact(to_dict(run.config)))
+    changed = differing_keys(type(run.config), manifest.get("config") or {}, redact(to_dict(run.config)))
     if changed:
-        raise InputError(
-            f"{newest} was made with another {', '.join(changed[:4])}; give the old values, another output_dir, or "
-            "resume: never to start over"
-        )
+        raise InputError(f"{newest} was made with another {', '.join(changed[:4])}; {START_OVER}")
     return newest
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys on which a result depends and whose values differ."""
-    found = []
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if key in HARMLESS or a == b:
-            continue
-        if key not in old and prefix in NAMED:
-            continue  # a setting that is younger than the checkpoint
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differing(a, b, f"{prefix}{key}.")
-        else:
-            found.append(f"{prefix}{key}")
-    return found
-
-
-def load_state(checkpoint: Path) -> dict[str, Any]:
-    """The saved parts of a checkpoint. Raises InputError where the file is damaged."""
+def load_state(checkpoint: Path, fingerprint: str | None = None) -> dict[str, Any]:
+    """The saved parts of a checkpoint. Raises InputError where the file is damaged, holds more than tensors and plain
+    values, or belongs to data of another fingerprint."""
+    file = checkpoint / STATE
     try:
-        return torch.load(checkpoint / STATE, map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
         raise InputError(
-            f"{checkpoint / STATE} can't be read ({error}); delete {checkpoint} to go on from an older one"
+            f"{file} holds objects that could run code when they are read; it wasn't written by this version: delete "
+            f"{checkpoint} to go on from an older one, or set resume: never"
         ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{file} can't be read ({error}); delete {checkpoint} to go on from an older one") from None
+    made_with = state.get("fingerprint") if isinstance(state, dict) else None
+    if fingerprint is not None and made_with != fingerprint:
+        raise InputError(
+            f"{checkpoint} was trained on other data (fingerprint {made_with}, now {fingerprint}); give the old data, "
+            "another output_dir, or resume: never to start over"
+        )
+    return state
+
+
+def resume_from(checkpoint: Path, parts: Mapping[str, Part], state: Mapping[str, Any]) -> None:
+    """Give every part its state back. Raises InputError where they don't belong together."""
+    for name, part in parts.items():
+        if name not in state:
+            raise InputError(f"{checkpoint} has no state of {name}: another version or recipe made it; {START_OVER}")
+        try:
+            part.load_state_dict(state[name])
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{checkpoint}: {error}; {START_OVER}") from None
+
+
+def cut_logs(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Take from the run's logs what was written after a checkpoint, at which they had so many bytes."""
+    for name in LOGS:
+        size, wanted = _size(folder / name), sizes.get(name, 0)
+        if size > wanted:
+            os.truncate(folder / name, wanted)
+        elif size < wanted:
+            logger.warning("%s: %d bytes that stood there at the checkpoint are gone", folder / name, wanted - size)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     """Copy a checkpoint's weights into the model. Raises InputError where shapes or names differ."""
-    weights = load_file(checkpoint / "model.safetensors")
+    try:
+        weights = load_file(checkpoint / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{checkpoint / WEIGHTS} can't be read ({error}); delete {checkpoint}") from None
     own = dict(model.named_parameters())
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     for name, parameter in own.items():
@@ -143,4 +200,14 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
                 parameter.copy_(weights[name])
 
 
-__all__ = ["Part", "differing", "find_checkpoint", "load_state", "load_weights", "run_manifest", "save_checkpoint"]
+__all__ = [
+    "Part",
+    "cut_logs",
+    "find_checkpoint",
+    "load_state",
+    "load_weights",
+    "resume_from",
+    "run_manifest",
+    "save_checkpoint",
+    "writing",
+]

@@ -31,7 +31,7 @@ def fsdp_asked_for() -> bool:
             "mrl/config/accelerate/fsdp.yaml, which has fsdp_version 2, fsdp_reshard_after_forward false and no offload"
         )
     os.environ["ACCELERATE_USE_FSDP"] = "false"
-    logger.info("FSDP: gradients and the optimiser's moments are shared out over the processes (optimiser.shard)")
+    logger.info("FSDP: gradients and the optimizer's moments are shared out over the processes (optimizer.shard)")
     return True
 
 

@@ -3,17 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mrl.training.checkpoint import run_manifest
+from mrl.training.checkpoint import run_manifest, writing
 from mrl.training.loop import Training
 from mrl.training.model_io import MODEL_FOLDER, save_reactive
 from pipeline.artifact import atomic_dir, write_text
 from pipeline.card import model_card
 from pipeline.config import to_dict
-from pipeline.hub import push_folder, redact
+from pipeline.hub import push_folder
+from pipeline.redaction import redact
 from pipeline.run import is_main_process
-
-SECTIONS = ("trainer", "optimiser", "objective", "ppo", "rollout", "replay")
-"""Sections of a recipe whose numbers stand in the card."""
 
 
 def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> None:
@@ -23,7 +21,7 @@ def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> Non
     training.report(evaluation=dict(evaluation), model_dir=str(folder))
     if is_main_process():
         manifest = run_manifest(run, data_fingerprint=training.fingerprint, evaluation=dict(evaluation))
-        with atomic_dir(folder, manifest) as temporary:
+        with writing(folder), atomic_dir(folder, manifest) as temporary:
             save_reactive(training.model, training.tokenizer, temporary)
             write_text(temporary / "README.md", _card(training, stage, evaluation))
         if stage.push_to_hub:
@@ -34,7 +32,8 @@ def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> Non
 
 def _card(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> str:
     run, config = training.run, redact(to_dict(stage))
-    chosen = {f"{part}.{k}": v for part in SECTIONS for k, v in config.get(part, {}).items()}
+    sections = {name: part for name, part in config.items() if isinstance(part, dict) and name not in ("model", "data")}
+    chosen = {f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()}
     figures = {k: run.facts[k] for k in ("steps", "tokens", "tokens_per_s", "parameters") if k in run.facts}
     return model_card(
         name=stage.name or run.dir.name,

@@ -1,45 +1,44 @@
 """The length curriculum of supervised memory training: first short dialogues, twice as long once they are recalled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mrl.dialogues.collation import Episodes, collate_episodes
 from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.dialogues.tokenization import EncodedDialogues
+from pipeline.ranges import NonNegativeInt, PositiveInt, Share, ShareBelowOne
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class LengthCurriculumConfig:
     """Section `curriculum`. A dialogue of n steps has n interactions after the first."""
 
-    start: int | None = 1
-    """Steps of the first lesson; null: whole dialogues from the start."""
-    longest: int | None = None
-    """Steps of the last lesson. Default: those of the longest dialogue."""
-    threshold: float = 0.9
-    """Recall on the training batches (a running mean) at which the steps are doubled."""
-    smoothing: float = 0.9
-    """Weight of the past in that mean, per step."""
-    least: int = 20
-    """Steps of training that a lesson takes at least."""
-    most: int | None = None
-    """Steps after which the next lesson starts even below the threshold."""
-    review: float = 0.2
-    """Share of batches with dialogues of an earlier lesson."""
-    turns: int = 576
-    """Most interactions of a batch: lessons of long dialogues take fewer of them at a time."""
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "least": "min_steps",
+        "most": "max_steps",
+        "review": "replay_fraction",
+        "turns": "max_batch_turns",
+    }
 
-    def __post_init__(self) -> None:
-        """Refuse shares and counts that mean nothing."""
-        if self.start is not None and self.start < 1:
-            raise ValueError("start is a number of steps, at least 1; null takes whole dialogues from the start")
-        if not (0 <= self.threshold <= 1 and 0 <= self.smoothing < 1 and 0 <= self.review < 1):
-            raise ValueError("threshold, smoothing and review lie in 0..1")
-        if self.turns < 1 or self.least < 0:
-            raise ValueError("turns must be at least 1, least must not be negative")
+    start: PositiveInt | None = 1
+    """Steps of the first lesson; null: whole dialogues from the start."""
+    longest: PositiveInt | None = None
+    """Steps of the last lesson. Default: those of the longest dialogue."""
+    threshold: Share = 0.9
+    """Recall on the training batches (a running mean) at which the steps are doubled."""
+    smoothing: ShareBelowOne = 0.9
+    """Weight of the past in that mean, per step."""
+    min_steps: NonNegativeInt = 20
+    """Steps of training that a lesson takes at least."""
+    max_steps: PositiveInt | None = None
+    """Steps after which the next lesson starts even below the threshold."""
+    replay_fraction: ShareBelowOne = 0.2
+    """Share of batches with dialogues of an earlier lesson."""
+    max_batch_turns: PositiveInt = 576
+    """Most interactions of a batch: lessons of long dialogues take fewer of them at a time."""
 
 
 class LengthCurriculum:
@@ -55,10 +54,10 @@ class LengthCurriculum:
         self.members = [_members(data, self.steps, i) for i in range(len(self.steps))]
         kept = [i for i, members in enumerate(self.members) if len(members)]
         self.steps, self.members = [self.steps[i] for i in kept], [self.members[i] for i in kept]
-        self.orders = [
+        self.samplers = [
             BucketBatchSampler(
                 data.longest(steps + 1)[members],
-                max(1, min(batch_size, config.turns // (steps + 1))),
+                max(1, min(batch_size, config.max_batch_turns // (steps + 1))),
                 seed,
                 salt=steps,
             )
@@ -76,33 +75,38 @@ class LengthCurriculum:
         """The global batch of a training step, and whether it is one of the present lesson."""
         rng = np.random.default_rng((self.seed, step))
         lesson = self.at
-        if self.at and rng.random() < self.config.review:
+        if self.at and rng.random() < self.config.replay_fraction:
             lesson = int(rng.integers(self.at))
-        chosen = self.members[lesson][self.orders[lesson].next()]
+        chosen = self.members[lesson][self.samplers[lesson].next()]
         batch = collate_episodes(self.data, chosen, self.steps[lesson] + 1, int(rng.integers(2**62)))
         return batch, lesson == self.at
 
-    def learnt(self, recalled: float, asked: float) -> bool:
+    @property
+    def now(self) -> int:
+        """Steps of the present lesson."""
+        return self.steps[self.at]
+
+    def observe(self, recalled: float, asked: float) -> bool:
         """Take in the recall on a batch of the present lesson; True when this opens the next one."""
         now = recalled / max(1.0, asked)
         keep = self.config.smoothing if self.spent else 0.0
         self.recall, self.spent = keep * self.recall + (1 - keep) * now, self.spent + 1
-        over = self.config.most is not None and self.spent >= self.config.most
-        if self.final or not (over or (self.spent >= self.config.least and self.recall >= self.config.threshold)):
+        over = self.config.max_steps is not None and self.spent >= self.config.max_steps
+        if self.final or not (over or (self.spent >= self.config.min_steps and self.recall >= self.config.threshold)):
             return False
         self.at, self.spent, self.recall = self.at + 1, 0, 0.0
         return True
 
     def state_dict(self) -> dict[str, Any]:
         own = {"at": self.at, "spent": self.spent, "recall": self.recall, "steps": self.steps}
-        return own | {"orders": [order.state_dict() for order in self.orders]}
+        return own | {"samplers": [sampler.state_dict() for sampler in self.samplers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["steps"] != self.steps:
             raise ValueError(f"the checkpoint's lessons had {state['steps']} steps, these have {self.steps}")
         self.at, self.spent, self.recall = state["at"], state["spent"], state["recall"]
-        for order, saved in zip(self.orders, state["orders"], strict=True):
-            order.load_state_dict(saved)
+        for sampler, saved in zip(self.samplers, state["samplers"], strict=True):
+            sampler.load_state_dict(saved)
 
 
 def _doubling(config: LengthCurriculumConfig, available: int) -> list[int]:

@@ -1,5 +1,5 @@
-"""What the loop of a supervised stage needs: processes, precision, gradients, figures, checkpoints. The loop itself
-stands in the scripts.
+"""What the loop of a stage needs: processes, precision, gradients, figures, checkpoints. The loop itself stands in the
+scripts.
 
 Every process holds the whole model and takes its rows of each global batch; losses are shares of the global mean, so
 gradients are summed, not averaged, and one process or several, one slice or many, give the same step.
@@ -9,26 +9,34 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import Tensor
 
 from mrl.dialogues.collation import share
 from mrl.losses.output import LossOutput
 from mrl.model import ReactiveForCausalLM
-from mrl.training.checkpoint import Part, find_checkpoint, load_state, load_weights, save_checkpoint
+from mrl.training.checkpoint import (
+    Part,
+    cut_logs,
+    find_checkpoint,
+    load_state,
+    load_weights,
+    resume_from,
+    save_checkpoint,
+)
 from mrl.training.distributed import fsdp_asked_for, join_processes
+from mrl.training.metrics_log import Means, MetricsLog, mean
 from mrl.training.model_io import save_reactive
 from mrl.training.optimizer import Optimizer, OptimizerConfig
 from mrl.training.precision import choose_precision
 from mrl.training.stage_config import TrainerConfig
+from mrl.training.state import Best, LoopState
 from pipeline.device import describe_device
 from pipeline.errors import InputError
 from pipeline.run import Run
@@ -36,31 +44,16 @@ from pipeline.run import Run
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Best:
-    """The best evaluation so far; a part of the checkpoint."""
-
-    value: float | None = None
-    step: int = 0
-    bad: int = 0
-    """Evaluations since."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-
-
 class Training:
-    """One run's loop state. Use:
+    """One run: the model, what it learns with, and where it stands. Use:
 
     with Training(...) as training:
         for step in training.steps():
-            sums = training.step(batch, loss)
-            ...
-            if training.evaluation_due: training.judge(figures, value)
-        training.finish(figures)
+            sums = training.step(batch, loss, tokens)
+            training.log(means)
+            if training.evaluation_due:
+                training.record_evaluation(metrics, score)
+        training.restore_best()
     """
 
     def __init__(
@@ -74,7 +67,8 @@ class Training:
         fingerprint: str,
         beside: Mapping[str, torch.nn.Module] = {},
     ) -> None:
-        """beside: further modules that learn in the same steps (a critic), by their part's name in `optimiser`."""
+        """parts: what a checkpoint holds beside the loop's own state, by name. fingerprint: of the data. beside:
+        further modules that learn in the same steps (a critic), by their part's name in `optimizer`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
         if fsdp_asked_for():
             optimizer = replace(optimizer, shard=True)
@@ -86,19 +80,17 @@ class Training:
             module.to(self.device)
         modules = {name: module.parameters() for name, module in beside.items()}
         self.optimizer = Optimizer(model, optimizer, modules, self.rank, self.world)
-        self.best = Best()
-        self.parts = {"optimiser": self.optimizer, "best": self.best, **beside, **parts}
-        self.precision: str | None = None if config.precision == "auto" else config.precision
-        self.done = self.tokens = self.own_steps = 0
-        self.seconds = self.before = self.elsewhere = 0.0
-        self.interrupted = self.stopped = False
+        self.state = LoopState(precision=None if config.precision == "auto" else config.precision)
+        self.best, self.metrics = Best(), MetricsLog(run, self.accelerator, self.state)
+        self.parts: dict[str, Part] = {"loop": self.state, "best": self.best, **beside, **parts}
+        self.interrupted = False
         self.saved = -1
-        self.window: dict[str, float] = {}
         self.rate = self.norm = 0.0
+        self.started = self.before = 0.0
 
     def __enter__(self) -> "Training":
         self._resume()
-        self.started = time.monotonic()
+        self.started, self.before = time.monotonic(), self.state.seconds
         if self.world == 1:
             self._handler = signal.signal(signal.SIGTERM, self._terminate)
         return self
@@ -112,28 +104,42 @@ class Training:
         self.interrupted = True
 
     @property
+    def done(self) -> int:
+        """Optimizer steps so far."""
+        return self.state.done
+
+    @property
+    def precision(self) -> str | None:
+        """fp32 or bf16; None before it is settled."""
+        return self.state.precision
+
+    @property
     def progress(self) -> float:
         """Share of the run that is done, by steps or by the clock, whichever is further."""
-        by_clock = self.seconds / (60 * self.config.max_minutes) if self.config.max_minutes else 0.0
-        return max(self.done / max(1, self.config.max_steps), by_clock)
+        by_clock = self.state.seconds / (60 * self.config.max_minutes) if self.config.max_minutes else 0.0
+        return max(self.done / self.config.max_steps, by_clock)
 
     @property
     def ended(self) -> bool:
+        """Whether the step just done is the last one."""
         patience = self.config.patience
-        return self.stopped or self.progress >= 1 or (patience is not None and self.best.bad >= patience)
+        return self.state.stopped or self.progress >= 1 or (patience is not None and self.best.bad >= patience)
+
+    def stop(self) -> None:
+        """Make the present step the last one: what was aimed at is reached."""
+        self.state.stopped = True
 
     def steps(self) -> Iterator[int]:
         """Numbers of the steps to do, from the checkpoint's on; saves where it is due."""
         self.run.report(first_step=self.done)
-        total = self.config.max_steps
-        with self.run.progress(total=total, initial=self.done, unit="step") as bar:
+        with self.run.progress(total=self.config.max_steps, initial=self.done, unit="step") as bar:
             bar.count = self.done
             while not self.ended:
                 before = self.done
                 yield self.done
                 if self.done == before:
                     raise RuntimeError("a step of the loop called no Training.step")
-                bar.update(1, **{k: v for k, v in self.shown.items() if isinstance(v, float)})
+                bar.update(1, **{k: v for k, v in self.metrics.shown.items() if isinstance(v, float)})
                 due = self.done % self.config.save_every == 0 or self.interrupted
                 if self.ended or (due and self.saved != self.done):
                     self.save()
@@ -143,87 +149,81 @@ class Training:
 
     def settle_precision(self) -> str:
         """The number format, decided before there is a batch to time: on a CPU `auto` is then fp32."""
-        self.precision = self.precision or choose_precision(self.accelerator, [])
-        return self.precision
-
-    def stop(self) -> None:
-        """Make the present step the last one: what was aimed at is reached."""
-        self.stopped = True
-
-    shown: Mapping[str, float] = {}
+        self.state.precision = self.state.precision or choose_precision(self.accelerator, [])
+        return self.state.precision
 
     def step(
         self, batch: Any, loss: Callable[[Any], LossOutput], tokens: int, slices: int | None = None
     ) -> dict[str, float]:
-        """One optimiser step on a global batch of `tokens` real tokens, each process's part of it in `slices` (default:
+        """One optimizer step on a global batch of `tokens` real tokens, each process's part of it in `slices` (default:
         `accumulation`). Returns the sums over all its rows. Raises InputError where the loss or the gradient is not a
         number: weights and checkpoints stay as they were."""
         self.rate = self.optimizer.prepare(self.done, self.progress, self.config.max_steps)
-        slices = slices or self.config.accumulation
-        pieces = [piece.to(self.device) for piece in share(batch, self.rank, self.world, slices)]
+        pieces = share(batch, self.rank, self.world, slices or self.config.accumulation)
+        pieces = [piece.to(self.device) for piece in pieces]
         if self.precision is None:
-            self.precision = choose_precision(self.accelerator, [partial(loss, piece) for piece in pieces])
+            self.state.precision = choose_precision(self.accelerator, [partial(loss, piece) for piece in pieces])
             self.model.zero_grad()
-        metrics: dict[str, Any] = {"loss": 0.0}
-        for piece in pieces:
-            with self.autocast():
-                sums = loss(piece)
-            if sums.loss.requires_grad:
-                sums.loss.backward()
-            metrics["loss"] += sums.loss.detach()
-            for name, value in sums.metrics.items():
-                metrics[name] = metrics.get(name, 0) + value
-        totals = self.total({name: float(value) for name, value in metrics.items()})
+        totals = self.total(self._backward(pieces, loss))
         if self.world > 1:
             self.optimizer.sum_gradients()
         self.norm = float(self.optimizer.clip())
-        self._refuse_nonsense(totals["loss"])
+        self._refuse_nonfinite(totals["loss"])
         self.optimizer.step()
-        self.done, self.own_steps, self.tokens = self.done + 1, self.own_steps + 1, self.tokens + tokens
-        self.seconds = self.total({"s": self.before + time.monotonic() - self.started if self.rank == 0 else 0.0})["s"]
-        for name, value in totals.items():
-            self.window[name] = self.window.get(name, 0.0) + value
-        self.window["steps"] = self.window.get("steps", 0.0) + 1
+        self.metrics.add(totals)
+        self.state.done, self.state.tokens = self.done + 1, self.state.tokens + tokens
+        self.state.seconds = self.total({"s": self._clock() if self.rank == 0 else 0.0})["s"]
         return totals
 
-    def _refuse_nonsense(self, loss: float) -> None:
+    def _clock(self) -> float:
+        """Seconds of all starts of this run."""
+        return self.before + time.monotonic() - self.started
+
+    def _backward(self, pieces: Iterable[Any], loss: Callable[[Any], LossOutput]) -> dict[str, float]:
+        """Add up gradients and sums over this process's slices."""
+        sums: dict[str, Any] = {"loss": 0.0}
+        for piece in pieces:
+            with self.autocast():
+                output = loss(piece)
+            if output.loss.requires_grad:
+                output.loss.backward()
+            sums["loss"] += output.loss.detach()
+            for name, value in output.metrics.items():
+                sums[name] = sums.get(name, 0) + value
+        return {name: float(value) for name, value in sums.items()}
+
+    def _refuse_nonfinite(self, loss: float) -> None:
         if math.isfinite(loss) and math.isfinite(self.norm):
             return
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise InputError(
             f"step {self.done}: the {what} is not a number; the weights were not touched and earlier checkpoints in "
-            f"{self.run.dir} are whole: lower optimiser.learning_rate (now {self.rate:.2g}) and run again"
+            f"{self.run.dir} are whole: lower optimizer.learning_rate (now {self.rate:.2g}) and run again"
         )
 
-    def total(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Sums over processes of metrics by name; each process may know other names."""
+    def total(self, sums: dict[str, float]) -> dict[str, float]:
+        """Sums over processes by name; each process may know other names."""
         if self.world == 1:
-            return metrics
+            return sums
         total: dict[str, float] = {}
-        for other in gather_object([metrics]):
+        for other in gather_object([sums]):
             for name, value in other.items():
                 total[name] = total.get(name, 0.0) + value
         return total
 
     def autocast(self) -> torch.autocast:
+        """This run's number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def log(self, means: Callable[[Mapping[str, float]], dict[str, float]], **more: float) -> None:
+    def log(self, means: Means, **more: float) -> None:
         """Every `log_every` steps: figures over the steps since the last time, to metrics.jsonl and the tracker."""
-        if self.done % self.config.log_every and not self.ended:
-            return
-        sums, self.window = self.window, {}
-        if not sums:
-            return
-        figures = {"loss": sums["loss"] / sums["steps"], **means(sums), "learning_rate": self.rate}
-        figures |= {"gradient_norm": self.norm, "tokens": self.tokens, **more}
-        self.shown = {"loss": figures["loss"], **{k: v for k, v in figures.items() if k in ("recall", "ar_accuracy")}}
-        self.record(figures)
+        if self.done % self.config.log_every == 0 or self.ended:
+            own = {"learning_rate": self.rate, "gradient_norm": self.norm, "tokens": self.state.tokens}
+            self.metrics.write(means, own | more)
 
-    def record(self, figures: Mapping[str, Any]) -> None:
+    def record(self, metrics: Mapping[str, Any]) -> None:
         """Figures of the present step."""
-        self.run.log(step=self.done, **figures)
-        self.accelerator.log({k: v for k, v in figures.items() if isinstance(v, int | float)}, step=self.done)
+        self.metrics.record(metrics)
 
     @property
     def evaluation_due(self) -> bool:
@@ -231,7 +231,7 @@ class Training:
         return self.done % self.config.eval_every == 0 or self.ended
 
     @contextmanager
-    def judging(self) -> Generator[None]:
+    def evaluating(self) -> Generator[None]:
         """Around an evaluation: no dropout, no gradients, this run's precision; its time isn't training time."""
         started, learning = time.monotonic(), self.model.training
         self.model.eval()
@@ -240,51 +240,49 @@ class Training:
                 yield
         finally:
             self.model.train(learning)
-            self.elsewhere += time.monotonic() - started
+            self.state.elsewhere += time.monotonic() - started
 
     def mine(self, batch: Any) -> list[Any]:
         """This process's rows of an evaluation batch, on the device; [] or [rows]."""
         return [piece.to(self.device) for piece in share(batch, self.rank, self.world, 1)]
 
-    def judge(self, figures: Mapping[str, Any], value: float) -> None:
-        """Record held-out figures; `value` (more is better) decides about the best weights and early stopping."""
-        self.record({f"eval_{k}": v for k, v in figures.items()})
-        shown = " ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float))
-        logger.info("step %d: held out: %s", self.done, shown)
-        if self.best.value is None or value > self.best.value:
-            self.best.value, self.best.step, self.best.bad = value, self.done, 0
-            if self.config.restore_best:
-                self.save()
-        else:
-            self.best.bad += 1
+    def sums(self, batches: Iterable[Any], loss: Callable[[Any], Callable[[Any], LossOutput]]) -> dict[str, float]:
+        """What the losses of evaluation batches say, summed over all rows of all processes. loss: of a global batch,
+        the loss of a part of it."""
+        sums: dict[str, float] = {}
+        with self.evaluating():
+            for batch in batches:
+                of_part = loss(batch)
+                for piece in self.mine(batch):
+                    for name, value in of_part(piece).metrics.items():
+                        sums[name] = sums.get(name, 0.0) + float(value)
+        return self.total(sums)
+
+    def record_evaluation(self, metrics: Mapping[str, Any], score: float) -> None:
+        """Record held-out figures; `score` (more is better) decides about the best weights and early stopping."""
+        self.metrics.record_evaluation(metrics)
+        if self.best.observe(score, self.done) and self.config.restore_best:
+            self.save()
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        self.saved = self.done
-        started = time.monotonic()
+        self.saved, started = self.done, time.monotonic()
         random = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         random = gather_object([random]) if self.world > 1 else [random]
-        optimiser = self.optimizer.state_dict()  # of which every process may hold a share
+        optimizer = self.optimizer.state_dict()  # of which every process may hold a share
         if self.rank == 0:
-            state = {name: part.state_dict() for name, part in self.parts.items() if part is not self.optimizer}
-            state["optimiser"] = optimiser
-            state["loop"] = {
-                "done": self.done, "tokens": self.tokens, "precision": self.precision, "random": random,
-                "seconds": self.before + time.monotonic() - self.started, "fingerprint": self.fingerprint,
-                "window": self.window, "stopped": self.stopped,
-            }  # fmt: skip
+            self.state.seconds = self._clock()
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state |= {"optimizer": optimizer, "random": random, "fingerprint": self.fingerprint}
             save_checkpoint(
-                self.run, self.done, self._save_weights, state,
+                self.run, self.done, partial(save_reactive, self.model, self.tokenizer), state,
                 keep=self.config.keep, protect=self.best.step if self.config.restore_best else None,
                 data_fingerprint=self.fingerprint,
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
-        self.elsewhere += time.monotonic() - started
-
-    def _save_weights(self, folder: Path) -> None:
-        save_reactive(self.model, self.tokenizer, folder)
+        self.state.elsewhere += time.monotonic() - started
 
     def _resume(self) -> None:
         checkpoint = find_checkpoint(self.run) if self.rank == 0 else None
@@ -294,26 +292,16 @@ class Training:
             checkpoint = found[0]
         if checkpoint is None:
             return
+        state = load_state(checkpoint, self.fingerprint)
         load_weights(self.model, checkpoint)
-        state = load_state(checkpoint)
-        loop = state["loop"]
-        if loop["fingerprint"] != self.fingerprint:
-            raise InputError(
-                f"{checkpoint} was trained on other data (fingerprint {loop['fingerprint']}, now {self.fingerprint}); "
-                "give the old data, another output_dir, or resume: never to start over"
-            )
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.done, self.tokens, self.before = loop["done"], loop["tokens"], loop["seconds"]
-        self.seconds, self.window = loop["seconds"], dict(loop["window"])
-        self.precision = self.precision or loop["precision"]
-        self.stopped = loop["stopped"]
-        if len(loop["random"]) == self.world:
-            own = loop["random"][self.rank]
+        resume_from(checkpoint, {**self.parts, "optimizer": self.optimizer}, state)
+        if len(state["random"]) == self.world:
+            own = state["random"][self.rank]
             torch.set_rng_state(own["torch"])
             if "cuda" in own and self.device.type == "cuda":
                 torch.cuda.set_rng_state(own["cuda"], self.device)
-        self.run.forget_after(self.done)
+        if self.rank == 0:
+            cut_logs(self.run.dir, state["logs"])
         self.run.report(resumed_from=checkpoint.name)
         logger.info("going on from %s", checkpoint)
 
@@ -325,13 +313,12 @@ class Training:
             logger.info("the best evaluation was at step %d: its weights are the result", self.best.step)
 
     def report(self, **facts: Any) -> None:
-        """Put what this run did into metrics.json."""
-        spent = max(1e-9, time.monotonic() - self.started - self.elsewhere)
-        own = self.tokens * self.own_steps / max(1, self.done)
+        """Put what this run did, over all its starts, into metrics.json."""
+        state, spent = self.state, max(1e-9, self._clock() - self.state.elsewhere)
         self.run.report(
             steps=self.done,
-            tokens=self.tokens,
-            tokens_per_s=round(own / spent, 1),
+            tokens=state.tokens,
+            tokens_per_s=round(state.tokens / spent, 1),
             train_s=round(spent, 2),
             parameters=sum(p.numel() for p in self.model.parameters()),
             parameters_by_part={k: sum(p.numel() for p in v) for k, v in self.model.parts().items()},
@@ -345,6 +332,4 @@ class Training:
         )
 
 
-def mean(sums: Mapping[str, float | Tensor], name: str, count: str) -> float:
-    """sums[name] / sums[count]; 0 where nothing was counted."""
-    return float(sums.get(name, 0.0)) / max(1.0, float(sums.get(count, 0.0)))
+__all__ = ["Training", "mean"]

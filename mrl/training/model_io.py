@@ -10,9 +10,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
-from pipeline.artifact import is_complete
+from pipeline.artifact import is_complete, verify
 from pipeline.config import check_arguments
 from pipeline.errors import InputError
+from pipeline.ranges import Text
 
 logger = logging.getLogger(__name__)
 disable_progress_bar()  # a bar for each file of weights, at each checkpoint
@@ -23,13 +24,13 @@ MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class ModelConfig:
     """Where the weights come from: an earlier stage, or nowhere."""
 
-    path: str | None = None
+    path: Text | None = None
     """The output_dir of an earlier stage, a folder with weights, or a name on the Hub. Default: fresh weights."""
-    tokenizer: str | None = None
+    tokenizer: Text | None = None
     """Folder of data/tokenizer.py or of any tokenizer with the turn tokens. Default: the one beside the weights."""
     new: dict[str, Any] = field(default_factory=dict)
     """Fields of mrl.model.ReactiveConfig for fresh weights; the tokenizer gives the vocabulary and its ids. With
@@ -41,8 +42,9 @@ class ModelConfig:
             raise ValueError("give path (weights to start from) or tokenizer (for fresh weights)")
 
 
-def load_reactive(config: ModelConfig) -> tuple[ReactiveForCausalLM, Any]:
-    """Model and tokenizer of a stage. Raises InputError where one is missing or they don't fit together."""
+def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[ReactiveForCausalLM, Any]:
+    """Model and tokenizer of a stage. Raises InputError where one is missing, they don't fit together, a weight is no
+    number, or there is no memory though the stage `needs_memory`."""
     source = None if config.path is None else resolve(config.path)
     tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
     names = TurnTokens.of(tokenizer, f"model.tokenizer: {config.tokenizer or source}")
@@ -63,8 +65,22 @@ def load_reactive(config: ModelConfig) -> tuple[ReactiveForCausalLM, Any]:
                 f"model.tokenizer: {len(tokenizer)} tokens, but the weights in {source} know "
                 f"{model.config.vocab_size}; use the tokenizer they were trained with"
             )
+    if needs_memory and not model.config.memory_slots:
+        shown = "model.new" if source is None else f"model.path: {config.path}"
+        raise InputError(f"{shown} has no memory (memory_slots 0); nothing to train here")
+    refuse_nonfinite(model, f"model.path: {source}")
     tokenizer.chat_template = chat_template(model.config)
     return model, tokenizer
+
+
+def refuse_nonfinite(model: torch.nn.Module, where: str) -> None:
+    """Raises InputError naming the first tensor of the model that holds NaN or infinity, used or not."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{where}: {name} holds values that are not numbers; use weights from before that happened and a "
+                "lower optimizer.learning_rate"
+            )
 
 
 def _tokenizer_folder(path: str) -> Path:
@@ -97,8 +113,10 @@ def resolve(path: str) -> Path | str:
         if path.count("/") != 1 or path.startswith((".", "/", "outputs/")):
             raise InputError(f"model.path: there is no folder {path}; run the stage that makes it first")
         return path
-    if is_complete(folder / MODEL_FOLDER):
-        return folder / MODEL_FOLDER
+    for candidate in (folder / MODEL_FOLDER, folder):
+        if is_complete(candidate) and (candidate / "config.json").is_file():
+            verify(candidate)
+            return candidate
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise InputError(
             f"model.path: {path} holds no finished model ({MODEL_FOLDER}/ with manifest.json, or config.json with "
@@ -121,6 +139,8 @@ def _read(source: Path | str) -> ReactiveForCausalLM:
 
 
 def save_reactive(model: ReactiveForCausalLM, tokenizer: Any, folder: Path) -> None:
-    """Weights, configuration, modelling code and tokenizer: what AutoModelForCausalLM needs without this project."""
+    """Weights, configuration, modelling code and tokenizer: what AutoModelForCausalLM needs without this project.
+    Raises InputError where a weight is no number."""
+    refuse_nonfinite(model, str(folder.parent))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate.utils import gather_object
@@ -11,52 +11,55 @@ from torch import Tensor, distributed, nn
 
 from mrl.model import ReactiveForCausalLM
 from mrl.training.gradients import add_up, add_up_shares, spread
+from pipeline.errors import SettingError
+from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, ShareBelowOne
+from pipeline.resumable import RESUMABLE
 
 MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
 PARTS = (*MODEL_PARTS, "critic")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class OptimizerConfig:
-    """Section `optimiser`."""
+    """Section `optimizer`."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"rates": "lr_multipliers"}
 
     kind: Literal["adamw", "muon"] = "adamw"
     """muon: the matrices of attention and feed-forward layers by torch.optim.Muon (Jordan et al. 2024), brought to the
     step size of AdamW, which takes everything else."""
-    learning_rate: float = 2e-3
+    learning_rate: PositiveFloat = 2e-3
     """Peak rate."""
-    rates: dict[str, float] = field(default_factory=dict)
+    lr_multipliers: dict[str, NonNegativeFloat] = field(default_factory=dict)
     """Factors on it by part (embedding, encoder, memory_attention, memory_cross_attention, decoder and, where there is
     one, critic); 0 freezes."""
-    unfreeze: dict[str, int] = field(default_factory=dict)
+    unfreeze: dict[str, NonNegativeInt] = field(default_factory=dict)
     """Step from which a part is trained; parts not named: from the first. Gradual unfreezing."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Of matrices; norms, gates' biases and vectors have none."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    max_grad_norm: float = 1.0
-    shard: bool = False
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.98)
+    max_grad_norm: PositiveFloat = 1.0
+    shard: bool = field(default=False, metadata=RESUMABLE)
     """Every process gets the gradients of its share of the parameters only, keeps their moments and updates them (ZeRO
     stage 2: Rajbhandari et al. 2020, arXiv:1910.02054); the weights themselves stay whole in each."""
-    warmup_steps: float = 50
+    warmup_steps: NonNegativeFloat = 50
     """Steps of linear rise; below 1 a share of max_steps."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    decay_share: float = 1.0
-    """Share of the run, at its end, in which the rate falls; before that it stays at the peak."""
-    final_share: float = 0.05
+    decay_share: Share = 1.0
+    """Share of the run, at its end, in which the rate falls; before that it stays at the peak. Above 0."""
+    final_share: Share = 0.05
     """What is left of the peak at the end."""
 
     def __post_init__(self) -> None:
-        """Refuse parts that don't exist and numbers out of range."""
-        for section, names in (("rates", self.rates), ("unfreeze", self.unfreeze)):
+        """Refuse parts that don't exist."""
+        for section, names in (("lr_multipliers", self.lr_multipliers), ("unfreeze", self.unfreeze)):
             unknown = [name for name in names if name not in PARTS]
             if unknown:
-                raise ValueError(f"{section} names {unknown[0]}; the parts are {', '.join(PARTS)}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas is {self.betas}; give two numbers in [0, 1)")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
-            raise ValueError("learning_rate and max_grad_norm must be above 0")
-        if not (0 < self.decay_share <= 1 and 0 <= self.final_share <= 1):
-            raise ValueError("decay_share lies in (0, 1], final_share in [0, 1]")
+                raise SettingError(
+                    f"{section}.{unknown[0]}", f"{section} names {unknown[0]}; the parts are {', '.join(PARTS)}"
+                )
+        if self.decay_share == 0:
+            raise SettingError("decay_share", "decay_share is 0; for a rate that never falls use schedule: constant")
 
     def factor(self, step: int, progress: float, max_steps: int) -> float:
         """Share of the peak rate for step number `step` (from 0), `progress` in 0..1 of the run being done."""
@@ -70,7 +73,7 @@ class OptimizerConfig:
 
     def trained(self, part: str, step: int) -> bool:
         """Whether a part learns at this step."""
-        return self.rates.get(part, 1.0) > 0 and step >= self.unfreeze.get(part, 0)
+        return self.lr_multipliers.get(part, 1.0) > 0 and step >= self.unfreeze.get(part, 0)
 
 
 class Optimizer:
@@ -106,7 +109,7 @@ class Optimizer:
         self.owner = dealt_out([p.numel() for p in self.parameters], self.world)
         self.inner: list[torch.optim.Optimizer] = []
         self.whole: list[list[list[nn.Parameter]]] = []
-        """Of each inner optimiser and each of its groups: the parameters of all processes."""
+        """Of each inner optimizer and each of its groups: the parameters of all processes."""
         owner = dict(zip(map(id, self.parameters), self.owner, strict=True))
         for kind, members in groups.items():
             if not members:
@@ -114,13 +117,13 @@ class Optimizer:
             self.whole.append([group["params"] for group in members])
             own = [{**g, "params": [p for p in g["params"] if owner[id(p)] == self.rank]} for g in members]
             if kind == "adamw":
-                rate, betas = config.learning_rate, tuple(config.betas)
-                self.inner.append(torch.optim.AdamW(own, lr=rate, betas=betas, fused=True))
+                rate = config.learning_rate
+                self.inner.append(torch.optim.AdamW(own, lr=rate, betas=config.betas, fused=True))
             else:
                 self.inner.append(torch.optim.Muon(own, lr=config.learning_rate, adjust_lr_fn="match_rms_adamw"))
 
     def groups(self) -> Iterator[tuple[dict[str, Any], list[nn.Parameter]]]:
-        """Each group of each inner optimiser, and the parameters of all processes that belong to it."""
+        """Each group of each inner optimizer, and the parameters of all processes that belong to it."""
         for inner, whole in zip(self.inner, self.whole, strict=True):
             yield from zip(inner.param_groups, whole, strict=True)
 
@@ -129,7 +132,7 @@ class Optimizer:
         rate = self.config.learning_rate * self.config.factor(step, progress, max_steps)
         for group, everyones in self.groups():
             part = group["part"]
-            group["lr"] = rate * self.config.rates.get(part, 1.0)
+            group["lr"] = rate * self.config.lr_multipliers.get(part, 1.0)
             trained = self.config.trained(part, step) and (self.learning is None or part in self.learning)
             for parameter in everyones:
                 parameter.requires_grad_(trained)
@@ -205,7 +208,7 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError where the state belongs to other parameters."""
         if len(state["inner"]) != len(self.inner):
-            raise ValueError(f"the checkpoint's optimiser isn't of kind {self.config.kind}")
+            raise ValueError(f"the checkpoint's optimizer isn't of kind {self.config.kind}")
         for inner, saved, own in zip(self.inner, state["inner"], self._places(), strict=True):
             if self.world > 1:
                 local = inner.state_dict()["param_groups"]
@@ -215,7 +218,7 @@ class Optimizer:
             inner.load_state_dict(saved)
 
     def _places(self) -> list[list[int]]:
-        """Of each inner optimiser: where its parameters stand among those of all processes."""
+        """Of each inner optimizer: where its parameters stand among those of all processes."""
         found = []
         for inner, whole in zip(self.inner, self.whole, strict=True):
             place = {id(p): i for i, p in enumerate(p for group in whole for p in group)}

@@ -38,9 +38,14 @@ class Recall:
         """Recall by distance; "4" stands for 3 and 4."""
         return dict(sorted(self._named("distance ").items(), key=lambda item: int(item[0])))
 
-    def figures(self) -> dict[str, Any]:
+    @property
+    def answer_loss(self) -> float:
+        """Cross-entropy per token of all answers."""
+        return self.sums.get("loss", 0.0) / max(1.0, self.sums.get("n", 0.0))
+
+    def metrics(self) -> dict[str, Any]:
         """Everything flat, for logs."""
-        flat = {"recall": self.recall, "answer_loss": self.sums.get("loss", 0.0) / max(1.0, self.sums.get("n", 0.0))}
+        flat = {"recall": self.recall, "answer_loss": self.answer_loss}
         flat |= {f"recall_{k}": v for k, v in self.by_distance().items()}
         return flat | {f"recall_group_{k}": v for k, v in self._named("group ").items()}
 
@@ -49,24 +54,24 @@ def measure_recall(model: Any, data: EncodedDialogues, training: Any, dialogues:
     """Recall over the dialogues (None: all; else so many, evenly spread), each process taking its share of them."""
     count = len(data) if dialogues is None else min(dialogues, len(data))
     some = np.linspace(0, len(data) - 1, count).astype(np.int64)
-    config, found = MemoryAwareConfig(), Recall()
+    config, counted = MemoryAwareConfig(), Recall()
     groups = sorted(set(data.groups))
     for index in in_order(data.turns[some] * 1000 + data.longest()[some], 64):
         for batch in training.mine(collate_episodes(data, some[index], None, seed)):
             states = memory_states(model, batch)
             _, turns, _ = decode_turns(model, batch, states, answer_weights(batch, config))
-            found.sums["loss"] = found.sums.get("loss", 0.0) + float(turns.loss.sum())
-            found.sums["n"] = found.sums.get("n", 0.0) + float(turns.tokens.sum())
+            counted.sums["loss"] = counted.sums.get("loss", 0.0) + float(turns.loss.sum())
+            counted.sums["n"] = counted.sums.get("n", 0.0) + float(turns.tokens.sum())
             right = turns.recalled.view(batch.asks.shape).cpu().numpy()
             asks, distance = batch.asks.cpu().numpy(), batch.distance.cpu().numpy()
-            found.add("all", (right & asks).sum(), asks.sum())
+            counted.add("all", (right & asks).sum(), asks.sum())
             for high, inside in distance_ranges(distance):
                 here = asks & inside
-                found.add(f"distance {high}", (right & here).sum(), here.sum())
+                counted.add(f"distance {high}", (right & here).sum(), here.sum())
             if len(groups) > 1:
                 group = batch.group.cpu().numpy()
                 for number, name in enumerate(groups):
                     here = asks & (group == number)[:, None]
-                    found.add(f"group {name}", (right & here).sum(), here.sum())
-    found.sums = training.total({k: float(v) for k, v in found.sums.items()})
-    return found
+                    counted.add(f"group {name}", (right & here).sum(), here.sum())
+    counted.sums = training.total({k: float(v) for k, v in counted.sums.items()})
+    return counted

@@ -1,46 +1,60 @@
-"""Sections that all stages of mrl/ share."""
+"""What the recipes of all stages of mrl/ share."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mrl.dialogues.corpus import CorpusConfig
+from mrl.training.model_io import ModelConfig
+from mrl.training.optimizer import OptimizerConfig
+from pipeline.ranges import PositiveFloat, PositiveInt, Text
+from pipeline.resumable import RESUMABLE
+from pipeline.stage_config import TrainingStageConfig
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class TrainerConfig:
     """Section `trainer`."""
 
-    max_steps: int
+    max_steps: PositiveInt = field(metadata=RESUMABLE)
     """Optimizer steps of the whole run."""
-    max_minutes: float | None = None
+    max_minutes: PositiveFloat | None = field(default=None, metadata=RESUMABLE)
     """End earlier, when this much time is spent. The learning rate then falls by the clock, so two runs may differ."""
-    batch_size: int = 64
-    """Rows of an optimiser step, over all processes and slices."""
-    accumulation: int = 1
+    batch_size: PositiveInt = 64
+    """Rows of an optimizer step, over all processes and slices."""
+    accumulation: PositiveInt = field(default=1, metadata=RESUMABLE)
     """Slices that each process cuts its rows into, to save memory; the result is the same."""
-    processes: int | None = None
+    processes: PositiveInt | None = field(default=None, metadata=RESUMABLE)
     """Refuse to run in another number of processes (`accelerate launch --cpu` silently starts one)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on accelerators that have it; on a CPU with bf16 instructions the first batch is timed both ways."""
-    log_every: int = 20
-    eval_every: int = 200
+    log_every: PositiveInt = field(default=20, metadata=RESUMABLE)
+    eval_every: PositiveInt = field(default=200, metadata=RESUMABLE)
     """Steps between evaluations; the last step is always followed by one."""
-    save_every: int = 500
-    keep: int = 2
+    save_every: PositiveInt = field(default=500, metadata=RESUMABLE)
+    keep: PositiveInt = field(default=2, metadata=RESUMABLE)
     """Checkpoints kept, beside the best one."""
-    patience: int | None = None
+    patience: PositiveInt | None = field(default=None, metadata=RESUMABLE)
     """Evaluations without improvement after which training stops."""
     restore_best: bool = True
     """Whether the weights of the best evaluation are the result, or those of the last step."""
-    report_to: Literal["auto", "none", "wandb", "tensorboard"] = "auto"
+    report_to: Literal["auto", "none", "wandb", "tensorboard"] = field(default="auto", metadata=RESUMABLE)
     """Beside metrics.jsonl. auto: wandb where there is a login."""
 
-    def __post_init__(self) -> None:
-        """Refuse counts that make no run."""
-        for name in ("batch_size", "accumulation", "log_every", "eval_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.max_steps < 0 or (self.max_minutes is not None and self.max_minutes <= 0):
-            raise ValueError("max_steps must not be negative, max_minutes must be above 0")
+
+@dataclass(kw_only=True, frozen=True)
+class ReactiveStageConfig(TrainingStageConfig):
+    """A stage that trains a reactive model on dialogues."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"optimiser": "optimizer"}
+
+    model: ModelConfig
+    data: CorpusConfig
+    trainer: TrainerConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    push_to_hub: Text | None = field(default=None, metadata=RESUMABLE)
+    """Repository on the Hub for the result."""
 
 
 def default_config(name: str) -> Path:

@@ -39,21 +39,21 @@ def test_a_lesson_has_its_own_lengths_and_longer_dialogues_cut_where_something_i
 
 
 def test_the_next_lesson_opens_at_the_threshold_and_not_before(data):
-    lessons = LengthCurriculum(data, LengthCurriculumConfig(threshold=0.9, smoothing=0.5, least=2), 4, seed=0)
-    assert not lessons.learnt(10, 10), "one step is too few"
-    assert not lessons.learnt(6, 10), "0.8"
-    assert lessons.learnt(10, 10), "0.9"
+    lessons = LengthCurriculum(data, LengthCurriculumConfig(threshold=0.9, smoothing=0.5, min_steps=2), 4, seed=0)
+    assert not lessons.observe(10, 10), "one step is too few"
+    assert not lessons.observe(6, 10), "0.8"
+    assert lessons.observe(10, 10), "0.9"
     assert (lessons.at, lessons.spent) == (1, 0)
-    late = LengthCurriculum(data, LengthCurriculumConfig(threshold=1.0, least=1, most=3), 4, seed=0)
-    assert [late.learnt(0, 10) for _ in range(3)] == [False, False, True]
+    late = LengthCurriculum(data, LengthCurriculumConfig(threshold=1.0, min_steps=1, max_steps=3), 4, seed=0)
+    assert [late.observe(0, 10) for _ in range(3)] == [False, False, True]
 
 
 def test_lessons_go_on_where_they_were(data):
-    config = LengthCurriculumConfig(review=0.5, least=1, threshold=0.5)
+    config = LengthCurriculumConfig(replay_fraction=0.5, min_steps=1, threshold=0.5)
     lessons = LengthCurriculum(data, config, 4, seed=0)
     for step in range(5):
         lessons.batch(step)
-        lessons.learnt(1, 1)
+        lessons.observe(1, 1)
     state = json.loads(json.dumps(lessons.state_dict()))
     again = LengthCurriculum(data, config, 4, seed=0)
     again.load_state_dict(state)
@@ -73,7 +73,7 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 def test_every_parameter_is_in_one_group_and_frozen_parts_do_not_move(model):
-    config = OptimizerConfig(rates={"encoder": 0.0}, unfreeze={"memory_attention": 2}, warmup_steps=0)
+    config = OptimizerConfig(lr_multipliers={"encoder": 0.0}, unfreeze={"memory_attention": 2}, warmup_steps=0)
     optimiser = Optimizer(model, config)
     assert sorted(map(id, optimiser.parameters)) == sorted(map(id, model.parameters()))
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -90,5 +90,5 @@ def test_every_parameter_is_in_one_group_and_frozen_parts_do_not_move(model):
 
 
 def test_unknown_parts_are_refused():
-    with pytest.raises(ValueError, match="rates names encodr; the parts are embedding"):
-        OptimizerConfig(rates={"encodr": 1.0})
+    with pytest.raises(ValueError, match="lr_multipliers names encodr; the parts are embedding"):
+        OptimizerConfig(lr_multipliers={"encodr": 1.0})

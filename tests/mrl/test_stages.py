@@ -14,9 +14,10 @@ import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mrl.training.checkpoint import load_state
+from pipeline.artifact import read_manifest, seal
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -100,7 +101,10 @@ def test_the_stages_follow_one_another_and_survive_a_kill(recipe, tmp_path):
     assert moved
     assert all("memory_attention" in n or "initial_memory" in n for n in moved), "the other parts are frozen"
 
-    changes = {"trainer": {"max_steps": 60, "save_every": 5, "eval_every": 25}, "curriculum": {"least": 8, "most": 12}}
+    changes = {
+        "trainer": {"max_steps": 60, "save_every": 5, "eval_every": 25},
+        "curriculum": {"min_steps": 8, "max_steps": 12},
+    }
     model = {"path": str(tmp_path / "memory")}
     straight = recipe("straight", model, **changes)
     done = run("memory_sft", straight)
@@ -136,7 +140,7 @@ def test_two_processes_do_what_one_does(recipe, tmp_path):
         path = recipe(name, model, trainer=shape | {"processes": processes})
         done = run("memory_sft", path, processes=processes if processes > 1 else 0, variables=variables)
         assert done.returncode == 0, done.stderr
-        assert ("gradients and the optimiser's moments are shared out" in done.stderr) == (name == "shared")
+        assert ("gradients and the optimizer's moments are shared out" in done.stderr) == (name == "shared")
     one = losses(tmp_path / "one")
     assert list(one) == [1, 2, 3, 4]
     for name in ("two", "shared"):
@@ -144,7 +148,7 @@ def test_two_processes_do_what_one_does(recipe, tmp_path):
         assert losses(tmp_path / name) == pytest.approx(one, abs=1e-4)
         a, b = (figures(tmp_path / n)["evaluation"] for n in ("one", name))
         assert a["answer_loss"] == pytest.approx(b["answer_loss"], abs=1e-4)
-    whole, shared = (load_state(tmp_path / n / "checkpoint-4")["optimiser"]["inner"][0] for n in ("one", "shared"))
+    whole, shared = (load_state(tmp_path / n / "checkpoint-4")["optimizer"]["inner"][0] for n in ("one", "shared"))
     assert [g["params"] for g in whole["param_groups"]] == [g["params"] for g in shared["param_groups"]]
     assert list(whole["state"]) == list(shared["state"])
     for place, moments in whole["state"].items():
@@ -178,12 +182,14 @@ def test_bad_input_costs_one_line_and_no_checkpoint(recipe, tmp_path):
     assert refused.returncode == 2
     assert "mrl/config/accelerate/fsdp.yaml" in refused.stderr.splitlines()[-1]
     weights = tmp_path / "run" / "model" / "model.safetensors"
-    from safetensors.torch import save_file
-
     poisoned = {k: torch.full_like(v, torch.nan) if "lm_head" in k else v for k, v in load_file(weights).items()}
     save_file(poisoned, str(weights), {"format": "pt"})
+    refused = run("memory_sft", recipe("damaged", {"path": str(tmp_path / "run")}))
+    assert refused.returncode == 2
+    assert "model.safetensors is damaged: its content has changed" in refused.stderr.splitlines()[-1]
+    seal(weights.parent, read_manifest(weights.parent))
     refused = run("memory_sft", recipe("poisoned", {"path": str(tmp_path / "run")}))
     assert refused.returncode == 2
-    assert "the loss is not a number" in refused.stderr.splitlines()[-1]
+    assert "lm_head.weight holds values that are not numbers" in refused.stderr.splitlines()[-1]
     again = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     assert all(again[name].equal(kept[name]) for name in kept)

@@ -115,8 +115,8 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
 def test_two_processes_do_what_one_does(recipe, tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         trainer = {"max_steps": 8, "log_every": 1, "precision": "fp32", "processes": processes}
-        # The two also share out the optimiser's state.
-        shared = {"optimiser": {"shard": processes > 1}}
+        # The two also share out the optimizer's state.
+        shared = {"optimizer": {"shard": processes > 1}}
         path = recipe(name, trainer=trainer, rollout={"episodes": 7, "max_new_tokens": 5}, **shared)
         done = run(path, processes if processes > 1 else 0)
         assert done.returncode == 0, done.stderr

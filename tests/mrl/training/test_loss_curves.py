@@ -24,7 +24,7 @@ TRAINER = {"max_steps": 5, "batch_size": 16, "eval_every": 5, "save_every": 50, 
 STAGES = {
     "pretrain": (pretrain.PretrainStage, {"objective": {"noise": 0.1, "hidden_share": 0.2}}),
     "memory_pretrain": (memory_pretrain.MemoryPretrainStage, {"objective": {"noise": 0.1, "jitter": 0.1}}),
-    "memory_sft": (memory_sft.MemorySFTStage, {"curriculum": {"most": 2}, "objective": {"other_share": 0.5}}),
+    "memory_sft": (memory_sft.MemorySFTStage, {"curriculum": {"max_steps": 2}, "objective": {"other_share": 0.5}}),
     "train": (
         train.MRLStage,
         {
@@ -55,7 +55,7 @@ def curve(stage: str, episodes: Path, tokenizer, folder: Path) -> list[dict[str,
             "data": {name: [{"path": str(episodes), "split": split}] for name, split in
                      (("train", "train"), ("held_out", "test"))},
             "trainer": TRAINER,
-            "optimiser": {"warmup_steps": 0, "learning_rate": 1e-3},
+            "optimizer": {"warmup_steps": 0, "learning_rate": 1e-3},
         } | changes,
     )  # fmt: skip
     module = importlib.import_module(f"mrl.{stage}")

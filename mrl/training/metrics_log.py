@@ -1,0 +1,59 @@
+"""What a run says while it trains: lines of metrics.jsonl, the tracker's curves, the progress bar's figures."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from mrl.training.state import LoopState
+from pipeline.run import Run
+
+logger = logging.getLogger(__name__)
+Means = Callable[[Mapping[str, float]], dict[str, float]]
+"""From sums over steps to the means that are shown."""
+
+
+class MetricsLog:
+    """Gathers sums over steps in `state.window` and writes their means."""
+
+    def __init__(self, run: Run, accelerator: Accelerator, state: LoopState) -> None:
+        self.run, self.accelerator, self.state = run, accelerator, state
+        self.shown: Mapping[str, float] = {}
+        """Beside the progress bar."""
+
+    def add(self, totals: Mapping[str, float]) -> None:
+        """Take in the sums of one step over all its rows."""
+        window = self.state.window
+        for name, value in {**totals, "steps": 1.0}.items():
+            window[name] = window.get(name, 0.0) + value
+
+    def write(self, means: Means, more: Mapping[str, float]) -> None:
+        """Figures over the steps since the last time, if there were any."""
+        sums, self.state.window = self.state.window, {}
+        if not sums:
+            return
+        metrics = {"loss": sums["loss"] / sums["steps"], **means(sums), **more}
+        self.shown = {"loss": metrics["loss"], **{k: v for k, v in metrics.items() if k in ("recall", "ar_accuracy")}}
+        self.record(metrics)
+
+    def record(self, metrics: Mapping[str, Any]) -> None:
+        """Figures of the present step."""
+        self.run.log(step=self.state.done, **metrics)
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+        self.accelerator.log(numbers, step=self.state.done)
+
+    def record_evaluation(self, metrics: Mapping[str, Any]) -> None:
+        """Held-out figures of the present step."""
+        self.record({f"eval_{k}": v for k, v in metrics.items()})
+        shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
+        logger.info("step %d: held out: %s", self.state.done, shown)
+
+
+def mean(sums: Mapping[str, float | Tensor], name: str, count: str) -> float:
+    """sums[name] / sums[count]; 0 where nothing was counted."""
+    return float(sums.get(name, 0.0)) / max(1.0, float(sums.get(count, 0.0)))
+
+
+__all__ = ["Means", "MetricsLog", "mean"]
