@@ -6,6 +6,7 @@ Every digit is a token of its own, so that a number is read digit by digit where
 and its neighbour. Bytes are the alphabet: no text is unknown. The files stand in `output_dir`/tokenizer.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,9 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from data.blending.check_sources import check_sources
 from data.sources.arrow_types import TRACE
-from data.sources.config import SourceConfig
+from data.sources.reading import FileQuery, find_files, read_rows
 from pipeline.artifact import atomic_dir
-from pipeline.errors import InputError
 from pipeline.run import Run, stage_main
 from pipeline.stage_config import StageConfig
 
@@ -97,20 +96,11 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(inner)
 
 
-def rows_of(path: Path, limit: int | None, seed: int) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
     """Rows of a folder or file of data, columns that trace their source left out. Raises InputError."""
-    if not path.exists():
-        raise InputError(f"datasets: there is nothing at {path}; build it with data/data_collection.py")
-    config = SourceConfig(name=str(path.resolve()), drop_columns=list(TRACE))
-    source = check_sources([(f"datasets: {path}", config)], seed)[0]
-    given = 0
-    for batch in source.batches(1000):
-        columns = [name for name in batch.schema.names if name not in TRACE]
-        for row in batch.select(columns).to_pylist():
-            if given == limit:
-                return
-            given += 1
-            yield row
+    selection = find_files(FileQuery(path=str(path), where="datasets", key=""))
+    for _, row in itertools.islice(read_rows(selection), limit):
+        yield {name: value for name, value in row.items() if name not in TRACE}
 
 
 def train_bpe(
@@ -143,7 +133,7 @@ def main(config: TokenizerConfig, run: Run) -> None:
 
     def corpus() -> Iterator[str]:
         for folder in config.datasets:
-            for row in run.progress(rows_of(folder, config.rows, config.seed), desc=folder.name, unit="row"):
+            for row in run.progress(rows_of(folder, config.rows), desc=folder.name, unit="row"):
                 yield from texts(row)
 
     learned = train_bpe(corpus(), config.vocab_size, config.special_tokens.all, config.space_before_text)
@@ -159,7 +149,7 @@ def main(config: TokenizerConfig, run: Run) -> None:
     manifest = {"kind": "tokenizer", "vocab_size": len(tokenizer), "seed": config.seed}
     with atomic_dir(run.dir / TOKENIZER_FOLDER, manifest) as folder:
         tokenizer.save_pretrained(folder)
-    sample = max(texts(next(rows_of(config.datasets[0], 1, config.seed))), key=len)
+    sample = max(texts(next(rows_of(config.datasets[0], 1))), key=len)
     ids = tokenizer.encode(sample)
     run.report(vocab_size=len(tokenizer), characters_per_token=round(len(sample) / max(1, len(ids)), 3))
     run.preview("|".join(tokenizer.convert_ids_to_tokens(ids)))

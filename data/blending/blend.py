@@ -22,13 +22,13 @@ import pyarrow as pa
 
 from data.blending.build_dir import BuildDir
 from data.blending.dataset_card import generate_dataset_card
-from data.blending.schema import align_batch, align_schemas, card_features, fits_json, row_kind
 from data.blending.selection import Deduplicator, LengthFilter
 from data.blending.shards import Format, Rows, Shard, write_split
 from data.blending.shuffle import shuffled
 from data.blending.source_cache import Collected, collect
 from data.sources.arrow_types import TRACE
 from data.sources.config import SourceConfig
+from data.sources.schema import align_batch, align_schemas, card_features, fits_json, row_kind
 from data.sources.stream import Source
 from pipeline.artifact import write_json, write_text
 from pipeline.config import config_hash, to_dict

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from data.blending.schema import row_kind
-from data.sources.arrow_types import is_list
+from data.sources.arrow_types import is_json, is_list, values_of
+from data.sources.schema import row_kind
 from pipeline.errors import InputError
 
 TEXT_COLUMNS = {
@@ -84,6 +84,9 @@ def _leaves(array: pa.Array, rows: np.ndarray) -> tuple[pa.Array, np.ndarray]:
     if pt.is_string(kind):
         present = array.is_valid().to_numpy(zero_copy_only=False)
         return array.drop_null(), rows[present]
+    if is_json(kind):
+        found = [(text, row) for value, row in zip(values_of(array), rows, strict=True) for text in _texts(value)]
+        return pa.array([text for text, _ in found], pa.string()), np.array([r for _, r in found], dtype=np.int64)
     if is_list(kind):
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         return _leaves(pc.list_flatten(array), np.repeat(rows, lengths))
@@ -92,6 +95,19 @@ def _leaves(array: pa.Array, rows: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         if found:
             return pa.concat_arrays([texts for texts, _ in found]), np.concatenate([index for _, index in found])
     return pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Strings inside a free-form value, roles left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key != "role":
+                yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def count_characters(texts: pa.Array) -> np.ndarray:
@@ -137,7 +153,7 @@ class Deduplicator:
     def keep(self, batch: pa.RecordBatch, label: str, where: str, most: int | None = None) -> np.ndarray:
         """A mask of the first `most` rows that weren't seen before; the rows after them are not remembered."""
         names = sorted(batch.schema.names) if self.columns is None else list(self.columns)
-        values = [column_of(batch, name, label, where).to_pylist() for name in names]
+        values = [values_of(column_of(batch, name, label, where)) for name in names]
         mask = np.zeros(len(batch), dtype=bool)
         kept = 0
         for i, row in enumerate(zip(*values, strict=True)):

@@ -1,12 +1,15 @@
 """Edits of a source's columns: rows kept by value, columns dropped and renamed, each checked by name."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pt
 
-from data.sources.arrow_types import TRACE
+from data.sources.arrow_types import TRACE, cast_exactly, plain_type
+from data.sources.batches import Batch
 from data.sources.config import SourceConfig
 from pipeline.config import nearest
 from pipeline.errors import InputError
@@ -14,14 +17,46 @@ from pipeline.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def only_rows(batch: pa.RecordBatch, config: SourceConfig) -> pa.RecordBatch:
+def only_rows(batch: Batch, config: SourceConfig, where: str) -> Batch:
     """The rows of a batch that `only` keeps: none where uneven rows (JSON) lack the column just here. A column that the
-    whole source lacks is refused by `check_columns`."""
+    whole source lacks is refused by `check_columns`. Raises InputError where a column can't be compared with values."""
     for name, values in config.only.items():
-        if name not in batch.schema.names:
+        if name not in batch.records.schema.names:
             return batch.slice(0, 0)
-        batch = batch.filter(pc.is_in(batch.column(name).cast(pa.string()), pa.array(values, pa.string())))
+        column = batch.records.column(name)
+        wanted = pa.array(_comparable(values, column.type, f"{where}.only.{name}"), _compared(column.type))
+        mask = pc.is_in(cast_exactly(column, wanted.type), wanted)
+        batch = batch.filter(mask.to_numpy(zero_copy_only=False))
     return batch
+
+
+def _compared(kind: pa.DataType) -> pa.DataType:
+    kind = plain_type(kind)
+    return pa.float64() if pt.is_floating(kind) else kind if not pt.is_null(kind) else pa.string()
+
+
+def _comparable(values: Sequence[str], kind: pa.DataType, where: str) -> list[Any]:
+    """The values of the YAML, which are texts, as values of the column."""
+    kind = plain_type(kind)
+    if pt.is_string(kind) or pt.is_null(kind):
+        return list(values)
+    read: Callable[[str], Any] | None = None
+    if pt.is_boolean(kind):
+        read = {"true": True, "false": False, "True": True, "False": False}.__getitem__
+    elif pt.is_integer(kind):
+        read = int
+    elif pt.is_floating(kind):
+        read = float
+    if read is None:
+        raise InputError(f"{where}: the column is a {kind}; only compares texts, numbers and true or false")
+    try:
+        made = [read(value) for value in values]
+        pa.array(made, _compared(kind))
+    except (KeyError, ValueError, OverflowError, pa.ArrowException):
+        raise InputError(
+            f"{where}: the column is {kind} and never {' or '.join(map(repr, values))}; correct it"
+        ) from None
+    return made
 
 
 class ColumnEdit:

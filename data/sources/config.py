@@ -4,10 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.sources.json_lines import JSON_SUFFIXES
+from data.sources.files import is_local
 from data.sources.to_episodes import InteractionsConfig
-
-SUFFIXES = (".parquet", *JSON_SUFFIXES)
 
 
 @dataclass(kw_only=True)
@@ -15,14 +13,15 @@ class SourceConfig:
     """One entry of a blend's `datasets`."""
 
     name: str | None = None
-    """A dataset of the Hub (`owner/name`), or a local file, folder or glob: anything that ends in .parquet, .jsonl,
-    .json or their .gz, has a `*`, or begins with `.`, `/` or `~`. Relative paths start where the command is run."""
+    """A dataset of the Hub (`owner/name`), or a local file, folder or glob: anything that exists, ends like a data
+    file, has a `*`, or begins with `.`, `/` or `~` (data/sources/files.py)."""
     generator: dict[str, Any] | None = None
     """Instead of `name`: `{kind: ..., ...options}`, rows made by the project itself (data/generators/registry.py)."""
     subset: str | None = None
-    """Configuration of a Hub dataset, sub-folder of a local folder, otherwise only a label."""
+    """Configuration of a Hub dataset, subset of a local folder."""
     split: str | None = None
-    """Split of a Hub dataset (has to be given), file prefix in a local folder; `train` where it isn't given."""
+    """Split of a Hub dataset (has to be given) or of local files, these with a slice if wanted: `train[:10%]`. Default:
+    `train` where there are splits, else all rows. For a generator: which content it makes."""
     entries: int | None = None
     """At most so many rows, counted after filters and de-duplication; all when not given."""
     only: dict[str, list[str]] = field(default_factory=dict)
@@ -71,9 +70,4 @@ class SourceConfig:
         return self.split or "train"
 
 
-def is_local(name: str) -> bool:
-    """Whether a source's name is a path and not a Hub id."""
-    return name.startswith((".", "/", "~")) or "*" in name or name.endswith(SUFFIXES)
-
-
-__all__ = ["SUFFIXES", "SourceConfig", "is_local"]
+__all__ = ["SourceConfig"]

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import datasets
-import pyarrow as pa
 from datasets.exceptions import DatasetNotFoundError
 from datasets.table import CastError
 
+from data.sources.batches import Batch
 from data.sources.config import SourceConfig
 from pipeline.config import nearest
 from pipeline.errors import InputError
@@ -24,7 +24,7 @@ class HubChecker:
         datasets.disable_progress_bars()
         self.builders: dict[tuple[str, str | None], Any] = {}
 
-    def check(self, config: SourceConfig, where: str) -> tuple[Callable[[int], Iterator[pa.RecordBatch]], str | None]:
+    def check(self, config: SourceConfig, where: str) -> tuple[Callable[[int], Iterator[Batch]], str | None]:
         """How to stream the source, and the commit it is read at. Downloads metadata, no rows."""
         builder = self._builder(str(config.name), config.subset, where)
         splits = list(builder.config.data_files or {})
@@ -34,11 +34,14 @@ class HubChecker:
                 f"{f' in subset {config.subset}' if config.subset else ''}{nearest(config.split_name, splits)}"
             )
 
-        def batches(batch_size: int) -> Iterator[pa.RecordBatch]:
+        def batches(batch_size: int) -> Iterator[Batch]:
+            number = 1
             stream = builder.as_streaming_dataset(split=config.split).with_format("arrow")
             try:
                 for table in stream.iter(batch_size):
-                    yield from table.to_batches()
+                    for records in table.to_batches():
+                        yield Batch(records, config.label, range(number, number + len(records)))
+                        number += len(records)
             except CastError as error:
                 raise InputError(
                     f"{where}: the files of {config.label} have other columns than its subset declares"

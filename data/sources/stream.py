@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from data.sources.arrow_types import plain_batch
+from data.sources.batches import Batch
 from data.sources.columns import ColumnEdit, only_rows
 from data.sources.config import SourceConfig
 from data.sources.to_episodes import to_interactions
+from pipeline.errors import InputError
 from pipeline.hub import retrying
 
 
@@ -23,7 +25,7 @@ class Source:
     config: SourceConfig
     where: str
     """`file: datasets[2]`, for messages."""
-    batches: Callable[[int], Iterator[pa.RecordBatch]]
+    batches: Callable[[int], Iterator[Batch]]
     """Raw batches of about so many rows from the start; may be called again."""
     fingerprint: str
     """Changes when the rows would come out differently, as far as that can be told without reading them."""
@@ -40,21 +42,28 @@ class Source:
         """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done."""
         edit = ColumnEdit(self.config, self.where)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
-            edited = plain_batch(edit(only_rows(batch, self.config)))
+            kept = only_rows(batch, self.config, self.where)
+            edited = kept.with_records(self._plain(edit(kept.records)))
             if self.config.interactions is None:
-                yield edited
-            elif len(episodes := to_interactions(edited, self.config.interactions, self.where)):
+                yield edited.records
+            elif len(episodes := to_interactions(edited, self.config.interactions)):
                 yield episodes
         if not self.columns_known:
             edit.finish()
 
+    def _plain(self, records: pa.RecordBatch) -> pa.RecordBatch:
+        try:
+            return plain_batch(records)
+        except pa.ArrowException as error:
+            raise InputError(f"{self.where}: {self.label}: {error}; add it to drop_columns or convert it") from None
 
-def _resuming(open_stream: Callable[[], Iterator[pa.RecordBatch]], label: str) -> Iterator[pa.RecordBatch]:
+
+def _resuming(open_stream: Callable[[], Iterator[Batch]], label: str) -> Iterator[Batch]:
     """Batches of a stream that is opened again after a passing fault, without the rows that were already given out."""
     given = 0
-    stream: Iterator[pa.RecordBatch] | None = None
+    stream: Iterator[Batch] | None = None
 
-    def advance() -> pa.RecordBatch | None:
+    def advance() -> Batch | None:
         nonlocal stream
         if stream is None:
             stream = _without_first(open_stream(), given)
@@ -69,7 +78,7 @@ def _resuming(open_stream: Callable[[], Iterator[pa.RecordBatch]], label: str) -
         yield batch
 
 
-def _without_first(stream: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def _without_first(stream: Iterator[Batch], rows: int) -> Iterator[Batch]:
     for batch in stream:
         if rows < len(batch):
             yield batch.slice(rows)

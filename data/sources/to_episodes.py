@@ -10,19 +10,23 @@ than steps + 1 exchanges gives one row from its beginning or, with `windows: all
 shorter dialogues give none. Other columns stay.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from data.sources.arrow_types import to_rows
+from data.sources.batches import Batch
 from data.sources.carried_facts import mark
+from data.sources.messages import BadRow, Message, MessageOptions, conversation_of
 from pipeline.errors import InputError
 
 TURN = {
     "query": pa.string(), "answer": pa.string(), "think": pa.string(), "facts": pa.list_(pa.string()),
     "distance": pa.int32(),
 }  # fmt: skip
+_OPTIONS = MessageOptions(think="split", last_turn="cut")
 EPISODE = {**TURN, "interactions": pa.list_(pa.struct(list(TURN.items())))}
 
 
@@ -44,9 +48,12 @@ class InteractionsConfig:
 
 
 def exchanges_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The exchanges of a row of either form; a last question without an answer is left out. Raises InputError."""
+    """The exchanges of a row of either form; a last question without an answer is left out. Raises InputError.
+
+    where: `file:row`, for messages.
+    """
     if "messages" in row:
-        return list(_pairs(row["messages"] or [], where))
+        return to_exchanges(conversation_of(row, where, _OPTIONS), where)
     if not {"query", "answer", "interactions"} <= set(row):
         raise InputError(
             f"{where}: interactions needs rows with messages, or with query, answer and interactions; these have "
@@ -56,46 +63,37 @@ def exchanges_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return [{name: turn.get(name) for name in TURN} for turn in turns]
 
 
-def _pairs(messages: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
-    waiting = {"system": [], "user": []}
-    answer: list[str] = []
+def to_exchanges(messages: Sequence[Message], where: str) -> list[dict[str, Any]]:
+    """Parsed messages as `{query, answer, think, facts, distance}`. Raises BadRow where a tool is called or no question
+    is answered.
 
-    def done() -> dict[str, Any]:
-        query = "\n".join([*waiting["system"], *waiting["user"]])
-        think, said = _think("\n".join(answer))
-        waiting["system"], waiting["user"] = [], []
-        return {"query": query, "answer": said, "think": think, "facts": None, "distance": None}
-
+    What a system message says goes before the next query. A greeting before anybody has asked answers nothing and is
+    left out, as is a last question.
+    """
+    asked: list[Message] = []
+    made = []
     for message in messages:
-        role, text = message.get("role"), (message.get("content") or "").strip()
-        if role in waiting:
-            if answer:
-                yield done()
-                answer = []
-            waiting[role].append(text)
-        elif role == "assistant":
-            if waiting["user"]:  # a greeting before anybody has asked has nothing that it answers
-                answer.append(text)
-        else:
-            raise InputError(f"{where}: a message has the role {role!r}; interactions knows system, user and assistant")
-    if answer:
-        yield done()
+        if message["role"] == "tool" or message.get("tool_calls"):
+            raise BadRow("tools", f"{where}: the conversation calls tools, which an episode can't; drop the row")
+        if message["role"] != "assistant":
+            asked.append(message)
+        elif any(m["role"] == "user" for m in asked):
+            query = "\n".join(m["content"].strip() for m in sorted(asked, key=lambda m: m["role"] != "system"))
+            answer = {"answer": message["content"], "think": message.get("think")}
+            made.append({"query": query, **answer, "facts": None, "distance": None})
+            asked = []
+    if not made:
+        raise BadRow("no answer", f"{where}: no question of the conversation is answered; drop the row")
+    return made
 
 
-def _think(text: str) -> tuple[str | None, str]:
-    if text.startswith("<think>") and "</think>" in text:
-        think, _, said = text.removeprefix("<think>").partition("</think>")
-        return think.strip(), said.strip()
-    return None, text
-
-
-def to_interactions(batch: pa.RecordBatch, config: InteractionsConfig, where: str) -> pa.RecordBatch:
+def to_interactions(batch: Batch, config: InteractionsConfig) -> pa.RecordBatch:
     """A batch of dialogues as a batch of episodes of exactly `config.steps` steps; it may be empty."""
-    others = [name for name in batch.schema.names if name not in (*EPISODE, "messages")]
+    others = [name for name in batch.records.schema.names if name not in (*EPISODE, "messages")]
     rows, origin = [], []
     size = config.steps + 1
-    for index, row in enumerate(batch.to_pylist()):
-        exchanges = exchanges_of(row, where)
+    for index, row in enumerate(to_rows(batch.records)):
+        exchanges = exchanges_of(row, batch.place(index))
         last = len(exchanges) - size
         starts = range(0, last + 1, size) if config.windows == "all" else range(min(1, last + 1))
         for start in starts:
@@ -106,5 +104,5 @@ def to_interactions(batch: pa.RecordBatch, config: InteractionsConfig, where: st
                 origin.append(index)
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in EPISODE.items()}
     picked = pa.array(origin, pa.int64())
-    columns |= {name: batch.column(name).take(picked) for name in others}
+    columns |= {name: batch.records.column(name).take(picked) for name in others}
     return pa.RecordBatch.from_pydict(columns)

@@ -47,7 +47,7 @@ def test_impossible_requests_are_refused(tmp_path):
     with pytest.raises(ValueError, match="twice"):
         SpecialTokens(additional=["<a>", "<a>"])
     config = {"output_dir": tmp_path, "datasets": [tmp_path / "missing"], "vocab_size": 300}
-    with pytest.raises(InputError, match="nothing at"):
+    with pytest.raises(InputError, match="no file matches"):
         made = TokenizerConfig(**config)
         with open_run(made, stage="tokenizer", output_dir=tmp_path / "out", seed=1) as run:
             main(made, run)

@@ -24,7 +24,7 @@ def load(*, puzzle: str, held_out: str | None = None, **_: Any) -> DatasetDict:
     folder = Path(held_out or os.environ.get("TRLM_HELD_OUT") or DEFAULT)
     rows = [
         {"question": row["messages"][0]["content"], "answer": row["answer"]}
-        for row in rows_of(folder, None, seed=0)
+        for row in rows_of(folder, None)
         if row["task"] == puzzle
     ]
     if not rows:

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pytest
 
+from data.sources.batches import Batch
 from data.sources.to_episodes import InteractionsConfig, to_interactions
 from pipeline.errors import InputError
 
@@ -12,8 +13,12 @@ def said(*turns: str) -> list[dict[str, str]]:
     return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
 
 
+def numbered(batch: pa.RecordBatch) -> Batch:
+    return Batch(batch, "here", range(1, len(batch) + 1))
+
+
 def rows(batch: pa.RecordBatch, steps: int, windows: str = "first") -> list[dict]:
-    return to_interactions(batch, InteractionsConfig(steps=steps, windows=windows), "here").to_pylist()
+    return to_interactions(numbered(batch), InteractionsConfig(steps=steps, windows=windows)).to_pylist()
 
 
 def test_messages_become_exchanges():
@@ -54,7 +59,7 @@ def test_what_an_answer_takes_from_earlier_turns_is_marked():
     first, *rest = [{"query": q, "answer": a} for q, a in turns]
     batch = pa.RecordBatch.from_pylist([{**first, "interactions": rest}])
     config = InteractionsConfig(steps=4, facts="carried")
-    (row,) = to_interactions(batch, config, "here").to_pylist()
+    (row,) = to_interactions(numbered(batch), config).to_pylist()
     found = [(turn["facts"], turn["distance"]) for turn in (row, *row["interactions"])]
     assert found == [
         ([], 0),
@@ -68,7 +73,7 @@ def test_what_an_answer_takes_from_earlier_turns_is_marked():
 def test_facts_that_are_given_stay():
     turns = [{"query": "Who is Bo?", "answer": "Ann told Bo.", "facts": ["sister"], "distance": 1}]
     batch = pa.RecordBatch.from_pylist([{"query": "Bo is Ann's sister.", "answer": "Ann?", "interactions": turns}])
-    (row,) = to_interactions(batch, InteractionsConfig(steps=1, facts="carried"), "here").to_pylist()
+    (row,) = to_interactions(numbered(batch), InteractionsConfig(steps=1, facts="carried")).to_pylist()
     assert row["interactions"][0]["facts"] == ["sister"]
 
 
@@ -76,7 +81,9 @@ def test_facts_that_are_given_stay():
     ("row", "message"),
     [
         ({"text": "no dialogue"}, "interactions needs rows with messages"),
-        ({"messages": said("tool: 42")}, "the role 'tool'"),
+        ({"messages": said("user: How many?", "assistant: I see.", "tool: 42", "assistant: 42.")}, "here:1: .*tools"),
+        ({"messages": said("user: How many?")}, "here:1: .*assistant"),
+        ({"messages": said("user: How many?", "clerk: 42")}, r"here:1: messages\[1\]: the role 'clerk'"),
     ],
 )
 def test_what_is_no_dialogue_is_refused(row, message):

@@ -1,8 +1,10 @@
 """What rows look like: Arrow schemas of several sources brought together without losing a value, or refused by name.
 
-Aligned: a column or a struct field that some sources lack (filled with null), a null-typed column (takes the type that
-others have), integers or floats of different widths (the wider; 64-bit integers with floats only where every value
-survives), the large/view/dictionary encodings of strings and lists. Anything else that differs is refused.
+Aligned: a column that some sources lack (filled with null), a null-typed column (takes the type that others have),
+integers or floats of different widths (the wider; 64-bit integers with floats only where every value survives), the
+large/view/dictionary encodings of strings and lists. Objects inside a column whose keys differ become free-form values
+(data.sources.arrow_types), so that none gains keys of another; so does what else differs deeper than in the objects of
+a list, and a text beside a list or an object there. Anything else that differs is refused.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,39 +13,50 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from data.sources.arrow_types import cast_exactly, is_list
+from data.sources.arrow_types import JSON, cast_exactly, is_json, is_list
 from pipeline.errors import InputError
 
 
-def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds every value of both, None when there is none. Both are plain types."""
+def depth_inside(depth: int, listed: bool) -> int:
+    """How deep the fields of an object are that stands `depth` deep, in a list or not: see `wider`."""
+    return depth + 1 if listed or depth else 2
+
+
+def wider(one: pa.DataType, other: pa.DataType, depth: int = 0, listed: bool = False) -> pa.DataType | None:
+    """The type that holds every value of both, None when there is none. Both are plain types.
+
+    depth: 0 for a column, 1 for a field of the objects that a column lists (of messages), 2 and more for what is
+    deeper or in an object that is a column's value: from there on anything goes. listed: whether they are in a list.
+    """
     if one.equals(other) or pt.is_null(other):
         return one
     if pt.is_null(one):
         return other
+    nested = [pt.is_struct(t) or is_list(t) or is_json(t) for t in (one, other)]
     if pt.is_struct(one) and pt.is_struct(other):
-        return _wider_struct(one, other)
+        return _wider_struct(one, other, depth_inside(depth, listed))
     if is_list(one) and is_list(other):
-        inner = wider(one.value_type, other.value_type)
+        inner = wider(one.value_type, other.value_type, depth, True)
         return None if inner is None else pa.list_(inner)
+    if is_json(one) or is_json(other):
+        return JSON if all(nested) or depth else None
     if pt.is_integer(one) and pt.is_integer(other):
         signed = [pt.is_signed_integer(t) for t in (one, other)]
         return max(one, other, key=lambda t: t.bit_width) if signed[0] == signed[1] else pa.int64()
     if pt.is_floating(one) and pt.is_floating(other):
         return max(one, other, key=lambda t: t.bit_width)
-    if {pt.is_integer(one), pt.is_integer(other)} == {True, False} and (pt.is_floating(one) or pt.is_floating(other)):
+    numbers = [pt.is_integer(t) or pt.is_floating(t) for t in (one, other)]
+    if all(numbers) and depth < 2:
         return pa.float64()
-    return None
+    return JSON if depth > 1 or (depth == 1 and any(nested)) else None
 
 
-def _wider_struct(one: pa.StructType, other: pa.StructType) -> pa.DataType | None:
-    fields = {f.name: f.type for f in one}
-    for f in other:
-        kind = wider(fields[f.name], f.type) if f.name in fields else f.type
-        if kind is None:
-            return None
-        fields[f.name] = kind
-    return pa.struct([pa.field(name, kind) for name, kind in fields.items()])
+def _wider_struct(one: pa.StructType, other: pa.StructType, depth: int) -> pa.DataType | None:
+    theirs = {f.name: f.type for f in other}
+    if set(theirs) != {f.name for f in one}:
+        return JSON
+    kinds = {f.name: wider(f.type, theirs[f.name], depth) for f in one}
+    return None if None in kinds.values() else pa.struct([pa.field(name, kind) for name, kind in kinds.items()])
 
 
 def align_schemas(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
@@ -68,12 +81,6 @@ def align_schemas(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
             if pt.is_null(kinds[f.name]) and not pt.is_null(f.type):
                 first[f.name] = label
             kinds[f.name] = kind
-    for name, kind in kinds.items():
-        if empty := _empty_struct(name, kind):
-            raise InputError(
-                f"column {empty} holds only empty objects ({{}}) in {first[name]}, which no data file can"
-                f" store; add {name} to drop_columns"
-            )
     return pa.schema(list(kinds.items()))
 
 
@@ -84,7 +91,7 @@ def _difference(path: str, one: pa.DataType, other: pa.DataType) -> tuple[str, s
     if pt.is_struct(one) and pt.is_struct(other):
         for f in other:
             index = one.get_field_index(f.name)
-            if index >= 0 and wider(one.field(index).type, f.type) is None:
+            if index >= 0 and wider(one.field(index).type, f.type, 1) is None:
                 return _difference(f"{path}.{f.name}", one.field(index).type, f.type)
     return path, _shown(one), _shown(other)
 
@@ -95,16 +102,6 @@ def _shown(kind: pa.DataType) -> str:
     if pt.is_struct(kind):
         return f"an object ({', '.join(f.name for f in kind)})"
     return str(kind)
-
-
-def _empty_struct(path: str, kind: pa.DataType) -> str | None:
-    if is_list(kind):
-        return _empty_struct(f"{path}[]", kind.value_type)
-    if pt.is_struct(kind):
-        if kind.num_fields == 0:
-            return path
-        return next((p for f in kind if (p := _empty_struct(f"{path}.{f.name}", f.type))), None)
-    return None
 
 
 def align_batch(batch: pa.RecordBatch, schema: pa.Schema, label: str) -> pa.RecordBatch:
@@ -123,7 +120,10 @@ def align_batch(batch: pa.RecordBatch, schema: pa.Schema, label: str) -> pa.Reco
 
 
 def fits_json(schema: pa.Schema) -> bool:
-    """Whether JSON can hold every value of these types and give it back unchanged."""
+    """Whether JSON lines can hold every value of these types and their loaders give it back unchanged.
+
+    Free-form values are not: `datasets` would take a text like "5" in them for a number.
+    """
 
     def fits(kind: pa.DataType) -> bool:
         if is_list(kind):
@@ -131,7 +131,11 @@ def fits_json(schema: pa.Schema) -> bool:
         if pt.is_struct(kind):
             return all(fits(f.type) for f in kind)
         return (
-            pt.is_string(kind) or pt.is_integer(kind) or pt.is_boolean(kind) or pt.is_null(kind) or kind == pa.float64()
+            pt.is_string(kind)
+            or (pt.is_integer(kind) and kind != pa.uint64())
+            or pt.is_boolean(kind)
+            or pt.is_null(kind)
+            or kind == pa.float64()
         )
 
     return all(fits(f.type) for f in schema)
@@ -146,7 +150,12 @@ def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
             return {"list": inner["struct"] if set(inner) == {"struct"} else inner.get("dtype", inner)}
         if pt.is_struct(kind):
             return {"struct": [{"name": f.name, **value(f.type)} for f in kind]}
-        names = {"double": "float64", "float": "float32", "halffloat": "float16"}
+        if is_json(kind):
+            return {"dtype": "json"}
+        names = {
+            "double": "float64", "float": "float32", "halffloat": "float16", "bool": "bool", "date32[day]": "date32",
+            "date64[ms]": "date64",
+        }  # fmt: skip
         return {"dtype": names.get(str(kind), str(kind))}
 
     return [{"name": f.name, **value(f.type)} for f in schema]
