@@ -37,6 +37,7 @@ def states_before(
         episodes = environment.batch(np.array(dialogues), batch.ids.shape[1] - 1, batch.seeds.tolist())
         config = RolloutConfig(max_new_tokens=max_new_tokens, temperature=temperature or 1.0)
         played = play(model, episodes, config, greedy=not temperature, keep_states=True)
+        assert played.states is not None, "keep_states asks for them"
         start = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
         return torch.cat([start.expand_as(played.states[0])[None], played.states])
     state = model.initial_state(seeds=batch.seeds.tolist(), device=model.device)
@@ -52,7 +53,7 @@ def generate_answers(
     states: Tensor,
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
-    seeds: Sequence[int] | None = None,
+    seeds: list[int] | None = None,
 ) -> list[str]:
     """Answers to queries, each read against its state of [L, B, S, D]; greedy ones, or sampled by a seed a row."""
     names = TurnTokens.of(tokenizer, "--model")

@@ -3,10 +3,10 @@
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from evaluation.memory.latency import REPORTED_TURNS, wait_for_device
 from evaluation.memory.questions import Question, Tally
@@ -15,9 +15,11 @@ from pipeline.device import best_device
 from pipeline.progress import progress_bar
 
 QUESTIONS_AT_ONCE = 64
+LanguageModel = Any
+"""A model with `generate()`; what AutoModelForCausalLM returns has no type of its own."""
 
 
-def load_full_history(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_full_history(path: str) -> tuple[LanguageModel, PreTrainedTokenizerBase]:
     """A model and its tokenizer, which pads on the left."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,7 +27,8 @@ def load_full_history(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
     source = resolve_model(path)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval(), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
+    return model, cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def whole_chat(tokenizer: PreTrainedTokenizerBase, earlier: Iterable[Exchange], query: str) -> str:
@@ -35,12 +38,12 @@ def whole_chat(tokenizer: PreTrainedTokenizerBase, earlier: Iterable[Exchange], 
         messages += [{"role": "user", "content": exchange.query or ""}]
         messages += [{"role": "assistant", "content": exchange.answer}]
     messages.append({"role": "user", "content": query})
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 @torch.no_grad()
 def measure_full_history(
-    model: PreTrainedModel,
+    model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Conversation],
     questions: Sequence[Question],
@@ -58,13 +61,13 @@ def measure_full_history(
             do_sample=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
         for question, answer in zip(part, sequences[:, batch["input_ids"].shape[1] :], strict=True):
-            tally.add(question, tokenizer.decode(answer, skip_special_tokens=True))
+            tally.add(question, cast(str, tokenizer.decode(answer, skip_special_tokens=True)))
     return tally
 
 
 @torch.no_grad()
 def measure_full_latency(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, repeats: int
+    model: LanguageModel, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, repeats: int
 ) -> dict[str, Any]:
     """Milliseconds to the first token of a model that reads the whole history, and bytes of its cache, before turns 1,
     2, 4 … 64 (the conversation's turns over and over)."""

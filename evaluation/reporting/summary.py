@@ -19,9 +19,9 @@ def pooled(figures: list[Figure]) -> Figure:
         sizes = [1] * len(figures)
     n = sum(sizes)
     value = sum(size * figure.value for size, figure in zip(sizes, figures, strict=True)) / n
-    errors = [figure.stderr for figure in figures]
+    errors = [figure.stderr for figure in figures if figure.stderr is not None]
     stderr = None
-    if all(error is not None for error in errors):
+    if len(errors) == len(figures):
         stderr = math.sqrt(sum((size * error / n) ** 2 for size, error in zip(sizes, errors, strict=True)))
     return Figure(value, stderr, n if all(figure.n for figure in figures) else None)
 

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM
@@ -58,10 +59,12 @@ def seconds_each(repeats: int, *works: Callable[[], object]) -> list[list[float]
 
 
 def median_ms(repeats: int, work: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
     return 1e3 * statistics.median(seconds_each(repeats, work)[0])
 
 
 def random_ids(arguments: argparse.Namespace, length: int) -> torch.Tensor:
+    """Ids without padding, [batch, length]."""
     return torch.randint(8, arguments.vocab, (arguments.batch, length), generator=torch.Generator().manual_seed(1))
 
 
@@ -111,17 +114,18 @@ def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, flo
 
     def answer(rows: int, tokens: int, ids: torch.Tensor = prompt, memory: torch.Tensor | None = state) -> None:
         part = None if memory is None else memory[:, :rows]
-        options = {"forced": None, "stop": (), "sampling": sampling, "max_new_tokens": tokens}
-        model.generate_answers(ids[:rows], None, part, **options)
+        model.generate_answers(
+            ids[:rows], None, part, forced=None, stop=(), sampling=sampling, max_new_tokens=tokens
+        )  # fmt: skip
 
-    def remember(rows: int, memory: torch.Tensor | None = state) -> torch.Tensor:
+    def remember(rows: int, memory: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             return model.write(memory[:, :rows], whole[:rows])
 
     numbers = speeds(arguments, answer)
-    if slots:
-        numbers["memory_update_ms"] = median_ms(arguments.repeats, lambda: remember(1))
-        numbers["memory_update_batch_ms"] = median_ms(arguments.repeats, lambda: remember(arguments.batch))
+    if state is not None:
+        numbers["memory_update_ms"] = median_ms(arguments.repeats, lambda: remember(1, state))
+        numbers["memory_update_batch_ms"] = median_ms(arguments.repeats, lambda: remember(arguments.batch, state))
         numbers["peak_mb"] = peak_mb()
         late = state
         for _ in range(TURNS - 1):
@@ -139,15 +143,15 @@ def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, flo
 def measure_llama(arguments: argparse.Namespace) -> dict[str, float]:
     """The same of transformers' Llama through `generate()`, with its KV cache."""
     model, prompt = llama(arguments), random_ids(arguments, arguments.prompt)
-    sampled = {"do_sample": arguments.temperature > 0, "top_k": 0, "eos_token_id": None, "pad_token_id": 0}
+    options: dict[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     if arguments.temperature > 0:
-        sampled["temperature"] = arguments.temperature
-    else:
-        sampled.pop("top_k")
+        options |= {"do_sample": True, "top_k": 0, "temperature": arguments.temperature}
 
     def answer(rows: int, tokens: int, ids: torch.Tensor = prompt) -> None:
         mask = torch.ones_like(ids[:rows])
-        model.generate(ids[:rows], attention_mask=mask, max_new_tokens=tokens, **sampled)
+        model.generate(  # ty: ignore[invalid-argument-type] - transformers types its own `self` as a protocol
+            ids[:rows], attention_mask=mask, max_new_tokens=tokens, **options
+        )  # fmt: skip
 
     numbers = speeds(arguments, answer) | {"peak_mb": peak_mb()}
     history = random_ids(arguments, TURNS * (arguments.prompt + arguments.tokens) - arguments.tokens)
@@ -157,6 +161,7 @@ def measure_llama(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure the three, each in a process of its own, and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {"batch": 16, "tokens": 64, "width": 128, "layers": 4, "slots": 32, "prompt": 32, "vocab": 2000}
     for name, value in {**sizes, "heads": 4, "kv-heads": 4, "repeats": 9, "threads": 0}.items():

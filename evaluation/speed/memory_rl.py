@@ -15,9 +15,10 @@ import argparse
 import json
 import statistics
 import time
-from typing import Any
+from typing import cast
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluation.speed.matmul_rate import matmul_rate
@@ -27,7 +28,8 @@ from mrl.model import ReactiveForCausalLM
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import Rounds
 from mrl.rl.critic import Critic, CriticConfig
-from mrl.rl.curriculum import Curriculum, CurriculumConfig
+from mrl.rl.curriculum import Curriculum, CurriculumConfig, Draw
+from mrl.rl.episode_dataset import Environment
 from mrl.rl.memory_pool import StatePool
 from mrl.rl.rewards import RewardConfig, Vocabulary
 from mrl.rl.rollout import RolloutConfig
@@ -39,32 +41,37 @@ from pipeline.run import peak_memory_mb
 FRAME = 8
 
 
-class RandomEpisodes:
-    """Stands where dialogues are read from: random words, answers of fixed length, facts that are hardly ever said."""
+class RandomRounds(Rounds):
+    """Rounds over no dialogues: random words, answers of fixed length, facts that are hardly ever said."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, vocabulary: Vocabulary) -> None:
+        curriculum = Curriculum(CurriculumConfig(steps=[arguments.steps]), 0)
+        pool = StatePool(curriculum.config.resets, 0)
+        super().__init__(cast(Environment, None), curriculum, pool, vocabulary, 0)
         self.arguments = arguments
 
-    def batch(self) -> tuple[EpisodeBatch, Any]:
-        a = self.arguments
-        lead, words = (a.episodes, a.steps), torch.Generator().manual_seed(0)
+    def draw(self, episodes: int) -> tuple[EpisodeBatch, Draw]:
+        """A round of `episodes` dialogues, the same one each time."""
+        sizes = self.arguments
+        rng = torch.Generator().manual_seed(0)
 
-        def draw(*shape: int) -> torch.Tensor:
-            ids = torch.randint(FRAME, a.vocab, shape, generator=words)
-            ids[..., 0] = 2
+        def words(*shape: int, first: int = 2) -> Tensor:
+            ids = torch.randint(FRAME, sizes.vocab, shape, generator=rng)
+            ids[..., 0] = first
             return ids
 
-        query, reference, first = draw(*lead, a.prompt), draw(*lead, a.tokens), draw(a.episodes, a.prompt + a.tokens)
-        reference[..., 0] = 6
-        on = [torch.ones(x.shape, dtype=torch.bool) for x in (first, query, reference)]
-        facts = torch.full((*lead, 1, 2, 3), NO_TOKEN)
-        facts[..., 0] = torch.randint(FRAME, a.vocab, (*lead, 1, 2), generator=words)
-        distance, turns = torch.ones(lead, dtype=torch.long), torch.ones(lead, dtype=torch.bool)
-        rows = torch.arange(a.episodes)
-        draw_of = Curriculum(CurriculumConfig(steps=[a.steps]), 0).draw(a.episodes)
-        return EpisodeBatch(
-            first, on[0], query, on[1], reference, on[2], facts, distance, turns, rows, rows * 0, (Strategy(),)
-        ), draw_of
+        turns = (episodes, sizes.steps)
+        query, reference = words(*turns, sizes.prompt), words(*turns, sizes.tokens, first=6)
+        start = words(episodes, sizes.prompt + sizes.tokens)
+        mask = [torch.ones(x.shape, dtype=torch.bool) for x in (start, query, reference)]
+        facts = torch.full((*turns, 1, 2, 3), NO_TOKEN)
+        facts[..., 0] = torch.randint(FRAME, sizes.vocab, (*turns, 1, 2), generator=rng)
+        distance, asks = torch.ones(turns, dtype=torch.long), torch.ones(turns, dtype=torch.bool)
+        rows = torch.arange(episodes)
+        batch = EpisodeBatch(
+            start, mask[0], query, mask[1], reference, mask[2], facts, distance, asks, rows, rows * 0, (Strategy(),)
+        )
+        return batch, self.curriculum.draw(episodes)
 
 
 def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Rounds]:
@@ -72,22 +79,20 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, R
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = Critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
-    words = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
-    curriculum = Curriculum(CurriculumConfig(steps=[arguments.steps]), 0)
-    rounds = Rounds(None, curriculum, StatePool(curriculum.config.resets, 0), words, 0)
-    episodes = RandomEpisodes(arguments)
-    rounds.draw = lambda count: episodes.batch()
-    return model, critic, rounds
+    vocabulary = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
+    return model, critic, RandomRounds(arguments, vocabulary)
 
 
-def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Rounds, optimiser: Optimizer) -> dict:
+def one_round(
+    arguments: argparse.Namespace, model: ReactiveForCausalLM, critic: Critic, rounds: Rounds, optimizer: Optimizer
+) -> dict[str, float]:
     """Play, reward, update; seconds of each phase."""
     rollout = RolloutConfig(episodes=arguments.episodes, max_new_tokens=arguments.tokens)
     ppo = PPOConfig(minibatch_episodes=arguments.batch, update_epochs=arguments.update_epochs, target_kl=None)
-    replay, judging = ReplayConfig(turns_at_once=arguments.turns_at_once), CriticConfig()
+    replay, critic_config = ReplayConfig(turns_at_once=arguments.turns_at_once), CriticConfig()
     started = time.perf_counter()
     trajectory = rounds.collect(
-        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=judging,
+        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=critic_config,
         exact_log_probs=True,
     )  # fmt: skip
     collected = time.perf_counter()
@@ -95,13 +100,13 @@ def one_round(arguments: argparse.Namespace, model, critic: Critic, rounds: Roun
     buffer.fill(trajectory, ppo, 0)
     while buffer:
         minibatch = buffer.next()
-        optimiser.prepare(100, 0.0, 1000)
-        counts = minibatch_counts(minibatch, replay, judging)
+        optimizer.prepare(100, 0.0, 1000)
+        counts = minibatch_counts(minibatch, replay, critic_config)
         slices = -(-len(minibatch) * arguments.steps // replay.turns_at_once)
-        for piece in share(minibatch, 0, 1, slices):
-            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), judging).loss.backward()
-        optimiser.clip()
-        optimiser.step()
+        for piece in share(minibatch, 0, 1, slices):  # ty: ignore[invalid-argument-type]
+            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), critic_config).loss.backward()
+        optimizer.clip()
+        optimizer.step()
     ended = time.perf_counter()
     return {
         "rollout_s": rounds.seconds["rollout"],
@@ -125,13 +130,13 @@ def main() -> None:
     parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
     arguments = parser.parse_args()
     model, critic, rounds = build(arguments)
-    optimiser = Optimizer(model, OptimizerConfig(), {"critic": critic.parameters()})
+    optimizer = Optimizer(model, OptimizerConfig(), {"critic": critic.parameters()})
     start_mb = peak_memory_mb()
-    rows = [one_round(arguments, model, critic, rounds, optimiser) for _ in range(arguments.repeats + 1)][1:]
+    rows = [one_round(arguments, model, critic, rounds, optimizer) for _ in range(arguments.repeats + 1)][1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     peak_mb = peak_memory_mb()
     with FlopCounterMode(display=False) as counter:
-        one_round(arguments, model, critic, rounds, optimiser)
+        one_round(arguments, model, critic, rounds, optimizer)
     rate = matmul_rate(2048)
     rates = sorted(arguments.episodes / row["whole_s"] for row in rows)
     figures = {

@@ -42,14 +42,14 @@ def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
     )
     config = MemoryAwareConfig()
     counts = memory_aware_counts(batch, config)
-    optimiser = Optimizer(model, OptimizerConfig())
+    optimizer = Optimizer(model, OptimizerConfig())
 
     def step() -> float:
-        optimiser.prepare(100, 0.0, 1000)
+        optimizer.prepare(100, 0.0, 1000)
         loss = memory_aware_loss(model, batch, counts, config).loss
         loss.backward()
-        optimiser.clip()
-        optimiser.step()
+        optimizer.clip()
+        optimizer.step()
         return float(loss.detach())
 
     return step, sum(p.numel() for p in model.parameters())

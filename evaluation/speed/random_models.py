@@ -12,7 +12,7 @@ from mrl.model import ReactiveConfig, ReactiveForCausalLM
 def reactive_model(arguments: argparse.Namespace, longest: int, **fields: Any) -> ReactiveForCausalLM:
     """A reactive model for interactions of up to `longest` tokens; `fields` are further ones of ReactiveConfig."""
     torch.manual_seed(0)
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": arguments.vocab,
         "hidden_size": arguments.width,
         "num_hidden_layers": arguments.layers,
@@ -27,7 +27,7 @@ def reactive_model(arguments: argparse.Namespace, longest: int, **fields: Any) -
 def llama_model(arguments: argparse.Namespace, longest: int, **fields: Any) -> LlamaForCausalLM:
     """The plain decoder beside it: the same width, depth, heads and feed-forward width."""
     torch.manual_seed(0)
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": arguments.vocab,
         "hidden_size": arguments.width,
         "num_hidden_layers": arguments.layers,

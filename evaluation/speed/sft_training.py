@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ROOT.parent / "shared" / "data" / "sft" / "reasoning_gsm8k_train.parquet"
-TRAINER = {
+TRAINER: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "num_train_epochs": 1,
     "learning_rate": 3e-4,
@@ -110,7 +111,7 @@ def reference(folder: Path) -> None:
     print(json.dumps(facts))
 
 
-def ours(folder: Path) -> dict:
+def ours(folder: Path) -> dict[str, Any]:
     """Run the real script and read its metrics.json."""
     config = {
         "output_dir": str(folder / "ours"),
@@ -136,11 +137,12 @@ def peak_flops() -> float | None:
     """bf16 FLOP/s of a long matrix product on the accelerator, None on a CPU."""
     import torch
 
-    if not torch.accelerator.is_available():
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
         return None
     from evaluation.speed.matmul_rate import matmul_rate
 
-    return matmul_rate(8192, torch.bfloat16, torch.accelerator.current_accelerator().type)
+    return matmul_rate(8192, torch.bfloat16, accelerator.type)
 
 
 def main() -> None:

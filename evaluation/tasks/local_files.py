@@ -54,7 +54,7 @@ def _rows(path: Path, **equal: str) -> list[Row]:
     """Rows of a parquet file in file order, where each column in `equal` has that value."""
     table = _table(path)
     for column, value in equal.items():
-        table = table.filter(pc.equal(table[column], value))
+        table = table.filter(pc.field(column) == value)
     return table.to_pylist()
 
 

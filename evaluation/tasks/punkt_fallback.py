@@ -9,6 +9,7 @@ counts the same unless a text has rarer abbreviations. `python -m nltk.downloade
 import logging
 from functools import lru_cache
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import nltk
 from nltk.tokenize.destructive import NLTKWordTokenizer
@@ -50,16 +51,13 @@ def import_ifeval() -> None:
     """Import lm_eval's ifeval instructions; without punkt_tab, don't let them fetch it and lend them the fallback."""
     if punkt_is_installed():
         return
-    find = nltk.data.find
-    nltk.data.find = lambda *_, **__: None  # the module looks for its data once, while it is imported
-    try:
+    with patch.object(nltk.data, "find"):  # the module looks for its data once, while it is imported
         from lm_eval.tasks.ifeval import instructions_util
-    finally:
-        nltk.data.find = find
     if instructions_util._get_sentence_tokenizer is not sentence_tokenizer:
         logger.warning(
             "ifeval: NLTK's punkt_tab is not installed, so sentences are split by a built-in fallback; "
             "for the exact figure run `python -m nltk.downloader punkt_tab` once"
         )
     instructions_util._get_sentence_tokenizer = sentence_tokenizer
-    instructions_util.nltk = SimpleNamespace(tokenize=nltk.tokenize, word_tokenize=word_tokenize)
+    fallback = SimpleNamespace(tokenize=nltk.tokenize, word_tokenize=word_tokenize)
+    instructions_util.nltk = fallback  # ty: ignore[invalid-assignment]
