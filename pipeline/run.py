@@ -1,32 +1,33 @@
 """What it means to run a stage: parse, refuse, open the folder, log, measure, leave facts behind.
 
 A stage leaves `config.json` (resolved), `metrics.jsonl` (a line a step) and `metrics.json` (figures, written at the
-end). `evaluation/report.py` reads those; no stage knows the report.
+end; while it runs, that it does). `evaluation/report.py` reads those; no stage knows the report.
 """
 
 import argparse
-import errno
 import json
 import logging
-import os
 import random
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dotenv import find_dotenv, load_dotenv
 
-from pipeline.artifact import write_json
+from pipeline.artifact import finite, remove_partial, write_json, write_text
 from pipeline.config import config_hash, load_config, place_error, to_dict
 from pipeline.errors import InputError
+from pipeline.exits import exit_status
+from pipeline.folder_lock import FolderLock
 from pipeline.progress import ProgressBar, is_main_process, progress_bar
 from pipeline.provenance import git_commit, peak_memory_mb, versions
 from pipeline.redaction import RedactingFormatter, redact
 
 logger = logging.getLogger(__name__)
+METRICS, METRICS_LINES = "metrics.json", "metrics.jsonl"
 
 __all__ = [
     "Run",
@@ -60,54 +61,87 @@ def seed_everything(seed: int) -> None:
 
 
 class Run:
-    """One execution of a stage: its folder, its seed, its facts."""
+    """One execution of a stage: its folder, its seed, its facts.
+
+    `open` takes the folder, `begin` (or the first line that is logged) writes into it, `close` ends it. A start that is
+    refused in between leaves the folder as it was, with the figures of an earlier run.
+    """
 
     def __init__(self, config: Any, *, stage: str, output_dir: Path, seed: int) -> None:
         self.config, self.stage, self.dir, self.seed = config, stage, output_dir, seed
+        self.config_hash = config_hash(config)
+        """Of the configuration as it was read: what config.json, metrics.json and every manifest bear."""
         self.facts: dict[str, Any] = {}
         self.started = time.monotonic()
+        self.seconds_before = 0.0
+        """Time of the earlier pieces of a run that goes on from a checkpoint, up to that checkpoint."""
+        self._begun = False
+        self._previews: list[str] = []
+        self._lock: FolderLock | None = None
+        self._made: list[Path] = []
 
     def open(self) -> None:
-        """Make the folder, write the resolved configuration, seed everything."""
+        """Make the folder, take it for this run alone, clear away what a killed run left, seed everything.
+
+        Raises InputError where the folder can't be written, is in use or belongs to something else.
+        """
+        refuse_foreign_folder(self.dir, self.stage)
+        self._made = [p for p in [self.dir, *self.dir.absolute().parents] if not p.exists()]
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
+            if is_main_process():
+                self._lock = FolderLock(self.dir)
+                remove_partial(self.dir)
         except OSError as error:
             raise InputError(
                 f"output_dir: {self.dir} can't be written: {error.strerror}; choose another folder"
             ) from None
-        if not os.access(self.dir, os.W_OK):
-            raise InputError(f"output_dir: {self.dir} can't be written; choose another folder")
-        if is_main_process():
-            write_json(self.dir / "config.json", redact(to_dict(self.config)))
         seed_everything(self.seed)
-        logger.info(
-            "%s: seed %d, configuration %s, folder %s", self.stage, self.seed, config_hash(self.config), self.dir
-        )
+        logger.info("%s: seed %d, configuration %s, folder %s", self.stage, self.seed, self.config_hash, self.dir)
+
+    def begin(self) -> None:
+        """Write config.json and who is at work: everything that could be refused has been. Does nothing the second
+        time, and is called by the first `log` or `forget_after`."""
+        if self._begun or not is_main_process():
+            return
+        self._begun = True
+        write_json(self.dir / "config.json", redact(to_dict(self.config)))
+        self._write_metrics("running")
+        self._write_previews()
 
     @property
     def resume(self) -> bool:
         """Whether the configuration allows to continue from a checkpoint (`resume: auto`, the default)."""
         return getattr(self.config, "resume", "auto") == "auto"
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this run, earlier pieces included."""
+        return self.seconds_before + time.monotonic() - self.started
+
     def log(self, *, step: int, **numbers: Any) -> None:
-        """Append one line to metrics.jsonl (rank 0 only)."""
+        """Append one line to metrics.jsonl (rank 0 only). A number that isn't finite becomes null and is listed under
+        `not_finite`."""
         if is_main_process():
-            line = json.dumps({"step": step, "elapsed_s": round(time.monotonic() - self.started, 3), **redact(numbers)})
-            with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            self.begin()
+            line = {"step": step, "elapsed_s": round(self.elapsed, 3), **_with_odd_names(redact(numbers))}
+            with (self.dir / METRICS_LINES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """On resume: drop the lines that the killed run logged after the checkpoint it left."""
-        path = self.dir / "metrics.jsonl"
-        if is_main_process() and path.exists():
-            kept = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-                except ValueError:
-                    continue  # the kill cut this line in two
-            path.write_text("".join(kept), encoding="utf-8")
+        """On resume: drop the lines that the killed run logged after the checkpoint it left, and what is no line of
+        figures; the run begins."""
+        path = self.dir / METRICS_LINES
+        if not is_main_process():
+            return
+        if path.exists():
+            lines = [(line, _figures_of(line)) for line in path.read_text("utf-8", errors="replace").splitlines()]
+            kept = [(line, figures) for line, figures in lines if figures and figures["step"] <= step]
+            if len(kept) < len(lines):
+                write_text(path, "".join(line + "\n" for line, _ in kept))
+            elapsed = kept[-1][1].get("elapsed_s") if kept else 0.0
+            self.seconds_before = float(elapsed) if isinstance(elapsed, int | float) else 0.0
+        self.begin()
 
     def report(self, **facts: Any) -> None:
         """Keep figures for metrics.json, which is written when the stage ends."""
@@ -119,11 +153,16 @@ class Run:
         return progress_bar(iterable, **keywords)
 
     def preview(self, text: str) -> None:
-        """Show a sample to the person at the terminal, and keep it in preview.txt."""
+        """Show a sample to the person at the terminal, and keep this run's samples in preview.txt."""
         if is_main_process():
-            with (self.dir / "preview.txt").open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
             logger.info("sample:\n%s", text)
+            self._previews.append(text)
+            if self._begun:
+                self._write_previews()
+
+    def _write_previews(self) -> None:
+        if self._previews:
+            write_text(self.dir / "preview.txt", redact("\n".join([*self._previews, ""])))
 
     def callback(self) -> Any:
         """A transformers TrainerCallback that sends what the Trainer logs to `log`."""
@@ -140,35 +179,98 @@ class Run:
         return LogToRun()
 
     def close(self, status: str) -> None:
-        """Write metrics.json: the reported figures and where they come from."""
-        if not is_main_process() or not self.dir.is_dir():
-            return
+        """Write metrics.json: the reported figures and where they come from; give the folder free.
+
+        A run that was refused before it began writes nothing and takes away the folders that it made.
+        """
+        try:
+            if status == "complete" and config_hash(self.config) != self.config_hash:
+                raise RuntimeError(
+                    "the configuration was changed after it was written; copy it with dataclasses.replace"
+                )
+            if status == "complete":
+                self.begin()
+            if self._begun:
+                self._write_metrics(status)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+            for folder in [] if self._begun else self._made:
+                with suppress(OSError):  # not empty: another process writes there
+                    folder.rmdir()
+
+    def _write_metrics(self, status: str) -> None:
         facts = {
             "stage": self.stage,
             "status": status,
-            "wall_s": round(time.monotonic() - self.started, 2),
+            "wall_s": round(self.elapsed, 2),
             "peak_mb": round(peak_memory_mb(), 1),
             **self.facts,
             "seed": self.seed,
-            "config_hash": config_hash(self.config),
+            "config_hash": self.config_hash,
             "git_commit": git_commit(),
             "versions": versions(),
         }
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             facts["peak_accelerator_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-        write_json(self.dir / "metrics.json", redact(facts))
+        write_json(self.dir / METRICS, _with_odd_names(redact(facts)))
+
+
+def refuse_foreign_folder(folder: Path, stage: str) -> None:
+    """Raise InputError where a run would overwrite another stage's results, a dataset, a model or a source tree."""
+    held = None
+    if folder.exists() and not folder.is_dir():
+        held = "is a file"
+    elif (folder / ".git").exists():
+        held = "is a source tree"
+    elif (folder / "dataset_metadata.json").exists():
+        held = "holds a dataset"
+    elif "model_type" in (_read_object(folder / "config.json") or {}):
+        held = "holds a model"
+    else:
+        other = (_read_object(folder / METRICS) or {}).get("stage", stage)
+        held = f"holds a run of {other}" if other != stage else None
+    if held:
+        raise InputError(f"output_dir: {folder} {held}; choose another folder")
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _figures_of(line: str) -> dict[str, Any] | None:
+    """The figures in a line of metrics.jsonl; None where a kill cut it in two or it is something else."""
+    try:
+        figures = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return figures if isinstance(figures, dict) and isinstance(figures.get("step"), int | float) else None
+
+
+def _with_odd_names(figures: dict[str, Any]) -> dict[str, Any]:
+    """JSON-able figures, with the names of those that are no finite number under `not_finite`."""
+    clean = finite(figures)
+    odd = [name for name, value in figures.items() if clean[name] != value]
+    return {**clean, "not_finite": odd} if odd else clean
 
 
 @contextmanager
 def open_run(config: Any, *, stage: str, output_dir: Path, seed: int) -> Generator[Run]:
     """Open a `Run` and close it with status complete, interrupted or failed."""
     run = Run(config, stage=stage, output_dir=output_dir, seed=seed)
-    run.open()
     try:
+        run.open()
         yield run
     except BaseException as error:
-        run.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        try:
+            run.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        except OSError as second:  # the disk that stopped the run; what it said first is what counts
+            logger.error("%s can't be written: %s", run.dir / METRICS, second.strerror)
         raise
     run.close("complete")
 
@@ -183,7 +285,7 @@ def stage_main(
     """Entry point of a stage script: options, strict YAML, an open run, the exit status. Doesn't return.
 
     `config_cls` has `output_dir: Path` and `seed: int`; the stage is named after the script. Exit status 0 done,
-    2 bad input (one line), 1 a full disk or memory (one line), 130 interrupted; anything else is a bug's traceback.
+    2 bad input (one line), 1 a full disk or memory (one line), 130 or 143 interrupted; anything else is a bug.
     """
     stage = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,29 +305,3 @@ def stage_main(
         except InputError as error:
             raise place_error(config, error) from None
     sys.exit(0)
-
-
-@contextmanager
-def exit_status() -> Generator[None]:
-    """Turn what a person can mend into one line on stderr and an exit status."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(f"error: the disk is full ({error.filename}); earlier checkpoints are untouched", file=sys.stderr)
-        sys.exit(1)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        print(
-            "error: out of accelerator memory; halve the per-device batch size and double the accumulation steps",
-            file=sys.stderr,
-        )
-        sys.exit(1)
