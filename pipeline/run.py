@@ -105,6 +105,7 @@ class Run:
         if self._begun or not is_main_process():
             return
         self._begun = True
+        self.seconds_before = _last_elapsed(self.dir / METRICS_LINES)
         write_json(self.dir / "config.json", redact(to_dict(self.config)))
         self._write_metrics("running")
         self._write_previews()
@@ -135,12 +136,10 @@ class Run:
         if not is_main_process():
             return
         if path.exists():
-            lines = [(line, _figures_of(line)) for line in path.read_text("utf-8", errors="replace").splitlines()]
-            kept = [(line, figures) for line, figures in lines if figures and figures["step"] <= step]
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if (figures := _figures_of(line)) and figures["step"] <= step]
             if len(kept) < len(lines):
-                write_text(path, "".join(line + "\n" for line, _ in kept))
-            elapsed = kept[-1][1].get("elapsed_s") if kept else 0.0
-            self.seconds_before = float(elapsed) if isinstance(elapsed, int | float) else 0.0
+                write_text(path, "".join(line + "\n" for line in kept))
         self.begin()
 
     def report(self, **facts: Any) -> None:
@@ -250,6 +249,15 @@ def _figures_of(line: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return figures if isinstance(figures, dict) and isinstance(figures.get("step"), int | float) else None
+
+
+def _last_elapsed(path: Path) -> float:
+    """Seconds at the last line that an earlier piece of the run logged; 0 where there is none."""
+    if not path.exists():
+        return 0.0
+    figures = [found for line in path.read_text("utf-8", errors="replace").splitlines() if (found := _figures_of(line))]
+    elapsed = figures[-1].get("elapsed_s") if figures else None
+    return float(elapsed) if isinstance(elapsed, int | float) else 0.0
 
 
 def _with_odd_names(figures: dict[str, Any]) -> dict[str, Any]:
