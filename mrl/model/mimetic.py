@@ -3,7 +3,7 @@
 In every attention the output undoes the value projection, so that what is read arrives in the reader's stream as the
 word it was; and queries start as keys, so that tokens look first at what resembles them. A question that names somebody
 then finds the facts with that name before anything is learnt, and training only sharpens it. With ordinary weights a
-model of this kind learns which values were told within 100 steps, and whose they are not in 1,500 (mrl/README.md).
+model of this kind learns which values were told within 100 steps, and whose they are not in 1,500 (mrl/RESULTS.md).
 """
 
 import torch

@@ -84,7 +84,7 @@ class Critic(nn.Module):
 
     def expect(self, value: float) -> None:
         """Say `value` more of everything. A new critic that is told the mean return learns at once what lies above and
-        below it; left to find the mean by itself it is still there when a short run ends (mrl/README.md)."""
+        below it; left to find the mean by itself it is still there when a short run ends (mrl/RESULTS.md)."""
         with torch.no_grad():
             self.head[2].bias += value
 
