@@ -15,6 +15,7 @@ from typing import ClassVar
 from mrl.dialogues.collation import Episodes, collate_episodes
 from mrl.dialogues.corpus import load_corpus, require_questions
 from mrl.dialogues.sampler import BucketBatchSampler, in_order
+from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.losses.memory_alignment import MemoryTargetConfig, memory_target_loss, write_counts
 from mrl.losses.output import LossOutput
 from mrl.training.export import finish
@@ -63,7 +64,7 @@ def main(stage: MemoryPretrainStage, run: Run) -> None:
     optimizer = replace(stage.optimizer, lr_multipliers={**stage.optimizer.lr_multipliers, **FROZEN})
 
     def next_batch(step: int) -> Episodes:
-        seed = (stage.seed * 1_000_003 + step) % 2**62
+        seed = derive_seed(stage.seed, Purpose.BATCH, step)
         return collate_episodes(corpus.train, sampler.next(), stage.max_turns, seed)
 
     def held_out() -> Iterator[Episodes]:

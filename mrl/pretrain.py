@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from mrl.dialogues.collation import Interactions, collate_interactions
 from mrl.dialogues.corpus import Corpus, load_corpus, preview, turn_numbers
 from mrl.dialogues.sampler import BucketBatchSampler, in_order
+from mrl.dialogues.seeding import Purpose, derive_seed
+from mrl.dialogues.tokenization import EncodedDialogues
 from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
 from mrl.losses.output import LossOutput
 from mrl.training.export import finish
@@ -58,14 +61,15 @@ class Batches:
         self.special = torch.tensor(sorted(set(tokenizer.all_special_ids)))
 
     def train(self, step: int) -> Interactions:
-        return self._batch(self.corpus.train, self.turns[self.sampler.next()], step)
+        return self._batch(self.corpus.train, self.turns[self.sampler.next()], Purpose.BATCH, step)
 
     def held_out(self) -> list[Interactions]:
         lengths = self.corpus.held_out.lengths[self.held_out_turns]
-        return [self._batch(self.corpus.held_out, self.held_out_turns[i], -1) for i in in_order(lengths, 256)]
+        parts = enumerate(in_order(lengths, 256))
+        return [self._batch(self.corpus.held_out, self.held_out_turns[i], Purpose.HELD_OUT, n) for n, i in parts]
 
-    def _batch(self, data: Any, turns: Any, step: int) -> Interactions:
-        seed = (self.seed * 1_000_003 + step + 1) % 2**62
+    def _batch(self, data: EncodedDialogues, turns: np.ndarray, purpose: Purpose, number: int) -> Interactions:
+        seed = derive_seed(self.seed, purpose, number)
         batch = collate_interactions(data, turns, self.objective.scored, seed)
         return hide_tokens(batch, self.objective.mask_share, self.special, seed)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mrl.dialogues.corpus import Corpus, load_corpus
+from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.rl.advantages import explained_variance
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.collector import Rounds, figures
@@ -179,7 +180,7 @@ class Learner:
             )  # fmt: skip
         if self.critic is not None and self.progress.rounds == 0:
             introduce(self.critic, trajectory, now.ppo)
-        self.buffer.fill(trajectory, now.ppo, self.stage.seed * 1_000_003 + self.rounds.made)
+        self.buffer.fill(trajectory, now.ppo, derive_seed(self.stage.seed, Purpose.MINIBATCHES, self.rounds.made))
         self.progress.rounds += 1
         found = figures(trajectory)
         self.last = {"reward": found["reward"], "recall": found["recall"], "episodes": len(trajectory)}

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from evaluation.inference import generate_answers, states_before
 from evaluation.memory.questions import Question, Tally
 from mrl.dialogues.dataset import Conversation
+from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import ReactiveForCausalLM, Sampling
-from mrl.rl.rollout import sampling_seed
 from pipeline.progress import progress_bar
 
 DIALOGUES_AT_ONCE = 32
@@ -59,7 +59,9 @@ def measure_memory(
             part = batch[at : at + QUESTIONS_AT_ONCE]
             queries = [q.query for _, q in part]
             drawn = answering.temperature > 0
-            seeds = [sampling_seed(answering.seed, q.dialogue, q.turn) for _, q in part] if drawn else None
+            seeds = (
+                [derive_seed(answering.seed, Purpose.ANSWERS, q.dialogue, q.turn) for _, q in part] if drawn else None
+            )
             for name, memory in _memories(states, part, dialogues, conversations).items():
                 answers = generate_answers(
                     model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds

@@ -53,12 +53,6 @@ class Interactions(_Rows):
         return replace(self, **cut)
 
 
-def turn_draw(seeds: Tensor, turns: int) -> Tensor:
-    """A number in 0..1 for each turn [B, turns] that its row's seed [B] decides: the same in whatever slice."""
-    turn = torch.arange(turns, device=seeds.device)
-    return ((seeds[:, None] % 1_000_003 * 7_919 + turn * 104_729) % 10_007) / 10_007
-
-
 @dataclass
 class Episodes(_Rows):
     """Whole dialogues. ids, mask, labels [B, K, T]; facts [B, K, T] bool: tokens that hold a needed fact; distance

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrl.dialogues.collation import IGNORED, Episodes, turn_draw
+from mrl.dialogues.collation import IGNORED, Episodes
+from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.bptt import unroll
 from mrl.losses.output import LossOutput
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
@@ -41,7 +42,10 @@ def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:
     weight = (batch.labels != IGNORED).float()
     others = weight * config.other_turns
     if config.other_share < 1:
-        others = others * (turn_draw(batch.seeds, batch.asks.shape[1]) < config.other_share)[..., None]
+        others = (
+            others
+            * (turn_uniforms(batch.seeds, batch.asks.shape[1], Purpose.DECODED_TURNS) < config.other_share)[..., None]
+        )
     if config.distance_power:
         weight = weight * batch.distance.clamp(min=1)[..., None] ** config.distance_power
     weight = torch.where(batch.asks[..., None], weight, others)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrl.dialogues.collation import Episodes
+from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.losses.output import LossOutput
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
@@ -89,7 +90,7 @@ def _target_draws(
     if config.jitter or config.noise:
         for row, seed in enumerate(batch.seeds.tolist()):
             for turn in range(turns):
-                generator = torch.Generator().manual_seed((seed + turn) ^ 1)
+                generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.MEMORY_TARGETS, turn))
                 shifts[row, turn] = config.jitter * (2 * torch.rand((), generator=generator) - 1)
                 if noise is not None:
                     noise[:, row, turn] = torch.randn(layers, longest, width, generator=generator)[:, :tokens]

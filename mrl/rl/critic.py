@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mrl.dialogues.collation import turn_draw
+from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.model import ReactiveForCausalLM
 from mrl.model.attention import key_mask, rotary_table
 from mrl.model.padding import join_rows
@@ -125,7 +125,8 @@ def judged_turns(trajectory: Trajectory, config: CriticConfig) -> Tensor:
     """Turns [B, K] that an update of the critic looks at; which ones the dialogues' seeds decide."""
     if config.turn_share == 1:
         return trajectory.credited
-    return trajectory.credited & (turn_draw(trajectory.batch.seeds, trajectory.turns.shape[1]) < config.turn_share)
+    draw = turn_uniforms(trajectory.batch.seeds, trajectory.turns.shape[1], Purpose.VALUED_TURNS)
+    return trajectory.credited & (draw < config.turn_share)
 
 
 def read_everything(

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import Sampling
 from mrl.model.padding import join_rows
 from mrl.rl.trajectory import EpisodeBatch, Trajectory
@@ -113,7 +114,10 @@ def _answer(model, batch: EpisodeBatch, turn: int, state: Tensor, config, sampli
     rows = leaders.repeat_interleave(group)
     member = torch.arange(group, device=rows.device).repeat(len(leaders))
     width = int(batch.query_mask[leaders, turn].sum(-1).max())
-    seeds = [sampling_seed(s, turn, g) for s, g in zip(batch.seeds[rows].tolist(), member.tolist(), strict=True)]
+    seeds = [
+        derive_seed(s, Purpose.ANSWERS, turn, g)
+        for s, g in zip(batch.seeds[rows].tolist(), member.tolist(), strict=True)
+    ]
     made = model.generate_answers(
         batch.query_ids[rows, turn, :width],
         batch.query_mask[rows, turn, :width],
@@ -134,11 +138,6 @@ def _answer(model, batch: EpisodeBatch, turn: int, state: Tensor, config, sampli
     if len(place) == total:
         return found
     return {name: x.new_zeros(total, *x.shape[1:]).index_copy(0, place, x) for name, x in found.items()}
-
-
-def sampling_seed(seed: int, turn: int, member: int) -> int:
-    """Seed of one answer's random numbers: a function of its dialogue's seed, its turn and its place in the group."""
-    return (seed * 1_000_003 + turn * 7_919 + member * 104_729 + 1) % 2**62
 
 
 def _to_write(batch: EpisodeBatch, turn: int, said: dict, teacher_forcing: bool, group: int, model):

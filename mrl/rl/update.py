@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.output import LossOutput
 from mrl.model import Sampling
 from mrl.rl.advantages import credited_turns, normalize
@@ -90,9 +91,8 @@ def asked_turns(trajectory: Trajectory, config: ReplayConfig) -> Tensor:
     if config.supervised_share == 1:
         return trajectory.turns
     # By the seed of a dialogue, which is another each time that it is played: all slices and processes agree.
-    turn = torch.arange(needed.shape[1], device=needed.device)
-    mixed = (trajectory.batch.seeds.to(needed.device)[:, None] % 1_000_003 + 7_919 * turn) * 104_729 % 65_537
-    return needed | trajectory.turns & (mixed < config.supervised_share * 65_537)
+    draw = turn_uniforms(trajectory.batch.seeds, needed.shape[1], Purpose.LEARNT_REFERENCES).to(needed.device)
+    return needed | trajectory.turns & (draw < config.supervised_share)
 
 
 def minibatch_counts(trajectory: Trajectory, config: ReplayConfig, judging: CriticConfig) -> dict[str, float]:

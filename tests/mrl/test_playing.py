@@ -309,7 +309,7 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
     trajectory, batch = played.trajectory, played.trajectory.batch
     width = batch.reference_ids.shape[-1]
     same = torch.zeros_like(trajectory.turns)
-    same[::2, 1] = True  # these dialogues' second answers become the references (of both rows of a group)
+    same[::2] = True  # these dialogues' answers become the references (of both rows of a group)
     same &= trajectory.turns & (trajectory.answer_mask.sum(-1) <= width)
     for wanted, said in ((batch.reference_ids, trajectory.answer_ids), (batch.reference_mask, trajectory.answer_mask)):
         wanted[same] = F.pad(said, (0, max(0, width - said.shape[-1])))[..., :width][same]
