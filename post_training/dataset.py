@@ -7,24 +7,22 @@ question teaches nothing). Rows are encoded here, in batches, so that TRL's row-
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from glob import glob, has_magic
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.artifact import is_complete, read_manifest
+from data.sources.files import is_local
+from data.sources.hf_dataset import load_local
+from data.sources.reading import FileQuery, Selection, check_disjoint, find_files
 from pipeline.errors import InputError
 from pipeline.hub import retrying
 from post_training.chat import IGNORED, encode, encode_pair
 
 logger = logging.getLogger(__name__)
-_NOT_ROWS = {"dataset_metadata.json", "manifest.json", "dataset_info.json", "state.json", "config.json"}
 
 
 @dataclass(kw_only=True)
@@ -52,9 +50,10 @@ class DatasetConfig:
     """Section `dataset`: which rows to train on."""
 
     name: str
-    """A Hub name, a folder, or a path or glob of parquet, json or jsonl files."""
+    """A Hub name, a folder, or a path or glob of files (data/sources/files.py says which)."""
     subset: str | None = None
     split: str = "train"
+    """Of a folder's files by name, or of the rows of a file by their column `split`; `train[:10%]` is a part."""
     revision: str | None = None
     rows: int | None = None
     """At most so many training rows, the first ones."""
@@ -79,7 +78,10 @@ def load_splits(config: DatasetConfig, *, columns: str, seed: int) -> Splits:
     held_out: Dataset | None = None
     match config.held_out:
         case HeldOutConfig(split=str(split)):
-            held_out, held_fingerprint = _load(config, split)
+            held_out, held_fingerprint = _load(config, split, "dataset.held_out")
+            if is_local(config.name):
+                chosen = (_selection(config, s, f"dataset{w}") for s, w in ((config.split, ""), (split, ".held_out")))
+                check_disjoint(*chosen)
             fingerprint = hashlib.sha256((fingerprint + held_fingerprint).encode()).hexdigest()[:16]
         case HeldOutConfig(rows=rows, fraction=fraction):
             size = rows if rows is not None else max(1, round(len(train) * (fraction or 0)))
@@ -107,20 +109,12 @@ def _require_columns(rows: Dataset, columns: str, name: str) -> None:
         )
 
 
-def _load(config: DatasetConfig, split: str) -> tuple[Dataset, str]:
-    if has_magic(config.name) or Path(config.name).exists():
-        files = _local_files(config.name, split)
-        formats = {"parquet" if f.suffix == ".parquet" else "json" for f in files}
-        if len(formats) != 1:
-            raise InputError(f"dataset.name: {config.name} mixes parquet and JSON files; keep one kind")
-        try:
-            rows = load_dataset(formats.pop(), data_files=[str(f) for f in files], split="train")
-        except Exception as error:  # datasets wraps whatever its readers raise
-            cause = str(error.__cause__ or error).split("\n")[0]
-            raise InputError(f"dataset.name: {config.name} can't be read: {cause}") from None
-        return rows, _fingerprint_of_files(files)
-    if config.name.startswith((".", "/")) or config.name.count("/") > 1 or config.name.endswith((".parquet", ".jsonl")):
-        raise InputError(f"dataset.name: there is nothing at {config.name}; build it with data/data_collection.py")
+def _load(config: DatasetConfig, split: str, where: str = "dataset") -> tuple[Dataset, str]:
+    """The rows of a split and sixteen digits that stand for their content."""
+    if is_local(config.name):
+        selection = _selection(config, split, where)
+        rows = load_local(selection)
+        return rows, rows._fingerprint[:16]
     try:
         rows = retrying(
             lambda: load_dataset(config.name, config.subset, split=split, revision=config.revision),
@@ -129,52 +123,15 @@ def _load(config: DatasetConfig, split: str) -> tuple[Dataset, str]:
     except (ValueError, FileNotFoundError) as error:
         first = str(error).strip().split("\n")[0]
         raise InputError(f"dataset.name: {config.name} ({split}) can't be loaded: {first}") from None
-    except ConnectionError as error:
+    except OSError as error:
         raise InputError(f"dataset.name: {config.name}: the Hub can't be reached: {error}") from None
     return rows, hashlib.sha256(f"{config.name}{config.revision}{rows._fingerprint}".encode()).hexdigest()[:16]
 
 
-def _local_files(name: str, split: str) -> list[Path]:
-    """Data files of `split` behind a path, a glob or a folder."""
-    folder = Path(name)
-    if not folder.is_dir():
-        files = sorted(Path(f) for f in glob(name, recursive=True))
-        if not files:
-            raise InputError(f"dataset.name: no file matches {name}")
-        return files
-    if (folder / "dataset_metadata.json").exists() and not is_complete(folder):
-        raise InputError(
-            f"dataset.name: {name} is an unfinished build (no manifest.json); run data_collection.py again"
-        )
-    found = [
-        f
-        for f in sorted(folder.rglob("*"))
-        if f.suffix in (".parquet", ".json", ".jsonl")
-        and f.name not in _NOT_ROWS
-        and not any(part.startswith(".") for part in f.relative_to(folder).parts)
-    ]
-    if parquet := [f for f in found if f.suffix == ".parquet"]:
-        found = parquet
-    of_split = re.compile(rf"(^|[-_./]){re.escape(split)}([-_./]|$)")
-    chosen = [f for f in found if of_split.search(str(f.relative_to(folder)))]
-    if not chosen and split == "train":
-        chosen = [f for f in found if not re.search(r"(^|[-_./])(test|validation|held_out|dev)([-_./]|$)", f.name)]
-    if not chosen:
-        raise InputError(f"dataset.split: {name} has no {split} files (it holds {[f.name for f in found][:5]})")
-    return chosen
-
-
-def _fingerprint_of_files(files: list[Path]) -> str:
-    """Sixteen digits that stand for the content: from the manifest where it names one, else over the bytes."""
-    manifest = read_manifest(files[0].parent) or read_manifest(files[0].parent.parent) or {}
-    if fingerprint := manifest.get("fingerprint"):
-        return str(fingerprint)[:16]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+def _selection(config: DatasetConfig, split: str, where: str) -> Selection:
+    if config.revision is not None:
+        raise InputError(f"dataset.revision: {config.name} is a local path and has no revisions; leave it out")
+    return find_files(FileQuery(path=config.name, subset=config.subset, split=split, where=where))
 
 
 def _map(rows: Dataset, function: Callable[..., dict], what: str, workers: int | None) -> Dataset:

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ METADATA = "dataset_metadata.json"
 NOT_ROWS = frozenset(
     {METADATA, MANIFEST, "dataset_info.json", "dataset_infos.json", "state.json", "config.json", "metrics.json"}
 )
+ALL = "*"
 Declared = dict[str, dict[str, list[Path]]]
 """Files by subset and split."""
 
@@ -52,6 +53,7 @@ class FileQuery:
 
     path: str
     subset: str | None = None
+    """A subset's name, or `*` for all of them. Default: the only one."""
     split: str | None = None
     """One name, with a slice if wanted (`train[:10%]`). Default: `train` where there are splits, else all rows."""
     where: str = ""
@@ -164,10 +166,10 @@ def _in_folder(query: FileQuery, folder: Path, split: str | None) -> tuple[list[
         raise InputError(f"{query.at()}: {root} holds no data file ({', '.join((*TABLES, TEXT))}); correct the path")
     chosen, split_column = _of_split(query, files, root, split)
     parts = sorted({_subset_of(f, root) for f in chosen})
-    if len(parts) > 1:
+    if len(parts) > 1 and query.subset != ALL:
         raise InputError(
             f"{query.at('subset')}: {root} has these rows in several folders ({_listed(parts)}); name one as subset, or"
-            f" all of them by a glob such as {root}/**/*{chosen[0].suffix}"
+            f" all of them by '{ALL}'"
         )
     return chosen, split_column
 
@@ -198,8 +200,10 @@ def _patterns(path: Any) -> list[str]:
 
 def _of_declared(query: FileQuery, folder: Path, declared: Declared, split: str | None) -> list[Path]:
     subsets = list(declared)
+    if query.subset == ALL:
+        return [f for s in subsets for f in _of_declared(replace(query, subset=s), folder, declared, split)]
     if query.subset is None and len(subsets) > 1 and "default" not in declared:
-        raise InputError(f"{query.at('subset')}: {folder} has the subsets {_listed(subsets)}; name one")
+        raise InputError(f"{query.at('subset')}: {folder} has the subsets {_listed(subsets)}; name one, or '{ALL}' all")
     subset = query.subset or ("default" if "default" in declared else subsets[0])
     if subset not in declared:
         raise InputError(f"{query.at('subset')}: {folder} has no subset {subset!r}{nearest(subset, subsets)}")
@@ -211,7 +215,7 @@ def _of_declared(query: FileQuery, folder: Path, declared: Declared, split: str 
 
 
 def _subset_folder(query: FileQuery, folder: Path) -> Path:
-    if query.subset is None:
+    if query.subset in (None, ALL):
         return folder
     for candidate in (folder / query.subset, folder / "data" / query.subset):
         if candidate.is_dir() and candidate.resolve().is_relative_to(folder.resolve()):

@@ -62,9 +62,17 @@ def read_rows(selection: Selection) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from zip(batch.places(), to_rows(batch.records), strict=True)
 
 
-def read_table(selection: Selection) -> pa.Table:
-    """All selected rows as one table of plain types, free-form values as `arrow.json`."""
-    batches = [batch.records for batch in read_batches(selection)]
+def read_table(selection: Selection, place_column: str | None = None) -> pa.Table:
+    """All selected rows as one table of plain types, free-form values as `arrow.json`.
+
+    place_column: name of a column to add that holds `file:row`.
+    """
+    batches = []
+    for batch in read_batches(selection):
+        records = batch.records
+        if place_column is not None:
+            records = records.append_column(place_column, pa.array(batch.places()))
+        batches.append(records)
     schema = align_schemas((selection.query.path, batch.schema) for batch in batches)
     return pa.Table.from_batches([align_batch(b, schema, selection.query.path) for b in batches], schema)
 

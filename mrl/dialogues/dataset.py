@@ -5,19 +5,20 @@ Row forms: `{query, answer, think?, interactions: [{query, answer, think?, facts
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+from data.sources.files import is_local
 from data.sources.folds import check_fold, in_fold
+from data.sources.messages import BadRows, MessageOptions, conversation_of
+from data.sources.reading import FileQuery, find_files, read_rows
+from data.sources.to_episodes import to_exchanges
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "valid", "dev", "test", "held_out", "eval")
-NOT_ROWS = {"manifest.json", "dataset_metadata.json", "config.json", "metrics.json", "dataset_infos.json", "state.json"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,20 @@ class Conversation:
 
 @dataclass(kw_only=True, frozen=True)
 class RowSource:
-    """Where rows are: a folder made by data_collection.py, a Parquet or JSON-lines file, or a dataset of the Hub."""
+    """Where rows are: a folder of data_collection.py, files of any format it reads, or a dataset of the Hub."""
 
     path: str
     subset: str | None = None
-    """Folder below `path` (or configuration on the Hub). Default: everything below."""
+    """Subset of a folder (`*`: all of them), or configuration on the Hub. Default: the only one."""
     split: str | None = None
-    """Kept: files named after this split, or rows whose `split` column has it. Default: all."""
+    """Split, with a slice if wanted (`train[:10%]`): files named after it, or rows whose column `split` has it.
+    Default: `train` where there are splits, else all rows."""
+    revision: str | None = None
+    """Commit, branch or tag of a dataset of the Hub."""
+    conversations: Literal["messages", "sharegpt"] = "messages"
+    """sharegpt: rows hold `conversations` of `{from, value}`."""
+    bad_rows: Literal["refuse", "drop"] = "refuse"
+    """Rows whose messages are no usable conversation are refused, or left out and counted."""
     where: dict[str, list[str]] = field(default_factory=dict)
     """Kept: rows whose column has one of the listed values."""
     group_by: str | None = None
@@ -71,6 +79,7 @@ def read_conversations(source: RowSource) -> list[Conversation]:
     """All conversations of a source. Raises InputError with file, row and key where a row can't be used."""
     found: list[Conversation] = []
     kept = 0
+    bad = BadRows(source.bad_rows)
     for where, row in _rows(source):
         if source.limit is not None and len(found) >= source.limit:
             break
@@ -79,7 +88,12 @@ def read_conversations(source: RowSource) -> list[Conversation]:
             if source.fold is not None and not in_fold(kept - 1, source.fold):
                 continue
             group = str(row.get(source.group_by, "")) if source.group_by else ""
-            found.append(Conversation(parse_row(row, where), where, group))
+            exchanges = bad.attempt(partial(parse_row, row, where, source.conversations))
+            if exchanges is not None:
+                found.append(Conversation(exchanges, where, group))
+    if bad.counts:
+        shown = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common())
+        logger.warning("%s: %d rows left out (%s)", source.path, bad.counts.total(), shown)
     if not found:
         raise InputError(f"{_shown(source)}: no rows; check path, subset, split and where")
     return found
@@ -99,76 +113,13 @@ def _shown(source: RowSource) -> str:
 
 
 def _rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
-    path = Path(source.path)
-    if not path.exists():
-        if source.path.count("/") == 1 and not source.path.startswith((".", "/")) and path.suffix == "":
-            yield from _hub_rows(source)
-            return
-        raise InputError(f"{source.path}: no such file or folder; build it with data/data_collection.py")
-    root = path if path.is_file() or source.subset is None else _subset_folder(path, source.subset)
-    files = [root] if root.is_file() else _data_files(root)
-    named = {f: _split_of(f, root) for f in files}
-    by_name = source.split is not None and any(named.values())
-    for file in files:
-        if by_name and not _same_split(named[file], source.split):
-            continue
-        for number, row in _file_rows(file):
-            if source.split and not by_name and not _same_split(str(row.get("split", source.split)), source.split):
-                continue
-            yield f"{file}: row {number}", row
-
-
-def _subset_folder(path: Path, subset: str) -> Path:
-    for candidate in (path / subset, path / "data" / subset):
-        if candidate.is_dir():
-            return candidate
-    known = sorted(p.name for p in path.iterdir() if p.is_dir())
-    raise InputError(f"{path}: no subset {subset!r}; there is {', '.join(known) or 'no folder at all'}")
-
-
-def _data_files(root: Path) -> list[Path]:
-    return sorted(
-        f
-        for f in root.rglob("*")
-        if f.suffix in (".parquet", ".jsonl", ".json") and f.name not in NOT_ROWS and not f.name.startswith(".")
-    )
-
-
-def _split_of(file: Path, root: Path) -> str | None:
-    inside = file.relative_to(root).parts if file != root else (file.name,)
-    for part in (*inside[:-1], inside[-1].split(".")[0].split("-")[0]):
-        if part in SPLITS:
-            return part
-    return None
-
-
-def _same_split(given: str | None, wanted: str | None) -> bool:
-    alike = {"valid": "validation", "dev": "validation", "held_out": "test", "eval": "test"}
-    return alike.get(given or "", given) == alike.get(wanted or "", wanted)
-
-
-def _file_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if file.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            batches = pyarrow.parquet.ParquetFile(file).iter_batches(4096)
-            yield from enumerate(row for batch in batches for row in batch.to_pylist())
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise InputError(f"{file}: not a readable Parquet file ({error}); build it again") from None
+    if not is_local(source.path):
+        yield from _hub_rows(source)
         return
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{file}: row {number} is not JSON ({error}); one object a line is expected") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{file}: row {number} is a {type(row).__name__}, expected an object")
-            yield number, row
+    if source.revision is not None:
+        raise InputError(f"revision: {source.path} is a local path and has no revisions; leave it out")
+    query = FileQuery(path=source.path, subset=source.subset, split=source.split, key="path")
+    yield from read_rows(find_files(query))
 
 
 def _hub_rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -178,16 +129,18 @@ def _hub_rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
 
     try:
         rows = retrying(
-            lambda: load_dataset(source.path, source.subset, split=source.split or "train"),
+            lambda: load_dataset(source.path, source.subset, split=source.split or "train", revision=source.revision),
             what=f"reading {source.path}",
         )
-    except (FileNotFoundError, ValueError, ConnectionError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise InputError(f"{source.path}: neither a local path nor a readable Hub dataset ({reason})") from None
     yield from ((f"{source.path}: row {i}", dict(row)) for i, row in enumerate(rows))
 
 
-def parse_row(row: Mapping[str, Any], where: str) -> tuple[Exchange, ...]:
+def parse_row(
+    row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"] = "messages"
+) -> tuple[Exchange, ...]:
     """The exchanges of one row. Raises InputError naming the key that is missing, empty or of another kind."""
     if row.get("interactions") is not None or "query" in row:
         rest = row.get("interactions")
@@ -195,8 +148,10 @@ def parse_row(row: Mapping[str, Any], where: str) -> tuple[Exchange, ...]:
         if not isinstance(rest, list):
             raise InputError(f"{where}: interactions is a {type(rest).__name__}, expected a list")
         return (_exchange(row, where, ""), *(_exchange(r, where, f"interactions[{i}].") for i, r in enumerate(rest)))
-    if row.get("messages") is not None:
-        return _from_messages(row["messages"], where)
+    if row.get("messages") is not None or row.get("conversations") is not None:
+        options = MessageOptions(conversations=conversations, think="split", last_turn="cut")
+        turns = to_exchanges(conversation_of(row, where, options), where)
+        return tuple(Exchange(turn["query"], turn["answer"], turn["think"] or "") for turn in turns)
     if row.get("text") is not None:
         return (Exchange(None, _text(row, "text", where, "")),)
     raise InputError(
@@ -221,28 +176,3 @@ def _exchange(record: Any, where: str, prefix: str) -> Exchange:
     if isinstance(facts, str) or not all(isinstance(f, str) for f in facts):
         raise InputError(f"{where}: {prefix}facts must be a list of strings that the answer has to contain")
     return Exchange(query, answer, record.get("think") or "", tuple(facts), int(record.get("distance") or 0))
-
-
-def _from_messages(messages: Any, where: str) -> tuple[Exchange, ...]:
-    if not isinstance(messages, list) or not messages:
-        raise InputError(f"{where}: messages is empty or no list; give it user and assistant turns")
-    system, asked, made = "", None, []
-    for index, message in enumerate(messages):
-        content = _text(message, "content", where, f"messages[{index}].")
-        role = message.get("role")
-        if role == "system":
-            system = content + "\n"
-        elif role == "user":
-            # Two questions in a row are one interaction; a system prompt belongs to the first query, as the chat
-            # template of the model renders it.
-            asked = f"{asked}\n{content}" if asked else system + content
-            system = ""
-        elif role == "assistant" and asked:
-            think = message.get("think") or message.get("reasoning_content") or ""
-            made.append(Exchange(asked, content, think))
-            asked = None
-        elif role != "tool":
-            raise InputError(f"{where}: messages[{index}] of role {role!r} has no user message before it")
-    if not made:
-        raise InputError(f"{where}: messages holds no answered question")
-    return tuple(made)

@@ -29,7 +29,7 @@ OPTIONS = RolloutConfig(max_new_tokens=6, temperature=0.8, top_p=0.9)
 
 @pytest.fixture
 def environment(episodes, tokenizer) -> Environment:
-    rows = read_conversations(RowSource(path=str(episodes), split="train"))
+    rows = read_conversations(RowSource(path=str(episodes), subset="*", split="train"))
     return Environment(encode_dialogues(rows, tokenizer, max_length=24), tokenizer, "rows")
 
 

@@ -34,8 +34,8 @@ def recipe(tmp_path, episodes, tokenizer):
 
     def write(name: str, model: dict, **changes) -> Path:
         rows = {
-            "train": [{"path": str(episodes), "split": "train"}],
-            "held_out": [{"path": str(episodes), "split": "test"}],
+            "train": [{"path": str(episodes), "subset": "*", "split": "train"}],
+            "held_out": [{"path": str(episodes), "subset": "*", "split": "test"}],
         }
         trainer = {
             "max_steps": 6,

@@ -27,8 +27,8 @@ def recipe(tmp_path, episodes, tokenizer, model):
 
     def write(name: str, **changes) -> Path:
         rows = {
-            "train": [{"path": str(episodes), "split": "train"}],
-            "held_out": [{"path": str(episodes), "split": "test"}],
+            "train": [{"path": str(episodes), "subset": "*", "split": "train"}],
+            "held_out": [{"path": str(episodes), "subset": "*", "split": "test"}],
         }
         recipe = {
             "output_dir": str(tmp_path / name),

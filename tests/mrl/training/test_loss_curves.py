@@ -52,7 +52,7 @@ def curve(stage: str, episodes: Path, tokenizer, folder: Path) -> list[dict[str,
         {
             "output_dir": str(folder / "run"),
             "model": {"tokenizer": str(folder / "tokenizer"), "new": SIZES},
-            "data": {name: [{"path": str(episodes), "split": split}] for name, split in
+            "data": {name: [{"path": str(episodes), "subset": "*", "split": split}] for name, split in
                      (("train", "train"), ("held_out", "test"))},
             "trainer": TRAINER,
             "optimizer": {"warmup_steps": 0, "learning_rate": 1e-3},
