@@ -169,7 +169,7 @@ def test_dpo_uses_the_yamls_template_filters_long_prompts_and_reports_preference
         ({"trainer": {"output_dir": "x"}}, "output_dir at the top level"),
         ({"modle": {}}, "model"),
         ({"model": {"name": "./nowhere"}}, "there is no folder"),
-        ({"dataset": {"name": "./nowhere/train.jsonl"}}, "there is nothing"),
+        ({"dataset": {"name": "./nowhere/train.jsonl"}}, "no file matches"),
         ({"dataset": {"name": "x", "held_out": {"rows": 1, "fraction": 0.5}}}, "exactly one"),
     ],
 )
