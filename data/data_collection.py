@@ -23,8 +23,8 @@ from data.blending.build_dir import check_output
 from data.blending.check_sources import check_sources
 from pipeline.artifact import MANIFEST, read_manifest
 from pipeline.config import config_hash, load_config
-from pipeline.errors import InputError
-from pipeline.hub import push_folder
+from pipeline.errors import InputError, shown
+from pipeline.hub import check_push, push_folder
 from pipeline.provenance import peak_memory_mb
 from pipeline.run import exit_status, setup_logging
 
@@ -93,17 +93,9 @@ def main(options: argparse.Namespace) -> None:
 
 def check_upload(name: str, config_path: Path) -> None:
     """Refuse a push that can't succeed before the work is done."""
-    from huggingface_hub import get_token
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise InputError(f"{config_path}: name: the Hub doesn't take {name!r} ({error}); write owner/name") from None
     if "/" not in name:
-        raise InputError(f"{config_path}: name: {name} has no owner; write owner/name to push it to the Hub")
-    if get_token() is None:
-        raise InputError("--upload-to-hub needs a token; run `hf auth login` or set HF_TOKEN")
+        raise InputError(f"{config_path}: name: {shown(name)} has no owner; write owner/name to push it to the Hub")
+    check_push(name, repo_type="dataset", key=f"{config_path}: name")
 
 
 def report(metadata: dict[str, Any], output: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.redaction import redact_text
+
 
 def _table(rows: Mapping[str, Any], head: tuple[str, str]) -> str:
     def show(value: Any) -> str:
@@ -53,7 +55,7 @@ def model_card(
     ]
     if command:
         body += ["## How it was made", f"```sh\n{command}\n```"]
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"))
+    return str(ModelCard(redact_text(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n")))
 
 
 def dataset_card(
@@ -97,4 +99,4 @@ def dataset_card(
         where = f"{source['dataset']} | {source['subset'] or ''} | {source['split']}"
         lines.append(f"| {where} | {asked} | {source['actual']:,} | {source['share']:.1%} |")
     body = [f"# {name}", description, f"{rows:,} rows from {len(sources)} sources.", "\n".join([head, *lines]), *notes]
-    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"))
+    return str(DatasetCard(redact_text(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n")))

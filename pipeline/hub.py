@@ -3,12 +3,14 @@
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 from pipeline.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -37,23 +39,69 @@ def _passing_fault(error: BaseException) -> float | None:
     return 0.0 if names & faults else None
 
 
-def retrying[R](call: Callable[[], R], *, what: str) -> R:
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def retrying[R](call: Callable[[], R], *, what: str, attempts: int = ATTEMPTS) -> R:
     """Run `call`; on 429, 5xx or a cut connection wait (exponential, with jitter, or as the server asks) and try again.
 
     The base of the pause in seconds comes from TRLM_RETRY_BASE_S (default 1). The last fault is raised as it is.
     """
     base = float(os.environ.get("TRLM_RETRY_BASE_S", "1"))
-    for attempt in range(ATTEMPTS):
+    for attempt in range(attempts):
         try:
             return call()
         except Exception as error:
             wait = _passing_fault(error)
-            if wait is None or attempt == ATTEMPTS - 1:
+            if wait is None or attempt == attempts - 1:
                 raise
             pause = max(base * 2**attempt * random.uniform(0.75, 1.25), min(wait, 300.0))
-            logger.warning("%s failed (%s); attempt %d of %d in %.1f s", what, error, attempt + 2, ATTEMPTS, pause)
+            why = _first_line(error)
+            logger.warning("%s failed (%s); attempt %d of %d in %.1f s", what, why, attempt + 2, attempts, pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str, private: bool = True) -> str:
+    """Make sure, before any work, that a push to `repo_id` can succeed, and create the repository where it is missing.
+
+    Asks the Hub who the token is and whether it may write. Returns the full name, with the owner. `key` is the setting
+    that asks for the push; every refusal is an InputError that begins with it.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputError(f"{key}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it or leave the push out")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{key}: the Hub doesn't take {shown(repo_id)} ({error}); write owner/name") from None
+    if get_token() is None:
+        raise InputError(f"{key}: pushing to {repo_id} needs a token; run `hf auth login` or set HF_TOKEN")
+    api = HfApi()
+    try:
+        login = retrying(api.whoami, what="asking the Hub who the token is", attempts=3)
+        if (login.get("auth", {}).get("accessToken") or {}).get("role") == "read":
+            raise InputError(f"{key}: the token of {login.get('name')} may only read; make one that may write")
+        made = retrying(
+            lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True),
+            what=f"creating {repo_id}",
+            attempts=3,
+        )
+    except Exception as error:
+        if _passing_fault(error) is not None:
+            why = _first_line(error)
+            raise InputError(f"{key}: the Hub can't be reached ({why}); try later or leave the push out") from None
+        if not isinstance(error, HfHubHTTPError):
+            raise
+        status = getattr(error.response, "status_code", None)
+        raise InputError(
+            f"{key}: the Hub refuses {repo_id} ({status}); check the name and that the token may write there"
+        ) from None
+    return str(made.repo_id)
 
 
 def push_folder(
@@ -114,8 +162,27 @@ def logged_in_to_wandb() -> bool:
     netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
     try:
         return "api.wandb.ai" in netrc.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
+
+
+def keep_wandb_offline_if_unreachable(seconds: float = 3.0) -> None:
+    """Where wandb has a key but its server doesn't answer, set WANDB_MODE=offline with a warning: wandb itself would
+    try for minutes and then end the run."""
+    if not logged_in_to_wandb():
+        return
+    server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    proxy = os.environ.get(f"{server.scheme}_proxy") or os.environ.get(f"{server.scheme.upper()}_PROXY")
+    asked = urlsplit(proxy) if proxy else server
+    port = asked.port or (80 if asked.scheme == "http" else 443)
+    try:
+        socket.create_connection((asked.hostname or "", port), timeout=seconds).close()
+    except OSError as error:
+        os.environ["WANDB_MODE"] = "offline"
+        logger.warning(
+            "wandb can't be reached (%s:%d: %s); this run is tracked without it, or offline where the YAML asks for it",
+            asked.hostname, port, error.strerror or error,
+        )  # fmt: skip
 
 
 def tracker() -> Literal["wandb", "tensorboard"]:
@@ -123,4 +190,12 @@ def tracker() -> Literal["wandb", "tensorboard"]:
     return "wandb" if logged_in_to_wandb() else "tensorboard"
 
 
-__all__ = ["logged_in_to_wandb", "push_folder", "redact", "retrying", "tracker"]
+__all__ = [
+    "check_push",
+    "keep_wandb_offline_if_unreachable",
+    "logged_in_to_wandb",
+    "push_folder",
+    "redact",
+    "retrying",
+    "tracker",
+]

@@ -22,6 +22,7 @@ from pipeline.config import config_hash, load_config, place_error, to_dict
 from pipeline.errors import InputError
 from pipeline.exits import exit_status
 from pipeline.folder_lock import FolderLock
+from pipeline.hub import keep_wandb_offline_if_unreachable
 from pipeline.progress import ProgressBar, is_main_process, progress_bar
 from pipeline.provenance import git_commit, peak_memory_mb, versions
 from pipeline.redaction import RedactingFormatter, redact
@@ -304,6 +305,7 @@ def stage_main(
     options = parser.parse_args()
     load_dotenv(find_dotenv(usecwd=True))
     setup_logging(options.log_level)
+    keep_wandb_offline_if_unreachable()
     overrides = [*options.set, *([f"output_dir={json.dumps(str(options.output_dir))}"] if options.output_dir else [])]
     with exit_status():
         config = load_config(config_cls, options.config_path, overrides)

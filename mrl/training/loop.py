@@ -39,7 +39,8 @@ from mrl.training.stage_config import TrainerConfig
 from mrl.training.state import Best, LoopState
 from pipeline.device import describe_device
 from pipeline.errors import InputError
-from pipeline.run import Run
+from pipeline.hub import check_push
+from pipeline.run import Run, is_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class Training:
         """parts: what a checkpoint holds beside the loop's own state, by name. fingerprint: of the data. beside:
         further modules that learn in the same steps (a critic), by their part's name in `optimizer`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
+        if run.config.push_to_hub and is_main_process():
+            check_push(run.config.push_to_hub, repo_type="model", key="push_to_hub")
         if fsdp_asked_for():
             optimizer = replace(optimizer, shard=True)
         self.accelerator = join_processes(run, config.report_to, config.processes)

@@ -1,11 +1,23 @@
-"""Retries, secrets and trackers."""
+"""Retries, secrets, trackers, and pushes that are checked before the work."""
+
+import os
+import socket
 
 import httpx
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from pipeline import hub
-from pipeline.hub import logged_in_to_wandb, redact, retrying, tracker
+from pipeline.card import model_card
+from pipeline.errors import InputError
+from pipeline.hub import (
+    check_push,
+    keep_wandb_offline_if_unreachable,
+    logged_in_to_wandb,
+    redact,
+    retrying,
+    tracker,
+)
 
 
 def http_error(status, **headers):
@@ -83,3 +95,85 @@ def test_tracker_never_needs_a_login(monkeypatch, tmp_path):
     assert logged_in_to_wandb()
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert tracker() == "tensorboard"
+
+
+@pytest.fixture
+def closed_port():
+    """A port on this machine at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]  # bound, but not listening: connections are refused
+
+
+def test_wandb_that_does_not_answer_is_kept_offline(monkeypatch, closed_port, caplog):
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        keep_wandb_offline_if_unreachable()
+        assert tracker() == "wandb"
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+    keep_wandb_offline_if_unreachable()
+    assert (os.environ["WANDB_MODE"], tracker()) == ("offline", "tensorboard")
+    assert f"wandb can't be reached (127.0.0.1:{closed_port}: Connection refused)" in caplog.text
+
+
+@pytest.fixture
+def at_standin(hub, tmp_path, monkeypatch):
+    """The Hub's clients in this process talk to the stand-in."""
+    import huggingface_hub.constants
+
+    for name, value in hub.env(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
+    return hub
+
+
+def refused(repo_id="tester/new"):
+    with pytest.raises(InputError) as caught:
+        check_push(repo_id, repo_type="model", key="push_to_hub")
+    return str(caught.value)
+
+
+def test_a_push_is_checked_and_the_repository_made_before_the_work(at_standin):
+    assert check_push("tester/new", repo_type="model", key="push_to_hub") == "tester/new"
+    assert at_standin.repo("tester/new", "model").private
+    assert check_push("new", repo_type="model", key="push_to_hub") == "tester/new"  # it is there, and that is fine
+
+
+def test_a_push_that_can_not_succeed_is_refused_at_once(at_standin, monkeypatch, closed_port):
+    assert refused("a/b/c").startswith("push_to_hub: the Hub doesn't take 'a/b/c'")
+    at_standin.fail(1, status=403, match="POST .*/api/repos/create")
+    assert refused().startswith("push_to_hub: the Hub refuses tester/new (403)")
+    at_standin.fail(3, status=503, match="POST .*/api/repos/create")
+    assert refused().startswith("push_to_hub: the Hub can't be reached (Server error '503")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrongwrongwrongwrong")
+    message = refused()
+    assert message.startswith("push_to_hub: the Hub refuses tester/new (401)")
+    assert "wrongwrong" not in message
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", f"http://127.0.0.1:{closed_port}")
+    assert refused().startswith("push_to_hub: the Hub can't be reached (")
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert "needs a token; run `hf auth login` or set HF_TOKEN" in refused()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert refused().startswith("push_to_hub: HF_HUB_OFFLINE is set, so nothing can be pushed")
+
+
+def test_a_token_that_may_only_read_is_refused(at_standin, monkeypatch):
+    login = {"name": "tester", "auth": {"accessToken": {"role": "read"}}}
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda _: login)
+    assert refused() == "push_to_hub: the token of tester may only read; make one that may write"
+
+
+def test_cards_hold_no_secret():
+    secret = "hf_abcdefghijklmnopqrst"
+    card = model_card(
+        name=f"mine {secret}", stage="sft", summary=secret, base_model=None, datasets=[secret], recipe={"x": secret},
+        figures={},
+    )  # fmt: skip
+    assert secret not in card
+    assert "# mine ***" in card
