@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from evaluation.inference import generate_answers, states_before
@@ -51,11 +52,12 @@ def measure(
     by_task: dict[str, dict[str, Any]] = {}
     for start in progress_bar(range(0, len(order), 64), desc="babi", unit="batch"):
         dialogues = order[start : start + 64]
-        states = states_before(model, encoded, dialogues, seed)
-        for turn in range(states.shape[0]):
+        history = states_before(model, encoded, dialogues, seed)
+        for turn in range(history.writes + 1):
             rows = [r for r, d in enumerate(dialogues) if turn < len(conversations[d].exchanges)]
             asked = [conversations[dialogues[row]].exchanges[turn] for row in rows]
-            said = generate_answers(model, tokenizer, [e.query or "" for e in asked], states[turn][:, rows], 8)
+            memory = history[turn].rows(torch.tensor(rows))
+            said = generate_answers(model, tokenizer, [e.query or "" for e in asked], memory, 8)
             for row, exchange, answer in zip(rows, asked, said, strict=True):
                 tally = by_task.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
                 tally["questions"] += 1

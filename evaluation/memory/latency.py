@@ -51,7 +51,7 @@ def measure_latency(
             if round_number >= UNCOUNTED_ROUNDS:
                 times[turn].append(1e3 * (time.perf_counter() - started))
     quartile = {str(t): statistics.quantiles(taken, n=4, method="inclusive")[0] for t, taken in times.items()}
-    size = states[0].numel() * states[0].element_size()
+    size = states[0].slots.nbytes
     return {
         "latency": {"reactive_ms": {turn: round(value, 3) for turn, value in quartile.items()}},
         "state_bytes": {str(turn): size for turn in REPORTED_TURNS},

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from evaluation.inference import generate_answers, states_before
@@ -12,7 +11,7 @@ from evaluation.memory.questions import Question, Tally
 from mrl.dialogues.dataset import Conversation
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.dialogues.tokenization import encode_dialogues
-from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
 from pipeline.progress import progress_bar
 
 DIALOGUES_AT_ONCE = 32
@@ -50,7 +49,7 @@ def measure_memory(
         by_dialogue.setdefault(question.dialogue, []).append(question)
     sampling = Sampling(temperature=answering.temperature)
     for dialogues in _batches(conversations):
-        states = states_before(
+        history = states_before(
             model, encoded, dialogues, answering.seed, tokenizer if answering.own_answers else None,
             answering.max_new_tokens, answering.temperature,
         )  # fmt: skip
@@ -62,7 +61,7 @@ def measure_memory(
             seeds = (
                 [derive_seed(answering.seed, Purpose.ANSWERS, q.dialogue, q.turn) for _, q in part] if drawn else None
             )
-            for name, memory in _memories(states, part, dialogues, conversations).items():
+            for name, memory in _memories(history, part, dialogues, conversations).items():
                 answers = generate_answers(
                     model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds
                 )  # fmt: skip
@@ -81,18 +80,19 @@ def _batches(conversations: Sequence[Conversation]) -> Iterator[list[int]]:
 
 
 def _memories(
-    states: Tensor,
+    history: MemoryHistory,
     questions: Sequence[tuple[int, Question]],
     dialogues: Sequence[int],
     conversations: Sequence[Conversation],
-) -> dict[str, Tensor]:
-    """The memory that each question (row of the batch, question) is read against, [L, Q, S, D]: its own and the
-    controls', from the states before every turn, [K, L, B, S, D]."""
+) -> dict[str, MemoryState]:
+    """The memory that each question (row of the batch, question) is read against: its own and the controls'."""
+    rows, turns = (torch.tensor(x) for x in zip(*((row, q.turn) for row, q in questions), strict=True))
     foreign = [_foreign(row, question.turn, dialogues, conversations) for row, question in questions]
+    other_rows, other_turns = (torch.tensor(x) for x in zip(*foreign, strict=True))
     return {
-        "memory": torch.stack([states[question.turn][:, row] for row, question in questions], dim=1),
-        "reset_control": states[0][:, [row for row, _ in questions]],
-        "foreign_control": torch.stack([states[turn][:, row] for row, turn in foreign], dim=1),
+        "memory": history.after(turns, rows),
+        "reset_control": history[0].rows(rows),
+        "foreign_control": history.after(other_turns, other_rows),
     }
 
 

@@ -29,7 +29,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from evaluation.speed.random_models import llama_model, reactive_model
-from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
 
 TURNS = 64
 Generate = Callable[[int, int], object]
@@ -112,15 +112,15 @@ def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, flo
     state = model.initial_state(seeds=range(arguments.batch)) if slots else None
     sampling = Sampling(temperature=arguments.temperature)
 
-    def answer(rows: int, tokens: int, ids: torch.Tensor = prompt, memory: torch.Tensor | None = state) -> None:
-        part = None if memory is None else memory[:, :rows]
+    def answer(rows: int, tokens: int, ids: torch.Tensor = prompt, memory: MemoryState | None = state) -> None:
+        part = None if memory is None else memory.rows(slice(rows))
         model.generate_answers(
             ids[:rows], None, part, forced=None, stop=(), sampling=sampling, max_new_tokens=tokens
         )  # fmt: skip
 
-    def remember(rows: int, memory: torch.Tensor) -> torch.Tensor:
+    def remember(rows: int, memory: MemoryState) -> MemoryState:
         with torch.inference_mode():
-            return model.write(memory[:, :rows], whole[:rows])
+            return model.write(memory.rows(slice(rows)), whole[:rows])
 
     numbers = speeds(arguments, answer)
     if state is not None:

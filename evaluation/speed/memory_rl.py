@@ -30,6 +30,7 @@ from mrl.rl.collector import Rounds
 from mrl.rl.critic import Critic, CriticConfig
 from mrl.rl.curriculum import Curriculum, CurriculumConfig, Draw
 from mrl.rl.episode_dataset import Environment
+from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.memory_pool import StatePool
 from mrl.rl.rewards import RewardConfig, Vocabulary
 from mrl.rl.rollout import RolloutConfig
@@ -62,15 +63,16 @@ class RandomRounds(Rounds):
 
         turns = (episodes, sizes.steps)
         query, reference = words(*turns, sizes.prompt), words(*turns, sizes.tokens, first=6)
-        start = words(episodes, sizes.prompt + sizes.tokens)
-        mask = [torch.ones(x.shape, dtype=torch.bool) for x in (start, query, reference)]
+        first = words(episodes, sizes.prompt + sizes.tokens)
+        mask = [torch.ones(x.shape, dtype=torch.bool) for x in (first, query, reference)]
         facts = torch.full((*turns, 1, 2, 3), NO_TOKEN)
         facts[..., 0] = torch.randint(FRAME, sizes.vocab, (*turns, 1, 2), generator=rng)
         distance, asks = torch.ones(turns, dtype=torch.long), torch.ones(turns, dtype=torch.bool)
         rows = torch.arange(episodes)
         batch = EpisodeBatch(
-            start, mask[0], query, mask[1], reference, mask[2], facts, distance, asks, rows, rows * 0, (Strategy(),)
-        )
+            first, mask[0], query, mask[1], reference, mask[2], facts, distance, asks, EpisodeStart.fresh(rows),
+            rows * 0, (Strategy(),),
+        )  # fmt: skip
         return batch, self.curriculum.draw(episodes)
 
 

@@ -7,13 +7,15 @@ to exactly what one pass would give; the caller divides by global counts.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mrl.dialogues.collation import IGNORED, Episodes
 from mrl.dialogues.seeding import Purpose, turn_uniforms
+from mrl.losses.answer_log_probs import TokenScores, token_log_probs
 from mrl.losses.bptt import unroll
+from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
+from mrl.model import MemoryHistory, MemoryState
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
 
@@ -57,22 +59,23 @@ def memory_aware_counts(batch: Episodes, config: MemoryAwareConfig) -> dict[str,
     return {"weight": max(1e-6, float(answer_weights(batch, config)[..., 1:].sum())), "rows": len(batch)}
 
 
-def memory_aware_loss(model, batch: Episodes, counts: dict[str, float], config: MemoryAwareConfig) -> LossOutput:
+def memory_aware_loss(
+    model: MemoryModel, batch: Episodes, counts: dict[str, float], config: MemoryAwareConfig
+) -> LossOutput:
     """Cross-entropy of all answers of all turns, decoded in one batch from the memory that the turns before left (or,
     open book, from the encoder's tokens of these turns)."""
     weight = answer_weights(batch, config)
-    if config.open_book:
-        loss, turns, aux = decode_turns(model, batch, None, weight, book=open_book(model, batch))
-    else:
-        loss, turns, aux = decode_turns(model, batch, memory_states(model, batch, config.bptt_steps), weight)
+    memory = OpenBook.of(model, batch) if config.open_book else memory_states(model, batch, config.bptt_steps)
+    loss, turns, aux = decode_turns(model, batch, memory, weight)
     total = loss / counts["weight"]
     if aux is not None:
         total = total + model.config.router_aux_loss_coef * aux * len(batch) / counts["rows"]
     return LossOutput(total, turns.sums(batch))
 
 
-def memory_states(model, batch: Episodes, bptt_steps: int | None = None) -> Tensor:
-    """The state that each turn reads: [K, L, B, S, D]. The last turn's own write is never read, so it isn't made."""
+def memory_states(model: MemoryModel, batch: Episodes, bptt_steps: int | None = None) -> MemoryHistory:
+    """The states that the turns read: turn k the one after k writes. The last turn is read by nobody, so it isn't
+    written."""
     state = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device)
     return unroll(model, state, batch.ids[:, :-1], batch.mask[:, :-1], bptt_steps)
 
@@ -98,52 +101,52 @@ class TurnScores:
         }
 
 
-def open_book(model, batch: Episodes) -> Tensor:
-    """The encoder's tokens of all turns, [L, B, K, T, D]."""
-    encoded = model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1)).layers
-    return encoded.unflatten(1, batch.ids.shape[:2])
+@dataclass(frozen=True, eq=False)
+class OpenBook:
+    """What stands in for a memory while nothing may be lost: the encoder's tokens of all turns, pages [L, B, K, T, D],
+    mask [B, K, T]."""
 
+    pages: Tensor
+    mask: Tensor
 
-def _pages(batch: Episodes, book: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of the chosen turns (rows, flat over [B, K]) the tokens of its dialogue [L, n, K * T, D], and which of
-    them are of earlier turns [n, K * T]."""
-    size, turns, _ = batch.ids.shape
-    dialogue = torch.arange(size, device=rows.device).repeat_interleave(turns)[rows]
-    turn = torch.arange(turns, device=rows.device).repeat(size)[rows]
-    earlier = torch.arange(turns, device=rows.device) < turn[:, None]
-    readable = (batch.mask[dialogue] > 0) & earlier[:, :, None]
-    # A first turn has nothing to read; it sees its own beginning, the frame's token.
-    readable[:, 0, 0] |= turn == 0
-    return book.flatten(2, 3)[:, dialogue], readable.flatten(1)
+    @staticmethod
+    def of(model: MemoryModel, batch: Episodes) -> "OpenBook":
+        """All turns of a batch, encoded."""
+        encoded = model.encode(batch.ids.flatten(0, 1), batch.mask.flatten(0, 1)).layers
+        return OpenBook(encoded.unflatten(1, batch.ids.shape[:2]), batch.mask)
+
+    def after(self, writes: Tensor, rows: Tensor) -> MemoryState:
+        """For turns of dialogues `rows` [n] the tokens of the `writes` [n] turns before them, [L, n, K * T, D]."""
+        earlier = torch.arange(self.mask.shape[1], device=rows.device) < writes[:, None]
+        readable = (self.mask[rows] > 0) & earlier[:, :, None]
+        # A first turn has nothing to read; it sees its own beginning, the frame's token.
+        readable[:, 0, 0] |= writes == 0
+        return MemoryState(self.pages.flatten(2, 3)[:, rows], readable.flatten(1))
 
 
 def decode_turns(
-    model, batch: Episodes, states: Tensor | None, weight: Tensor, book: Tensor | None = None
+    model: MemoryModel, batch: Episodes, memory: MemoryHistory | OpenBook, weight: Tensor
 ) -> tuple[Tensor, TurnScores, Tensor | None]:
-    """Decode all turns with a positive weight in one batch, from memory states [K, L, B, S, D] or from a `book` [L, B,
-    K, T, D]: weighted loss sum, scores per turn, router loss."""
-    rows = (weight > 0).any(-1).flatten()
-    ids, mask, labels = (x.flatten(0, 1)[rows] for x in (batch.ids, batch.mask, batch.labels))
-    if book is not None:
-        memory, readable = _pages(batch, book, rows)
-    else:
-        # The state is picked before it is laid out in rows, so that turns nobody answers cost nothing.
-        memory, readable = states.permute(2, 0, 1, 3, 4).flatten(0, 1)[rows].transpose(0, 1), None
+    """Decode all turns with a positive weight [B, K, T] in one batch, each from the memory that the turns before it
+    left: weighted loss sum, scores per turn, router loss."""
+    chosen = (weight > 0).any(-1)
+    row, turn = chosen.nonzero(as_tuple=True)
+    ids, mask, labels, facts = (x[chosen] for x in (batch.ids, batch.mask, batch.labels, batch.facts))
     longest = int(mask.sum(1).max()) if len(ids) else 1
-    out = model.decode(ids[:, :longest], mask[:, :longest], memory, state_mask=readable, labels=labels[:, :longest])
-    each = F.cross_entropy(out.logits.float(), out.targets, reduction="none")
-    scored = labels[:, 1:longest] != IGNORED
-    shares = weight.flatten(0, 1)[rows][:, 1:longest][scored]
-    facts = batch.facts.flatten(0, 1)[rows][:, 1:longest]
-    needed = torch.where(facts.any(1, keepdim=True), facts, scored)[scored]
-    turn = rows.nonzero().squeeze(1)[scored.nonzero()[:, 0]]
-    hit = out.logits.argmax(-1) == out.targets
-    return (each * shares).sum(), _per_turn(rows, turn, each.detach(), hit, needed), out.aux_loss
+    ids, mask, scored, facts = ids[:, :longest], mask[:, :longest], (labels != IGNORED)[:, :longest], facts[:, :longest]
+    scored[:, 0] = False
+    # The states of these turns only are laid out in rows: those that nobody answers cost nothing.
+    scores = token_log_probs(model, ids, mask, scored, memory.after(turn, row))
+    shares = weight[chosen][:, :longest][scored]
+    needed = torch.where(facts[:, 1:].any(1, keepdim=True), facts, scored)[scored]
+    return -(scores.log_probs * shares).sum(), _per_turn(chosen.flatten(), scored, scores, needed), scores.aux_loss
 
 
-def _per_turn(rows: Tensor, turn: Tensor, loss: Tensor, hit: Tensor, needed: Tensor) -> TurnScores:
+def _per_turn(chosen: Tensor, scored: Tensor, scores: TokenScores, needed: Tensor) -> TurnScores:
+    turn = chosen.nonzero().squeeze(1)[scored.nonzero()[:, 0]]
+
     def add(values: Tensor) -> Tensor:
-        return torch.zeros(rows.shape[0], device=rows.device).index_add_(0, turn, values.float())
+        return torch.zeros(chosen.shape[0], device=chosen.device).index_add_(0, turn, values.float())
 
-    missed = add(needed & ~hit)
-    return TurnScores(add(loss), add(torch.ones_like(loss)), add(hit), (missed == 0) & rows)
+    loss, missed = -scores.log_probs.detach(), add(needed & ~scores.right)
+    return TurnScores(add(loss), add(torch.ones_like(loss)), add(scores.right), (missed == 0) & chosen)

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrl.dialogues.collation import IGNORED, Interactions
+from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
+from mrl.model import MemoryState
 from pipeline.ranges import NonNegativeFloat, Share
 
 
@@ -51,7 +53,9 @@ def joint_counts(batch: Interactions) -> dict[str, int]:
     }
 
 
-def joint_loss(model, batch: Interactions, counts: dict[str, int], config: JointConfig, mask_token: int) -> LossOutput:
+def joint_loss(
+    model: MemoryModel, batch: Interactions, counts: dict[str, int], config: JointConfig, mask_token: int
+) -> LossOutput:
     """Masked-token loss of the encoder and next-token loss of the decoder, which reads the encoder's outputs of the
     same (partly masked) text, detached, as its memory: one slot a token."""
     seen = batch.ids.masked_fill(batch.hidden, mask_token)
@@ -63,8 +67,8 @@ def joint_loss(model, batch: Interactions, counts: dict[str, int], config: Joint
         mlm = F.cross_entropy(logits.float(), wanted, reduction="sum")
         loss = loss + config.encoder_weight * mlm / counts["mlm"]
         metrics |= {"mlm_loss": mlm.detach(), "mlm_right": (logits.argmax(-1) == wanted).sum(), "mlm_n": _n(wanted)}
-    memory, readable = corrupt(encoded.layers.detach(), batch, config, model.config.max_interaction_length)
-    out = model.decode(batch.ids, batch.mask, memory, state_mask=readable, labels=batch.labels)
+    memory = corrupt(encoded.layers.detach(), batch, config, model.config.max_interaction_length)
+    out = model.decode(batch.ids, batch.mask, memory, labels=batch.labels)
     n = out.targets.numel()
     ar = _answer_sum(out, n)
     loss = loss + config.decoder_weight * ar / counts["ar"]
@@ -85,9 +89,9 @@ def _answer_sum(out, n: int) -> Tensor:
     return F.cross_entropy(out.logits.float(), out.targets, reduction="sum")
 
 
-def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: int) -> tuple[Tensor, Tensor]:
-    """Noise and gaps for what the decoder reads, by each row's own seed: memory [L, B, T, D], readable [B, T]. They
-    are drawn for `longest` tokens, so that a row's don't depend on how long its neighbours are."""
+def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: int) -> MemoryState:
+    """What the decoder reads: encoder outputs [L, B, T, D] with noise and gaps by each row's own seed. These are drawn
+    for `longest` tokens, so that a row's don't depend on how long its neighbours are."""
     readable = batch.mask.bool()
     if config.noise or config.hidden_share or config.blank_share:
         noise, keep, blank = _draws(batch, longest, layers.shape if config.noise else None)
@@ -97,7 +101,7 @@ def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: i
         kept = torch.where(kept.any(1, keepdim=True), kept, readable)
         layers = layers * (blank.to(layers.device) >= config.blank_share)[None, :, None, None]
         readable = kept
-    return layers, readable
+    return MemoryState(layers, readable)
 
 
 def _draws(batch: Interactions, longest: int, shape: torch.Size | None) -> tuple[Tensor | None, Tensor, Tensor]:

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from mrl.dialogues.collation import Episodes
 from mrl.dialogues.seeding import Purpose, derive_seed
+from mrl.losses.bptt import one_by_one, truncated
+from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
+from mrl.model import MemoryHistory, MemoryState
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
 
@@ -48,7 +51,9 @@ class MemoryTargetConfig:
     """Writes that a target's gradient flows back through; null: all."""
 
 
-def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: MemoryTargetConfig) -> LossOutput:
+def memory_target_loss(
+    model: MemoryModel, batch: Episodes, counts: dict[str, int], config: MemoryTargetConfig
+) -> LossOutput:
     """1 - cosine (and squared distance) between each new state and the weighted mean of the state before it and the
     frozen encoder's outputs. Targets carry no gradient: keeping the old state is no optimum."""
     size, turns, _ = batch.ids.shape
@@ -60,20 +65,29 @@ def memory_target_loss(model, batch: Episodes, counts: dict[str, int], config: M
         shifts, noise = _target_draws(batch, config, layers.shape, model.config.max_interaction_length)
         if noise is not None:
             layers = layers + config.noise * noise.to(layers)
-    state = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device)
-    cosine, distance, moved = (layers.new_zeros(()) for _ in range(3))
-    for turn in range(turns):
-        if config.bptt_steps and turn % config.bptt_steps == 0:
-            state = state.detach()
-        w = target_weight(turn, config.first_weight, config.weight, config.decay)
-        w = (w + shifts[:, turn].to(layers)).clamp(0.02, 0.98)[None, :, None, None]
-        target = torch.lerp(state.detach(), pooled[:, :, turn], w)
-        written = (batch.mask[:, turn, 0] > 0).to(layers.dtype)
-        new = model.update_memory(state, layers[:, :, turn], batch.mask[:, turn])
-        cosine = cosine + ((1 - F.cosine_similarity(new, target, dim=-1)).mean((0, 2)) * written).sum()
-        distance = distance + ((new - target).square().mean((0, 2, 3)) * written).sum()
-        moved = moved + ((new - state).detach().square().mean((0, 2, 3)) * written).sum()
-        state = new
+
+    def write(state: MemoryState, turn: int) -> MemoryState:
+        return model.update_memory(state, layers[:, :, turn], batch.mask[:, turn])
+
+    def piece(state: MemoryState, part: range) -> MemoryHistory:
+        return one_by_one(write, state, part)
+
+    # The first state has no target: it isn't learnt here.
+    start = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device).detach()
+    slots = truncated(piece, start, turns, config.bptt_steps).slots
+    before, new = slots[:-1], slots[1:]
+    weights = [target_weight(turn, config.first_weight, config.weight, config.decay) for turn in range(turns)]
+    w = (layers.new_tensor(weights)[:, None] + shifts.T.to(layers)).clamp(0.02, 0.98)
+    target = torch.lerp(before.detach(), pooled.permute(2, 0, 1, 3, 4), w[:, None, :, None, None])
+    written = (batch.mask[:, :, 0] > 0).to(layers.dtype).T
+
+    def total(each: Tensor) -> Tensor:
+        """Mean over layers and slots of each [K, L, B, S], summed over the writes there are."""
+        return (each.mean((1, 3)) * written).sum()
+
+    cosine = total(1 - F.cosine_similarity(new, target, dim=-1))
+    distance = total((new - target).square().mean(-1))
+    moved = total((new - before).detach().square().mean(-1))
     loss = (cosine + config.mse_weight * distance) / counts["writes"]
     metrics = {"cosine_gap": cosine.detach(), "squared_distance": distance.detach(), "moved": moved}
     return LossOutput(loss, metrics | {"writes_n": (batch.mask[:, :, 0] > 0).sum()})

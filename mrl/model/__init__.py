@@ -3,11 +3,10 @@
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from .configuration_reactive import ReactiveConfig
-from .conversation import chat_template
-from .generation import Answers, AnswerScores, Dialogue
-from .memory import inspect_state, load_state, save_state
+from .conversation import chat_template, join_rows, take_rows
+from .generation import Answers, Dialogue
+from .memory_state import MemoryHistory, MemoryState
 from .modeling_reactive import DecoderOutput, EncoderOutput, ReactiveForCausalLM
-from .padding import join_rows, take_rows
 from .sampling import Sampling
 
 # In this process the classes are known without trust_remote_code; elsewhere the checkpoint brings its own copy.
@@ -15,18 +14,16 @@ AutoConfig.register("reactive", ReactiveConfig, exist_ok=True)
 AutoModelForCausalLM.register(ReactiveConfig, ReactiveForCausalLM, exist_ok=True)
 
 __all__ = [
-    "AnswerScores",
     "Answers",
     "DecoderOutput",
     "Dialogue",
     "EncoderOutput",
+    "MemoryHistory",
+    "MemoryState",
     "ReactiveConfig",
     "ReactiveForCausalLM",
     "Sampling",
     "chat_template",
-    "inspect_state",
     "join_rows",
-    "load_state",
-    "save_state",
     "take_rows",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput, logging
 
 from .decoding import AnswerCache, prefill, step
-from .padding import take_rows
+from .memory_state import MemoryState
 
 logger = logging.get_logger(__name__)
 
@@ -33,6 +33,32 @@ CHAT_TEMPLATE = """\
 """
 
 
+def take_rows(input_ids: Tensor, member: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the positions `member` [B, T] (bool) of every row, in order, into right-padded rows.
+
+    Returns ids [B, n], mask [B, n] (0/1) and the column each came from [B, n]; n = the largest count, at least 1.
+    Places under padding hold whatever token stood in their column; the mask tells.
+    """
+    counts = member.sum(1)
+    longest = max(1, int(counts.max()))
+    columns = (~member).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
+    mask = torch.arange(longest, device=input_ids.device) < counts[:, None]
+    return input_ids.gather(1, columns), mask.long(), columns
+
+
+def join_rows(
+    first: Tensor, first_mask: Tensor | None, second: Tensor, second_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Append row b of `second` [B, M] to row b of `first` [B, N], without the padding of either.
+
+    Returns ids [B, n], mask [B, n] and the column of the joined [B, N + M] that each place came from.
+    """
+    masks = [
+        torch.ones_like(ids) if mask is None else mask for ids, mask in ((first, first_mask), (second, second_mask))
+    ]
+    return take_rows(torch.cat([first, second], dim=1), torch.cat(masks, dim=1).bool())
+
+
 def chat_template(config) -> str:
     """The chat template with the turn tokens that this configuration names; put it on the tokenizer."""
     names = {"[Q]": config.query_token, "[A]": config.answer_token, "[T]": config.think_token}
@@ -44,12 +70,12 @@ def chat_template(config) -> str:
 
 @dataclass
 class ReactiveOutput(ModelOutput):
-    """loss where labels were given; logits [B, T, V]; the cache to continue with; memory [L, B, S, D] read from."""
+    """loss where labels were given; logits [B, T, V]; the cache to continue with; memory: the state read from."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: AnswerCache | None = None
-    memory: Tensor | None = None
+    memory: MemoryState | None = None
 
 
 def turn_indices(input_ids: Tensor, attention_mask: Tensor, bos: int | None, query: int) -> Tensor:
@@ -78,7 +104,7 @@ class ConversationForward:
         turn = turn.masked_fill(attention_mask == 0, -1)
         return turn, turn.amax(1).clamp(min=0) + 1
 
-    def remember(self, input_ids: Tensor, turn: Tensor, turns: Tensor, state: Tensor) -> Tensor:
+    def remember(self, input_ids: Tensor, turn: Tensor, turns: Tensor, state: MemoryState) -> MemoryState:
         """Write every turn but each row's last into the state, in order; rows with fewer turns keep theirs."""
         limit = self.config.max_interaction_length
         for index in range(int(turns.max()) - 1):
@@ -89,7 +115,8 @@ class ConversationForward:
                     f"an earlier turn of {ids.shape[1]} tokens is cut to max_interaction_length {limit}"
                 )
                 ids, mask = ids[:, :limit], mask[:, :limit]
-            state = state.index_copy(1, rows, self.write(state[:, rows], ids, mask))
+            written = self.write(state.rows(rows), ids, mask)
+            state = MemoryState(state.slots.index_copy(1, rows, written.slots))
         return state
 
     def forward(
@@ -99,7 +126,7 @@ class ConversationForward:
         past_key_values: AnswerCache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        memory: Tensor | None = None,
+        memory: MemoryState | None = None,
         logits_to_keep: int = 0,
         **_,
     ) -> ReactiveOutput:
@@ -107,16 +134,17 @@ class ConversationForward:
 
         Logits of the last turn are exact, and zero (a uniform distribution) at positions of earlier turns, which went
         into memory instead of the decoder; at padding after a row's end they repeat its last real position, so that
-        `generate()` continues right-padded rows correctly. `labels` are scored in the last turn only. `memory`
-        [L, B, S, D] is the state before the first turn given; by default the initial one of
-        `config.initial_state_seed`. `logits_to_keep` = n returns the last n columns only.
+        `generate()` continues right-padded rows correctly. `labels` are scored in the last turn only. `memory` is the
+        state before the first turn given; by default the initial one of `config.initial_state_seed`.
+        `logits_to_keep` = n returns the last n columns only.
         """
         if past_key_values is not None:
             logits = torch.stack([step(self, tokens, past_key_values) for tokens in input_ids.unbind(1)], dim=1)
             return ReactiveOutput(logits=logits, past_key_values=past_key_values, memory=past_key_values.memory)
         turn, turns = self.split(input_ids, attention_mask)
         if self.config.memory_slots:
-            memory = self.initial_state(input_ids.shape[0]) if memory is None else memory
+            memory = self.initial_state(1) if memory is None else memory
+            memory = self.fit_state(memory, input_ids.shape[0])
             memory = self.remember(input_ids, turn, turns, memory)
             ids, mask, columns = take_rows(input_ids, turn == (turns - 1)[:, None])
         else:
@@ -163,7 +191,7 @@ class ConversationForward:
         past_key_values: AnswerCache | None = None,
         attention_mask: Tensor | None = None,
         use_cache: bool | None = None,
-        memory: Tensor | None = None,
+        memory: MemoryState | None = None,
         logits_to_keep: int | None = None,
         **_,
     ) -> dict:

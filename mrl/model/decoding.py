@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import MixtureOfExperts, attend, rotary_table
+from .memory_state import MemoryState
 
 
 @dataclass
@@ -22,7 +23,7 @@ class AnswerCache:
     next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
     is `column`); hidden [B, 1, 1, C]:
     additive mask over columns before a row's first token, None where no row is padded; memory_keys and memory_values
-    one [B, G, S, d] a layer; memory [L, B, S, D] the state they came from.
+    one [B, G, S, d] a layer; memory the state they came from.
     """
 
     history: Tensor
@@ -31,7 +32,7 @@ class AnswerCache:
     hidden: Tensor | None
     memory_keys: list[Tensor]
     memory_values: list[Tensor]
-    memory: Tensor | None
+    memory: MemoryState | None
     weights: "PackedDecoder | None" = field(default=None, repr=False)
     scratch: "Scratch | None" = field(default=None, repr=False)
 
@@ -58,7 +59,7 @@ class AnswerCache:
         self.memory_keys = [x.index_select(0, rows) for x in self.memory_keys]
         self.memory_values = [x.index_select(0, rows) for x in self.memory_values]
         if self.memory is not None:
-            self.memory = self.memory.expand(-1, before, -1, -1).index_select(1, rows)
+            self.memory = self.memory.expand(before).rows(rows)
         self.scratch = None
 
     def reorder_cache(self, beam_idx: Tensor) -> "AnswerCache":
@@ -74,7 +75,12 @@ class AnswerCache:
 
 
 def prefill(
-    model, input_ids: Tensor, attention_mask: Tensor, memory: Tensor | None, room: int = 64, last_only: bool = False
+    model,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    memory: MemoryState | None,
+    room: int = 64,
+    last_only: bool = False,
 ) -> tuple[Tensor, AnswerCache]:
     """Run a right-padded prompt [B, T]; returns the normed hidden [B, T, D] and a cache with `room` for more tokens.
 
@@ -100,7 +106,7 @@ def prefill(
             seen = attend(query, key, value, causal=True)
         x = x + layer.attention.out(seen)
         if memory is not None:
-            key, value = layer.project_memory(memory[index])
+            key, value = layer.project_memory(memory.slots[index])
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
             keys.append(key.transpose(1, 2).contiguous())
             values.append(value.transpose(1, 2).contiguous())

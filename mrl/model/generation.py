@@ -2,7 +2,6 @@
 
 generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=64, forced="answer",
                  sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
-answer_log_probs(input_ids, attention_mask, answers, state, sampling=Sampling()) -> AnswerScores, differentiable
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
 Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where
 only the checkpoint is at hand:
@@ -20,9 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .conversation import join_rows, take_rows
 from .decoding import prefill, step
-from .padding import join_rows, take_rows
-from .sampling import Sampling, adjust, draw, uniforms
+from .memory_state import MemoryState
+from .sampling import Sampling, draw, uniforms
 
 
 @dataclass
@@ -38,15 +38,6 @@ class Answers:
     sampled: Tensor
     log_probs: Tensor
     finished: Tensor
-
-
-@dataclass
-class AnswerScores:
-    """Teacher-forced log_probs and entropy [B, n] (0 where not sampled), aux_loss of a mixture or None."""
-
-    log_probs: Tensor
-    entropy: Tensor
-    aux_loss: Tensor | None
 
 
 class AnswerGeneration:
@@ -72,7 +63,7 @@ class AnswerGeneration:
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        state: Tensor | None = None,
+        state: MemoryState | None = None,
         *,
         max_new_tokens: int = 64,
         forced: str | int | None = "answer",
@@ -81,7 +72,7 @@ class AnswerGeneration:
         seeds: list[int] | None = None,
         stop: int | Iterable[int] | None = None,
     ) -> Answers:
-        """Answer queries [B, T] (`[BOS][Q]query`, padded on either side) read against state [L, B, S, D].
+        """Answer queries [B, T] (`[BOS][Q]query`, padded on either side), each read against its row of the state.
 
         max_new_tokens counts the forced token; a row also ends at max_interaction_length tokens. forced: "answer"
         [A], "think" [T], "auto" (the likelier of the two), a token id, or None. stop: end tokens, by default the
@@ -108,29 +99,6 @@ class AnswerGeneration:
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         return run.answers()
 
-    def answer_log_probs(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        answers: Answers,
-        state: Tensor | None,
-        sampling: Sampling | None = None,
-    ) -> AnswerScores:
-        """Score sampled tokens again by one teacher-forced pass; gradients reach the parameters and the state."""
-        ids, mask, columns = join_rows(input_ids, attention_mask, answers.ids, answers.mask)
-        start = input_ids.shape[1]
-        # The token in joined column c of the answer is predicted one place before it.
-        chosen = torch.cat([torch.zeros_like(input_ids, dtype=torch.bool), answers.sampled], dim=1)
-        scored = chosen.gather(1, columns) & mask.bool()
-        output = self.decode(ids, mask, state, logits_at=torch.nn.functional.pad(scored[:, 1:], (0, 1)))
-        full = adjust(output.logits, sampling or Sampling()).log_softmax(-1)
-        picked = full.gather(1, ids[scored][:, None]).squeeze(1)
-        entropy = -(full.exp() * full.clamp(min=-1e4)).sum(-1)
-        rows, places = scored.nonzero(as_tuple=True)
-        target = (rows, columns[rows, places] - start)
-        blank = torch.zeros(answers.ids.shape, dtype=full.dtype, device=full.device)
-        return AnswerScores(blank.index_put(target, picked), blank.index_put(target, entropy), output.aux_loss)
-
     def check_tokenizer(self, tokenizer) -> None:
         """Raise ValueError unless the tokenizer knows the turn tokens under the configured ids."""
         config = self.config
@@ -143,7 +111,7 @@ class AnswerGeneration:
                     "that was saved with the model"
                 )
 
-    def dialogue(self, tokenizer, state: Tensor | None = None) -> "Dialogue":
+    def dialogue(self, tokenizer, state: MemoryState | None = None) -> "Dialogue":
         """A conversation that keeps its state: for chat loops."""
         return Dialogue(self, tokenizer, state)
 
@@ -152,14 +120,14 @@ class AnswerGeneration:
         self,
         tokenizer,
         query: str,
-        state: Tensor,
+        state: MemoryState,
         *,
         max_new_tokens: int = 128,
         think: bool = False,
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
-    ) -> Generator[str, None, Tensor]:
-        """Answer one query of one dialogue (state [L, 1, S, D]): yields text as it comes.
+    ) -> Generator[str, None, MemoryState]:
+        """Answer one query of one dialogue (a state of one row): yields text as it comes.
 
         Only when the whole answer is out is the interaction written; the new state is the generator's return value
         (`state = yield from ...`; `Dialogue` keeps it). Reasoning is yielded too when think is set. A consumer who
@@ -204,7 +172,7 @@ class _Run:
     cut off at the very end, so a step pays for no bookkeeping but one comparison.
     """
 
-    def __init__(self, model, ids: Tensor, mask: Tensor, state: Tensor | None, room: int, stop: Tensor):
+    def __init__(self, model, ids: Tensor, mask: Tensor, state: MemoryState | None, room: int, stop: Tensor):
         rows, self.model, self.room = ids.shape[0], model, room
         self.stop = stop
         hidden, self.cache = prefill(model, ids, mask, state, room, last_only=True)
@@ -296,7 +264,7 @@ class _Run:
 class Dialogue:
     """A conversation with one person: a model, its tokenizer and the state so far."""
 
-    def __init__(self, model, tokenizer, state: Tensor | None = None):
+    def __init__(self, model, tokenizer, state: MemoryState | None = None):
         self.model, self.tokenizer = model, tokenizer
         self.state = model.initial_state(1) if state is None else state
 

@@ -1,59 +1,14 @@
-"""The short-term memory: initial states, the attention that rewrites it, and its life on disk.
+"""The attention that rewrites the short-term memory, slots [L, B, S, D] of `memory_state.MemoryState`.
 
-A state is a plain tensor [L, B, S, D] (layers, dialogues, slots, width), passed in and returned. All layers of the
-memory attention read the OLD state, so they run as one batch of size L: a write costs the same few operators
-whatever the depth.
+All layers of the memory attention read the OLD slots, so they run as one batch of size L: a write costs the same few
+operators whatever the depth.
 """
-
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .attention import rotate
-
-
-def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std: float) -> Tensor:
-    """Draw an initial state [L, len(seeds), S, D] on the CPU; row b depends on seeds[b] alone, on every device."""
-    rows = [
-        torch.randn(layers, slots, width, generator=torch.Generator().manual_seed(int(seed) % 2**63)) for seed in seeds
-    ]
-    return torch.stack(rows, dim=1) * std
-
-
-def save_state(path: str | Path, state: Tensor, **notes: str | int) -> None:
-    """Write a state [L, B, S, D] to a safetensors file with free-form notes (seeds, turn number, user...)."""
-    save_file({"state": state.detach().contiguous().cpu()}, str(path), {k: str(v) for k, v in notes.items()})
-
-
-def load_state(path: str | Path, device: str | torch.device = "cpu") -> tuple[Tensor, dict[str, str]]:
-    """Read a state and its notes. Raises ValueError where the file holds none."""
-    with safe_open(str(path), framework="pt", device=str(device)) as file:
-        if "state" not in file.keys():  # noqa: SIM118 - safe_open has keys() but is no mapping
-            raise ValueError(f"{path} holds no memory state (expected a tensor named 'state')")
-        return file.get_tensor("state"), dict(file.metadata() or {})
-
-
-def inspect_state(state: Tensor) -> dict[str, list[float] | list[int]]:
-    """Numbers to look at: shape, and by layer the mean slot norm, its spread, and how alike slots are.
-
-    `similarity` is the mean cosine between different slots of a dialogue: near 1, the memory has collapsed.
-    """
-    state = state.detach().float()
-    norm = state.norm(dim=-1)
-    unit = F.normalize(state, dim=-1)
-    slots = state.shape[2]
-    alike = (unit @ unit.transpose(-1, -2)).sum((-1, -2)) - slots
-    return {
-        "shape": list(state.shape),
-        "norm": norm.mean((1, 2)).tolist(),
-        "norm_std": norm.flatten(1).std(dim=1, correction=0).tolist(),
-        "similarity": (alike / max(1, slots * (slots - 1))).mean(1).tolist(),
-    }
 
 
 class LayerwiseNorm(nn.Module):

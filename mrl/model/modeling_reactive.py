@@ -1,34 +1,32 @@
 """The Reactive Transformer: decoder, encoder and memory attention around an explicit short-term memory.
 
 Symbols: L layers, B rows (dialogues, or turns x dialogues), T tokens of one interaction, S slots, D width, V
-vocabulary. The memory state is a tensor [L, B, S, D], passed in and returned, never kept by the model. Interactions are
-`[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded, with attention_mask [B, T] of 0/1 (None = no padding).
+vocabulary. The memory is a `MemoryState` of slots [L, B, S, D], passed in and returned, never kept by the model.
+Interactions are `[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded, with attention_mask [B, T] of 0/1
+(None = no padding).
 
 `ReactiveForCausalLM`:
-    initial_state(batch_size=None, *, seeds=None, device=None) -> state [L, B, S, D]
+    initial_state(batch_size=None, *, seeds=None, device=None) -> MemoryState
     encode(input_ids, attention_mask=None) -> EncoderOutput(layers [L, B, T, D], hidden [B, T, D])
     mlm_logits(hidden [..., D]) -> [..., V]; pass encode(...).hidden[masked] so that only masked positions pay
     update_memory(state, encoded, attention_mask=None) -> new state; encoded = EncoderOutput or [L, B, T, D]
     write(state, input_ids, attention_mask=None) -> new state (encode + update_memory)
-    replay(state, interactions) -> list of states after each write; interactions = iterable of (input_ids, mask)
-    unroll(state, input_ids [B, K, T], attention_mask=None) -> [K + 1, L, B, S, D]: states before and after K writes,
-        the training path: all K turns are encoded as one batch, only the state updates run one after another.
-        State k is what the decoder reads at turn k. For ONE decode call of all turns: `turns_as_rows`
-    turns_as_rows(states [K, L, B, S, D]) -> [L, B * K, S, D], in the order of input_ids.flatten(0, 1) of [B, K, T]
-    decode(input_ids, attention_mask=None, state=None, *, state_mask=None, labels=None, logits_at=None)
+    unroll(state, input_ids [B, K, T], attention_mask=None) -> MemoryHistory: states before and after K writes, the
+        training path: all K turns are encoded as one batch, only the state updates run one after another. For ONE
+        decode call of all turns: `history.after(writes, rows)`
+    decode(input_ids, attention_mask=None, state=None, *, labels=None, logits_at=None)
         -> DecoderOutput(logits, loss, targets, aux_loss, hidden); differentiable in state and parameters.
         labels [B, T] (-100 = ignored, not shifted: HF convention): logits [n, V] at the predicting positions only,
         targets [n], loss = mean cross-entropy + router_aux_loss_coef * aux_loss. logits_at [B, T] bool: logits [n, V]
-        that follow those positions, row-major. Neither: logits [B, T, V]. state [L, 1, S, D] serves every row;
-        None reads no memory. state_mask [B, S]: slots that may be read (pre-training on encoder outputs)
+        that follow those positions, row-major. Neither: logits [B, T, V]. A state of one row serves every row; it may
+        have any number of slots (pre-training reads encoder outputs), some of them hidden; None reads no memory
     generate_answers(input_ids, attention_mask, state, ...) -> Answers; interact(...): see generation.py
-    answer_log_probs(...): teacher-forced log-probs of sampled tokens: see generation.py
     parts() -> {"embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder": [parameters]}
-    fit_state(state, rows) -> the state [L, rows, S, D]; ValueError where it belongs to another model
-    set_initial_state(state [L, S, D])  for config.initial_state "learned" (a start) or "loaded"
+    fit_state(state, rows) -> the state with so many rows; ValueError where it belongs to another model
+    set_initial_state(state of one row)  for config.initial_state "learned" (a start) or "loaded"
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +40,8 @@ from .configuration_reactive import ReactiveConfig
 from .conversation import ConversationForward
 from .generation import AnswerGeneration
 from .layers import DecoderLayer, EncoderLayer, MaskedTokenHead, ReactivePreTrainedModel
-from .memory import MemoryAttention, normal_state
+from .memory import MemoryAttention
+from .memory_state import MemoryHistory, MemoryState, normal_state
 
 
 @dataclass
@@ -115,19 +114,13 @@ class ReactiveModel(ReactivePreTrainedModel):
             layers.append(x)
         return EncoderOutput(torch.stack(layers), self.encoder_norm(x))
 
-    def hidden(
-        self,
-        input_ids: Tensor,
-        state: Tensor | None = None,
-        state_mask: Tensor | None = None,
-    ) -> Tensor:
+    def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
         """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
         x = self.embed(input_ids)
-        if state is not None and state.shape[1] != x.shape[0]:
-            state = state.expand(-1, x.shape[0], -1, -1)
-        table, mask = self.table(x.shape[1], x), key_mask(state_mask)
+        table = self.table(x.shape[1], x)
+        memory, mask = (None, None) if state is None else (state.slots, key_mask(state.readable))
         for index, layer in enumerate(self.decoder):
-            x = layer(x, table, None if state is None else state[index], mask)
+            x = layer(x, table, None if memory is None else memory[index], mask)
         return self.decoder_norm(x)
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,8 +164,8 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         *,
         seeds: Sequence[int] | Tensor | None = None,
         device: str | torch.device | None = None,
-    ) -> Tensor:
-        """Initial memory [L, B, S, D]. Normal states: row b is a function of seeds[b] only; without seeds every row
+    ) -> MemoryState:
+        """Initial memory of a batch. Normal states: row b is a function of seeds[b] only; without seeds every row
         is drawn from `config.initial_state_seed`. Learned and loaded states are the same for every row."""
         config = self.config
         if seeds is not None:
@@ -181,29 +174,38 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
                 raise ValueError(f"initial_state got {len(seeds)} seeds for {batch_size} rows")
         rows = len(seeds) if seeds is not None else (batch_size or 1)
         if self.model.initial_memory is not None:
-            return self.model.initial_memory[:, None].expand(-1, rows, -1, -1).to(device or self.device)
+            return MemoryState(self.model.initial_memory[:, None]).expand(rows).to(device or self.device)
         shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
         state = normal_state(seeds or [config.initial_state_seed], *shape, config.initial_state_std)
-        return state.to(device or self.device, self.dtype).expand(-1, rows, -1, -1)
+        return state.to(device or self.device, self.dtype).expand(rows)
 
-    def fit_state(self, state: Tensor, rows: int, slots: int | None = None) -> Tensor:
-        """The state for so many rows: [L, 1, S, D] serves all of them. Raises ValueError for any other shape."""
+    def fit_state(self, state: MemoryState, rows: int) -> MemoryState:
+        """The state for so many rows; one of a single row serves all of them. Raises ValueError for any other shape,
+        and where slots are hidden: a memory is written and answered from as a whole."""
+        if getattr(state, "readable", None) is not None:
+            raise ValueError("a memory state with hidden slots can only be decoded from")
+        return self._fit(state, rows, self.config.memory_slots)
+
+    def _fit(self, state: MemoryState, rows: int, slots: int | None = None) -> MemoryState:
+        if isinstance(state, Tensor):
+            raise ValueError("a memory state is a MemoryState, not a tensor: give MemoryState(slots)")
         config = self.config
-        expected = (config.num_hidden_layers, rows, slots or config.memory_slots, config.hidden_size)
-        if tuple(state.shape) not in (expected, (expected[0], 1, *expected[2:])):
+        layers, have, _, width = state.shape
+        expected = (config.num_hidden_layers, rows, slots or state.shape[2], config.hidden_size)
+        if have not in (1, rows) or (layers, state.shape[2], width) != (expected[0], *expected[2:]):
             raise ValueError(
                 f"a memory state of shape {list(state.shape)} doesn't fit this model and {rows} rows: it must be "
                 f"{list(expected)} (layers, rows, slots, width); was it saved by another model?"
             )
-        return state.expand(expected)
+        return state.expand(rows)
 
-    def set_initial_state(self, state: Tensor) -> None:
-        """Store a state [L, S, D] or [L, 1, S, D] as the initial one (a system prompt written once, for example)."""
+    def set_initial_state(self, state: MemoryState) -> None:
+        """Store a state of one row as the initial one (a system prompt written once, for example)."""
         memory = self.model.initial_memory
         if memory is None:
             raise ValueError("set_initial_state needs config.initial_state 'learned' or 'loaded', not 'normal'")
         with torch.no_grad():
-            memory.copy_(state.reshape(memory.shape))
+            memory.copy_(self.fit_state(state, 1).slots[:, 0])
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
         return self.model.encode(input_ids, attention_mask)
@@ -212,14 +214,14 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         return self.mlm_head(hidden, self.model.embedding.weight)
 
     def update_memory(
-        self, state: Tensor, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
-    ) -> Tensor:
+        self, state: MemoryState, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
+    ) -> MemoryState:
         layers = encoded if isinstance(encoded, Tensor) else encoded.layers
-        state = self.fit_state(state, layers.shape[1])
+        slots = self.fit_state(state, layers.shape[1]).slots
         key, value = self.model.project_encoded(layers)
         readable, silent = self._readable(attention_mask)
-        updated = self.model.memory_attention(state, key, value, readable)
-        return updated if silent is None else torch.where(silent[:, None, None], state, updated)
+        updated = self.model.memory_attention(slots, key, value, readable)
+        return MemoryState(updated if silent is None else torch.where(silent[:, None, None], slots, updated))
 
     @staticmethod
     def _readable(attention_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -236,18 +238,10 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         # Some key has to be readable, or the attention of these rows is not a number; the result is thrown away.
         return mask | silent[:, None, None, None], silent
 
-    def write(self, state: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def write(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None = None) -> MemoryState:
         return self.update_memory(state, self.encode(input_ids, attention_mask), attention_mask)
 
-    def replay(self, state: Tensor, interactions: Iterable[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
-        """States after each interaction, bit for bit those of writing them one by one."""
-        states = []
-        for input_ids, attention_mask in interactions:
-            state = self.write(state, input_ids, attention_mask)
-            states.append(state)
-        return states
-
-    def unroll(self, state: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def unroll(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None = None) -> MemoryHistory:
         batch, turns, _ = input_ids.shape
         # Turn-major, so that the projected tokens of one turn are a slice.
         rows = input_ids.transpose(0, 1).flatten(0, 1)
@@ -258,33 +252,26 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
             [None] * turns if part is None else part.unflatten(0, (turns, batch)).unbind(0)
             for part in self._readable(mask)
         )
-        states = [self.fit_state(state, batch)]
+        states = [self.fit_state(state, batch).slots]
         for key, value, mask, ended in zip(keys, values, readable, silent, strict=True):
             updated = self.model.memory_attention(states[-1], key, value, mask)
             states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
-        return torch.stack(states)
-
-    @staticmethod
-    def turns_as_rows(states: Tensor) -> Tensor:
-        return states.permute(1, 2, 0, 3, 4).flatten(1, 2)
+        return MemoryHistory(torch.stack(states))
 
     def decode(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        state: Tensor | None = None,
+        state: MemoryState | None = None,
         *,
-        state_mask: Tensor | None = None,
         labels: Tensor | None = None,
         logits_at: Tensor | None = None,
     ) -> DecoderOutput:
         self.model._check_length(input_ids)
         if attention_mask is not None and attention_mask.device.type == "cpu" and not bool(attention_mask[:, 0].all()):
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
-        if state is not None:
-            # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
-            state = self.fit_state(state, input_ids.shape[0], slots=state.shape[-2])
-        hidden = self.model.hidden(input_ids, state, state_mask)
+        # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
+        hidden = self.model.hidden(input_ids, None if state is None else self._fit(state, input_ids.shape[0]))
         output = DecoderOutput(hidden=hidden)
         if self.config.num_experts and torch.is_grad_enabled():
             output.aux_loss = torch.stack([x.feed_forward.balance(attention_mask) for x in self.model.decoder]).mean()

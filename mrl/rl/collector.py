@@ -6,6 +6,7 @@ that of one, and what is recorded afterwards is the same everywhere.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from mrl.dialogues.collation import distance_ranges
 from mrl.dialogues.sampler import BucketBatchSampler
+from mrl.model import MemoryState
 from mrl.rl.advantages import credited_turns
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.critic import Critic, CriticConfig, read_everything
@@ -89,23 +91,20 @@ class Rounds:
         kinds = [StatePool.kind(batch.strategies[i], draw.steps) for i in batch.strategy.tolist()]
         config = model.config
         shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
-        carried, initial = self.pool.start(draw, kinds, shape)
+        batch = replace(batch, start=batch.start.carrying(*self.pool.start(draw, kinds, shape)))
         self.seconds = {"rollout": 0.0, "reward": 0.0, "judge": 0.0}
         parts, left = [], []
         own = torch.arange(self.rank, batch.rows, self.world)
         for rows in own.split(rollout.at_once):
-            column = carried.long().cumsum(0) - 1
-            states = None if initial is None else initial[:, column[rows][carried[rows]]]
-            played = self._timed("rollout", lambda rows=rows, states=states: play(
-                model, batch.select(rows), rollout, group=ppo.group_size, carried=carried[rows], initial=states,
-                keep_states=critic is not None,
+            played = self._timed("rollout", lambda rows=rows: play(
+                model, batch.select(rows), rollout, group=ppo.group_size, keep_states=critic is not None
             ), model.device)  # fmt: skip
             self._timed("reward", lambda played=played: self._reward(played.trajectory, rewards), model.device)
             self._timed("judge", lambda played=played: self._judge(
                 played, model, critic, reference, rollout, critic_config, ppo, exact_log_probs
             ), model.device)  # fmt: skip
             parts.append(played.trajectory.to("cpu"))
-            left.append(played.final.cpu())
+            left.append(played.final.to("cpu"))
         trajectory = self._gather(parts, batch.rows)
         if self.pool.config.mode != "always":
             self.pool.put(kinds, self._gather_states(left, batch.rows))
@@ -132,7 +131,7 @@ class Rounds:
         if critic is not None:
             # After the last reward of a dialogue there is nothing to expect: those turns keep the value 0.
             counted = credited_turns(trajectory.turns, trajectory.rewarded, looks_ahead=ppo.looks_ahead)
-            trajectory.values = read_everything(critic, trajectory, played.states, config, counted)
+            trajectory.values = read_everything(critic, trajectory, played.history, config, counted)
         if not exact:
             trajectory.log_probs = log_probs_again(model, trajectory, sampling, at_once)
         if reference is not None and ppo.kl_coef:
@@ -146,11 +145,11 @@ class Rounds:
         whole = join_trajectories(every)
         return whole.rows(in_turn(rows, self.world))
 
-    def _gather_states(self, parts: list[Tensor], rows: int) -> Tensor:
+    def _gather_states(self, parts: list[MemoryState], rows: int) -> MemoryState:
         if self.world == 1:
-            return torch.cat(parts, dim=1)
+            return MemoryState.cat(parts)
         every = [part for own in gather_object([parts]) for part in own]
-        return torch.cat(every, dim=1)[:, in_turn(rows, self.world)]
+        return MemoryState.cat(every).rows(in_turn(rows, self.world))
 
     def state_dict(self) -> dict[str, Any]:
         orders = {str(steps): order.state_dict() for steps, order in self.orders.items()}

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
-from mrl.model import ReactiveForCausalLM
+from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, join_rows
 from mrl.model.attention import key_mask, rotary_table
-from mrl.model.padding import join_rows
 from mrl.rl.trajectory import Trajectory
 
 
@@ -51,7 +50,7 @@ class CriticConfig:
 
 
 class Critic(nn.Module):
-    """Encoder with a value head. `forward(ids [N, T], mask [N, T], state [L, N, S, D] or None) -> values [N]`."""
+    """Encoder with a value head. `forward(ids [N, T], mask [N, T], state or None) -> values [N]`."""
 
     def __init__(self, actor: ReactiveForCausalLM, kind: str) -> None:
         super().__init__()
@@ -88,7 +87,7 @@ class Critic(nn.Module):
         with torch.no_grad():
             self.head[2].bias += value
 
-    def forward(self, ids: Tensor, mask: Tensor, state: Tensor | None) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, state: MemoryState | None) -> Tensor:
         """Values [N] in units of reward."""
         x = self.embedding(ids) * self.scale
         table = rotary_table(x.shape[1], self.head_dim, self.rope_base, x.device, x.dtype)
@@ -96,16 +95,15 @@ class Critic(nn.Module):
         for index, layer in enumerate(self.encoder):
             if self.readers is not None and state is not None:
                 cross_norm, memory_norm, cross = self.readers[index]
-                key, value = cross.project_memory(memory_norm(state[index]))
+                key, value = cross.project_memory(memory_norm(state.slots[index]))
                 x = x + cross(cross_norm(x), key, value, table)
             x = layer(x, table, readable)
         weight = mask.to(x.dtype).unsqueeze(-1)
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1).clamp(min=1)
         return self.head(pooled).squeeze(-1).float()
 
-    def values(self, trajectory: Trajectory, states: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere; states [K, L, n, S, D] that the turns read, n
-        rows or one a group."""
+    def values(self, trajectory: Trajectory, history: MemoryHistory, wanted: Tensor | None = None) -> Tensor:
+        """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one row a group."""
         batch, turns = trajectory.batch, trajectory.turns if wanted is None else wanted
         if not bool(turns.any()):
             return torch.zeros(turns.shape, device=turns.device)
@@ -115,8 +113,7 @@ class Critic(nn.Module):
         row, turn = turns.nonzero(as_tuple=True)
         memory = None
         if self.readers is not None:
-            leader = row // (turns.shape[0] // states.shape[2])
-            memory = states.detach()[turn, :, leader].transpose(0, 1)
+            memory = history.detach().after(turn + 1, row // trajectory.group)
         values = self(ids, mask, memory)
         return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
 
@@ -130,15 +127,19 @@ def judged_turns(trajectory: Trajectory, config: CriticConfig) -> Tensor:
 
 
 def read_everything(
-    critic: Critic, trajectory: Trajectory, states: Tensor, config: CriticConfig, wanted: Tensor | None = None
+    critic: Critic,
+    trajectory: Trajectory,
+    history: MemoryHistory,
+    config: CriticConfig,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere, without gradients, a piece at a time."""
-    groups = max(1, config.at_once(states.device) // (trajectory.batch.steps * trajectory.group))
+    groups = max(1, config.at_once(history.slots.device) // (trajectory.batch.steps * trajectory.group))
     wanted = trajectory.turns if wanted is None else wanted
     found = []
     with torch.no_grad():
         for at in range(0, len(trajectory), groups):
             part = trajectory.rows(slice(at, at + groups))
             chosen = wanted[at * trajectory.group : (at + groups) * trajectory.group]
-            found.append(critic.values(part, states[:, :, at : at + groups], chosen))
+            found.append(critic.values(part, history.rows(slice(at, at + groups)), chosen))
     return torch.cat(found)

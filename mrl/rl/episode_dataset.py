@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
+from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import Vocabulary
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
 from pipeline.errors import InputError
@@ -72,7 +73,7 @@ class Environment:
             self._facts(turn, present),
             torch.from_numpy(np.where(present, data.distance[turn], 0)),
             torch.from_numpy(present),
-            torch.tensor(list(seeds), dtype=torch.long),
+            EpisodeStart.fresh(seeds),
             torch.tensor(chosen[: len(dialogues)], dtype=torch.long),
             tuple(strategies),
         )

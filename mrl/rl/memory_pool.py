@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrl.model import MemoryState
 from mrl.rl.curriculum import Draw, ResetConfig
 from mrl.rl.trajectory import Strategy
 
@@ -15,7 +16,7 @@ class StatePool:
 
     def __init__(self, config: ResetConfig, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.states: dict[str, Tensor] = {}
+        self.states: dict[str, MemoryState] = {}
         self.draws = 0
 
     @staticmethod
@@ -23,18 +24,19 @@ class StatePool:
         """Name of a kind of dialogue."""
         return f"{strategy.kind} {steps}"
 
-    def put(self, kinds: list[str], states: Tensor) -> None:
-        """Keep states [L, B, S, D] that dialogues of the given kinds [B] left."""
+    def put(self, kinds: list[str], states: MemoryState) -> None:
+        """Keep the states that dialogues of the given kinds [B] left."""
         if self.config.mode == "always":
             return
         states = states.detach().to("cpu", torch.float32)
         for kind in sorted(set(kinds)):
-            rows = [i for i, other in enumerate(kinds) if other == kind]
+            rows = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
             kept = [self.states[kind]] if kind in self.states else []
-            self.states[kind] = torch.cat([*kept, states[:, rows]], dim=1)[:, -self.config.pool_size :].clone()
+            newest = MemoryState.cat([*kept, states.rows(rows)]).rows(slice(-self.config.pool_size, None))
+            self.states[kind] = MemoryState(newest.slots.clone())
 
-    def start(self, draw: Draw, kinds: list[str], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-        """Which dialogues go on from a state, [B] bool, and their states [L, n, S, D]. A row for which nothing has
+    def start(self, draw: Draw, kinds: list[str], shape: tuple[int, int, int]) -> tuple[Tensor, MemoryState | None]:
+        """Which dialogues go on from a state, [B] bool, and the states of these. A row for which nothing has
         been left yet starts afresh. shape: L, S, D."""
         luck = random.Random(f"states-{self.seed}-{self.draws}")
         self.draws += 1
@@ -43,20 +45,22 @@ class StatePool:
             source = None if reset else self._source(draw.carry, kind, luck, shape)
             carried.append(source is not None)
             found += [] if source is None else [source]
-        return torch.tensor(carried), torch.stack(found, dim=1) if found else None
+        return torch.tensor(carried), MemoryState.cat(found) if found else None
 
-    def _source(self, carry: str, kind: str, luck: random.Random, shape: tuple[int, int, int]) -> Tensor | None:
+    def _source(self, carry: str, kind: str, luck: random.Random, shape: tuple[int, int, int]) -> MemoryState | None:
         if carry == "normal":
             generator = torch.Generator().manual_seed(luck.getrandbits(62))
-            return self.config.std * torch.randn(shape, generator=generator)
+            return MemoryState(self.config.std * torch.randn(shape, generator=generator)[:, None])
         if carry == "pool" and self.states:
             kind = luck.choice(sorted(self.states))
         if kind not in self.states:
             return None
-        return self.states[kind][:, luck.randrange(self.states[kind].shape[1])]
+        row = luck.randrange(len(self.states[kind]))
+        return self.states[kind].rows(slice(row, row + 1))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"states": self.states, "draws": self.draws}
+        return {"states": {kind: state.slots for kind, state in self.states.items()}, "draws": self.draws}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.states, self.draws = dict(state["states"]), state["draws"]
+        self.states = {kind: MemoryState(slots) for kind, slots in state["states"].items()}
+        self.draws = state["draws"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, derive_seed
-from mrl.model import Sampling
-from mrl.model.padding import join_rows
+from mrl.losses.memory_model import MemoryModel
+from mrl.model import MemoryHistory, MemoryState, Sampling, join_rows
 from mrl.rl.trajectory import EpisodeBatch, Trajectory
 
 
@@ -51,43 +51,30 @@ class RolloutConfig:
 
 @dataclass
 class Played:
-    """A trajectory and, of its leaders (one row a group), the memory that each turn read and the one left at the end:
-    states [K, L, n, S, D], None unless asked for; final [L, n, S, D]."""
+    """A trajectory and, of its leaders (one row a group), the memory before all writes and after each: turn k reads the
+    state after k + 1; None unless asked for. final: the memory left at the end."""
 
     trajectory: Trajectory
-    states: Tensor | None
-    final: Tensor
-
-
-def starting_state(model, seeds: Tensor, carried: Tensor | None, initial: Tensor | None) -> Tensor:
-    """State [L, B, S, D] of each dialogue: that of its seed or, where `carried` [B], the next of `initial`."""
-    state = model.initial_state(seeds=seeds.tolist(), device=model.device)
-    if carried is None or not bool(carried.any()):
-        return state
-    column = (carried.long().cumsum(0) - 1).clamp(min=0)
-    return torch.where(carried[None, :, None, None], initial.to(state)[:, column], state)
+    history: MemoryHistory | None
+    final: MemoryState
 
 
 def play(
-    model,
+    model: MemoryModel,
     batch: EpisodeBatch,
     config: RolloutConfig,
     *,
     group: int = 1,
     greedy: bool = False,
-    carried: Tensor | None = None,
-    initial: Tensor | None = None,
     keep_states: bool = False,
 ) -> Played:
-    """Play all dialogues of a batch on the model's device. carried [B], initial [L, n, S, D]: rows that go on from an
-    earlier state. The trajectory has `group` rows for each dialogue."""
+    """Play all dialogues of a batch on the model's device. The trajectory has `group` rows for each dialogue."""
     batch = batch.to(model.device)
-    carried = torch.zeros_like(batch.turns[:, 0]) if carried is None else carried.to(model.device)
     sampling = Sampling(temperature=0.0) if greedy else config.sampling()
     with torch.no_grad():
-        state = starting_state(model, batch.seeds, carried, initial)
+        state = batch.start.state(model)
         saved = (batch.first_ids, batch.first_mask)
-        states, writes, said = [], [], []
+        states, writes, said = [state], [], []
         for turn in range(batch.steps):
             open_rows = batch.turns[:, turn]
             saved = (saved[0], saved[1] & open_rows[:, None])
@@ -98,12 +85,19 @@ def play(
             said.append(_answer(model, batch, turn, state, config, sampling, group))
             if turn + 1 < batch.steps:
                 saved = _to_write(batch, turn, said[-1], config.teacher_forcing, group, model)
-    return Played(
-        _record(batch, writes, said, carried, initial, group), torch.stack(states) if keep_states else None, state
-    )
+    history = MemoryHistory.stack(states) if keep_states else None
+    return Played(_record(batch, writes, said, group), history, state)
 
 
-def _answer(model, batch: EpisodeBatch, turn: int, state: Tensor, config, sampling: Sampling, group: int) -> dict:
+def _answer(
+    model: MemoryModel,
+    batch: EpisodeBatch,
+    turn: int,
+    state: MemoryState,
+    config: RolloutConfig,
+    sampling: Sampling,
+    group: int,
+) -> dict[str, Tensor]:
     """Answers of a turn in the batch's rows times `group`: ids, mask, sampled, log_probs [B * G, A], finished."""
     leaders = batch.turns[:, turn].nonzero().squeeze(1)
     total = batch.rows * group
@@ -121,7 +115,7 @@ def _answer(model, batch: EpisodeBatch, turn: int, state: Tensor, config, sampli
     made = model.generate_answers(
         batch.query_ids[rows, turn, :width],
         batch.query_mask[rows, turn, :width],
-        state[:, rows],
+        state.rows(rows),
         max_new_tokens=config.max_new_tokens,
         forced=config.forced,
         sampling=sampling,
@@ -140,7 +134,9 @@ def _answer(model, batch: EpisodeBatch, turn: int, state: Tensor, config, sampli
     return {name: x.new_zeros(total, *x.shape[1:]).index_copy(0, place, x) for name, x in found.items()}
 
 
-def _to_write(batch: EpisodeBatch, turn: int, said: dict, teacher_forcing: bool, group: int, model):
+def _to_write(
+    batch: EpisodeBatch, turn: int, said: dict[str, Tensor], teacher_forcing: bool, group: int, model: MemoryModel
+) -> tuple[Tensor, Tensor]:
     """What the next turn finds in memory: query and answer of this one."""
     if teacher_forcing:
         answer = (batch.reference_ids[:, turn], batch.reference_mask[:, turn])
@@ -151,18 +147,16 @@ def _to_write(batch: EpisodeBatch, turn: int, said: dict, teacher_forcing: bool,
     return ids[:, :limit], mask[:, :limit].bool()
 
 
-def _record(batch, writes, said, carried, initial, group: int) -> Trajectory:
+def _record(
+    batch: EpisodeBatch, writes: list[tuple[Tensor, Tensor]], said: list[dict[str, Tensor]], group: int
+) -> Trajectory:
     ids, mask = _stack([w[0] for w in writes]), _stack([w[1] for w in writes])
     columns = {name: [turn[name] for turn in said] for name in said[0]}
     repeated = batch.repeat(group) if group > 1 else batch
     if group > 1:
         ids, mask = ids.repeat_interleave(group, 0), mask.repeat_interleave(group, 0)
-        carried = carried.repeat_interleave(group)
-        initial = None if initial is None else initial.repeat_interleave(group, 1)
     return Trajectory(
         repeated,
-        carried,
-        None if initial is None else initial.to(ids.device),
         ids,
         mask,
         _stack(columns["ids"]),

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mrl.rl.episode_start import EpisodeStart
+
 NO_TOKEN = -1
 """Fills unused places of fact tensors; no tokenizer has a negative id."""
 
@@ -51,8 +53,7 @@ class EpisodeBatch:
     first_ids, first_mask [B, T0]; query_ids, query_mask [B, K, Q]; reference_ids, reference_mask [B, K, R] (from [A] or
     [T] to [EOS]); fact_ids [B, K, F, V, W], each needed fact in V spellings of up to W tokens, NO_TOKEN where there is
     nothing; distance [B, K] turns since the fact was given (0: not known); turns [B, K] False where the dialogue is
-    over; seeds [B] drive initial state and sampling of a row, whoever its neighbours are; strategy [B] index into
-    `strategies`.
+    over; start: seeds and memories that the rows begin with; strategy [B] index into `strategies`.
     """
 
     first_ids: Tensor
@@ -64,7 +65,7 @@ class EpisodeBatch:
     fact_ids: Tensor
     distance: Tensor
     turns: Tensor
-    seeds: Tensor
+    start: EpisodeStart
     strategy: Tensor
     strategies: Sequence[Strategy] = (Strategy(),)
 
@@ -74,7 +75,7 @@ class EpisodeBatch:
         expect(self.query_ids, self.query_mask, self.reference_ids, self.reference_mask, lead=(rows, turns), ndim=3)
         expect(self.fact_ids, lead=(rows, turns), ndim=5)
         expect(self.distance, self.turns, lead=(rows, turns), ndim=2)
-        expect(self.seeds, self.strategy, lead=(rows,), ndim=1)
+        expect(self.start.seeds, self.strategy, lead=(rows,), ndim=1)
 
     @property
     def rows(self) -> int:
@@ -83,6 +84,11 @@ class EpisodeBatch:
     @property
     def steps(self) -> int:
         return self.turns.shape[1]
+
+    @property
+    def seeds(self) -> Tensor:
+        """[B] what drives initial state and sampling of a row, whoever its neighbours are."""
+        return self.start.seeds
 
     def select(self, rows: Tensor | slice) -> "EpisodeBatch":
         """The given dialogues, in their order."""
@@ -100,8 +106,7 @@ class EpisodeBatch:
 class Trajectory:
     """What happened: an `EpisodeBatch` with the answers given, what was written, and what it was worth.
 
-    initial [L, n, S, D]: states carried over for the n rows where `carried` [B] is True; the other rows start from
-    their seeds. writes, writes_mask [B, K, T]; answer_ids, answer_mask [B, K, A]; sampled [B, K, A] True where the
+    writes, writes_mask [B, K, T]; answer_ids, answer_mask [B, K, A]; sampled [B, K, A] True where the
     policy chose; log_probs [B, K, A] fp32 under the distribution sampled from, 0 elsewhere. rewards, values,
     advantages, returns [B, K] fp32, 0 where `batch.turns` is False; credited [B, K] True where advantages and returns
     say something. reference_log_probs like log_probs, or None.
@@ -109,8 +114,6 @@ class Trajectory:
     """
 
     batch: EpisodeBatch
-    carried: Tensor
-    initial: Tensor | None
     writes: Tensor
     writes_mask: Tensor
     answer_ids: Tensor
@@ -129,7 +132,6 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         lead = (self.batch.rows, self.batch.steps)
-        expect(self.carried, lead=lead[:1], ndim=1)
         expect(self.writes, self.writes_mask, lead=lead, ndim=3)
         expect(self.answer_ids, self.answer_mask, self.sampled, self.log_probs, lead=lead, ndim=3)
         expect(self.finished, lead=lead, ndim=2)
@@ -191,13 +193,17 @@ class Trajectory:
         """All of it as tensors and plain values, for a checkpoint."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "batch"}
         batch = {f.name: getattr(self.batch, f.name) for f in fields(self.batch)}
-        return own | {"batch": batch | {"strategies": [asdict(strategy) for strategy in self.batch.strategies]}}
+        strategies = [asdict(strategy) for strategy in self.batch.strategies]
+        return own | {"batch": batch | {"strategies": strategies, "start": self.batch.start.state_dict()}}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Trajectory":
         """Back from `state_dict`."""
-        strategies = tuple(Strategy(**strategy) for strategy in state["batch"]["strategies"])
-        return cls(**{**state, "batch": EpisodeBatch(**{**state["batch"], "strategies": strategies})})
+        batch = state["batch"] | {
+            "strategies": tuple(Strategy(**strategy) for strategy in state["batch"]["strategies"]),
+            "start": EpisodeStart.from_state(state["batch"]["start"]),
+        }
+        return cls(**{**state, "batch": EpisodeBatch(**batch)})
 
 
 _PAIRS_OF_BATCH = ("query_ids", "query_mask", "reference_ids", "reference_mask")
@@ -211,18 +217,17 @@ def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    batch = replace(first.batch, **_joined([part.batch for part in parts], NO_TOKEN))
-    initial = [part.initial for part in parts if part.initial is not None]
+    start = EpisodeStart.join([part.batch.start for part in parts])
+    batch = replace(first.batch, **_joined([part.batch for part in parts], NO_TOKEN), start=start)
     terms = {name: torch.cat([part.terms[name] for part in parts]) for name in first.terms}
-    changes = _joined(parts, 0)
-    return replace(first, **changes, batch=batch, terms=terms, initial=torch.cat(initial, dim=1) if initial else None)
+    return replace(first, **_joined(parts, 0), batch=batch, terms=terms)
 
 
 def _joined(records: Sequence[Any], fact_fill: int) -> dict[str, Tensor]:
     changes = {}
     for item in fields(records[0]):
         values = [getattr(record, item.name) for record in records]
-        if item.name == "initial" or not any(isinstance(value, Tensor) for value in values):
+        if not any(isinstance(value, Tensor) for value in values):
             continue
         if not all(isinstance(value, Tensor) for value in values):
             raise ValueError(f"{item.name} is missing in some of the trajectories that are joined")
@@ -250,10 +255,10 @@ def _select(record, rows):
     changes = {}
     for item in fields(record):
         value = getattr(record, item.name)
-        if item.name == "initial":
-            changes[item.name] = None if value is None else _carried_rows(record, rows)
-        elif isinstance(value, Tensor):
+        if isinstance(value, Tensor):
             changes[item.name] = value[rows]
+        elif isinstance(value, EpisodeStart):
+            changes[item.name] = value.rows(rows)
         elif isinstance(value, EpisodeBatch):
             changes[item.name] = value.select(rows)
         elif isinstance(value, dict):
@@ -261,18 +266,11 @@ def _select(record, rows):
     return replace(record, **changes)
 
 
-def _carried_rows(trajectory: Trajectory, rows: Tensor | slice) -> Tensor | None:
-    # `initial` holds carried rows only: row b of the batch is column (number of carried rows before b).
-    column = trajectory.carried.long().cumsum(0) - 1
-    wanted = column[rows][trajectory.carried[rows]]
-    return trajectory.initial[:, wanted] if wanted.numel() else None
-
-
 def _move(record, device):
     changes = {}
     for item in fields(record):
         value = getattr(record, item.name)
-        if isinstance(value, Tensor | EpisodeBatch):
+        if isinstance(value, Tensor | EpisodeBatch | EpisodeStart):
             changes[item.name] = value.to(device)
         elif isinstance(value, dict):
             changes[item.name] = {name: tensor.to(device) for name, tensor in value.items()}

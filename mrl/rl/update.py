@@ -145,13 +145,13 @@ def policy_loss(
         away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
         loss = loss + ppo.kl_coef * (away * weight).sum()
         metrics["reference_kl"] = away.detach().sum()
-    drift = (memory_drift(again.states) * trajectory.turns[:: trajectory.group]).sum()
+    drift = (memory_drift(again.history.slots) * trajectory.turns[:: trajectory.group]).sum()
     metrics["drift"] = drift.detach()
     if ppo.drift_price:
         loss = loss + ppo.drift_price * drift / counts["leader_turns"]
     if critic is not None:
         judged = judged_turns(trajectory, judging)
-        values = critic.values(trajectory, again.states[1:], judged)
+        values = critic.values(trajectory, again.history, judged)
         error = value_loss(values, trajectory.values, trajectory.returns, ppo.value_clip)
         error = (error * judged).sum() / counts["judged"]
         loss = loss + judging.loss_coef * error
@@ -178,7 +178,7 @@ def _supervised(
         known[torch.arange(len(known), device=known.device) % trajectory.group != 0] = False
     row, turn, _ = again.scored.nonzero(as_tuple=True)
     shared = known[row, turn]
-    rest, tokens = reference_loss(model, trajectory, again.states, asked & ~known)
+    rest, tokens = reference_loss(model, trajectory, again.history, asked & ~known)
     return rest - again.log_probs[shared].sum(), tokens + int(shared.sum())
 
 

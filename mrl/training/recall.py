@@ -58,8 +58,7 @@ def measure_recall(model: Any, data: EncodedDialogues, training: Any, dialogues:
     groups = sorted(set(data.groups))
     for index in in_order(data.turns[some] * 1000 + data.longest()[some], 64):
         for batch in training.mine(collate_episodes(data, some[index], None, seed)):
-            states = memory_states(model, batch)
-            _, turns, _ = decode_turns(model, batch, states, answer_weights(batch, config))
+            _, turns, _ = decode_turns(model, batch, memory_states(model, batch), answer_weights(batch, config))
             counted.sums["loss"] = counted.sums.get("loss", 0.0) + float(turns.loss.sum())
             counted.sums["n"] = counted.sums.get("n", 0.0) + float(turns.tokens.sum())
             right = turns.recalled.view(batch.asks.shape).cpu().numpy()

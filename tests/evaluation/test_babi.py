@@ -7,6 +7,7 @@ import torch
 
 from evaluation import babi
 from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.model import MemoryHistory
 from pipeline.errors import InputError
 
 
@@ -22,11 +23,13 @@ def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkey
     ]
     monkeypatch.setattr(babi, "encode_dialogues", lambda *a, **k: None)
     monkeypatch.setattr(
-        babi, "states_before", lambda model, encoded, dialogues, seed: torch.zeros(3, 1, len(dialogues), 1, 1)
+        babi,
+        "states_before",
+        lambda model, encoded, dialogues, seed: MemoryHistory(torch.zeros(3, 1, len(dialogues), 1, 1)),
     )
 
-    def generate_answers(model, tokenizer, queries, states, max_new_tokens):
-        assert states.shape[1] == len(queries)
+    def generate_answers(model, tokenizer, queries, state, max_new_tokens):
+        assert len(state) == len(queries)
         said = {"hall": "Hall.", "park": "the park", "garden": "garden", "office": "office", "shed": "hall"}
         return [said.get(q.split()[-1].rstrip("?"), "milk, apple") for q in queries]
 

@@ -25,6 +25,7 @@ from mrl.losses.memory_alignment import (
     target_weight,
     write_counts,
 )
+from mrl.model import MemoryState
 from tests.mrl.conftest import episode
 
 SPECIAL = torch.arange(8)
@@ -62,7 +63,7 @@ def test_the_joint_loss_is_the_mean_over_words_of_the_batch_and_blind_to_padding
         ids, hidden = batch.ids[row : row + 1, :n], batch.hidden[row, :n]
         encoded = model.encode(ids.masked_fill(hidden, 4))
         fills.append(F.cross_entropy(model.mlm_logits(encoded.hidden[0, hidden]), ids[0, hidden], reduction="none"))
-        logits = model.decode(ids, None, encoded.layers.detach()).logits[0]
+        logits = model.decode(ids, None, MemoryState(encoded.layers.detach())).logits[0]
         labels = batch.labels[row, 1:n]
         words.append(F.cross_entropy(logits[:-1][labels >= 0], labels[labels >= 0], reduction="none"))
     torch.testing.assert_close(got.loss, torch.cat(words).mean() + torch.cat(fills).mean(), atol=1e-5, rtol=1e-5)
@@ -176,7 +177,7 @@ def test_an_open_book_is_the_tokens_of_earlier_turns_and_of_no_others(data, mode
             own = model.encode(ids).layers
             # A first turn sees the beginning of its own encoding.
             book = torch.cat(pages, dim=2) if pages else own[:, :, :1]
-            out = model.decode(ids, None, book, labels=labels)
+            out = model.decode(ids, None, MemoryState(book), labels=labels)
             total += F.cross_entropy(out.logits, out.targets, reduction="sum").item()
             pages.append(own)
     assert float(found.loss) == pytest.approx(total / counts["weight"], rel=1e-4)

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from evaluation.inference import GREEDY, generate_answers
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
-from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import in_turn
 from mrl.rl.critic import Critic, CriticConfig, judged_turns, read_everything
 from mrl.rl.curriculum import Draw, ResetConfig
 from mrl.rl.episode_dataset import Environment, vocabulary
+from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.memory_pool import StatePool
 from mrl.rl.replay import log_probs_again, memory_of, reference_loss, replay, said_references
 from mrl.rl.rewards import RewardConfig, score
@@ -50,7 +51,7 @@ def complete(model, environment, words, ppo: PPOConfig, critic: Critic | None = 
     trajectory.rewards = found.rewards
     trajectory.terms = {"rewarded": found.rewarded.float(), "exact": found.exact}
     if critic is not None:
-        trajectory.values = read_everything(critic, trajectory, played.states, CriticConfig(rows_at_once=5))
+        trajectory.values = read_everything(critic, trajectory, played.history, CriticConfig(rows_at_once=5))
     return prepare(trajectory, found.rewarded, ppo)
 
 
@@ -83,7 +84,7 @@ def test_the_first_replay_gives_the_probabilities_that_were_sampled_from(model, 
     ratio = (again.log_probs - trajectory.log_probs[again.scored]).exp()
     torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-5, rtol=0)
     assert len(ratio) == int(trajectory.sampled.sum()) > 20
-    torch.testing.assert_close(again.states[1:], played.states, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again.history.slots, played.history.slots, atol=1e-5, rtol=1e-5)
     whole = log_probs_again(model, trajectory, options.sampling(), at_once=2)
     torch.testing.assert_close(whole, trajectory.log_probs, atol=1e-5, rtol=0)
 
@@ -182,14 +183,14 @@ def test_critics_learn_what_they_should_and_never_move_the_memory(model, environ
     critic = Critic(model, kind).eval()
     torch.nn.init.normal_(critic.head[2].weight)
     trajectory = play(model.eval(), batch_of(environment), OPTIONS).trajectory
-    states = memory_of(model, trajectory)[1:]
-    values = critic.values(trajectory, states)
+    history = memory_of(model, trajectory)
+    values = critic.values(trajectory, history)
     assert values.shape == trajectory.turns.shape
     values.sum().backward()
     assert all(p.grad is None for p in model.parameters())
     reads = critic.readers is not None and any(p.grad is not None for p in critic.readers.parameters())
     assert reads == (kind == "memory")
-    other = critic.values(trajectory, states + torch.randn_like(states))
+    other = critic.values(trajectory, MemoryHistory(history.slots + torch.randn_like(history.slots)))
     assert torch.allclose(values, other) == (kind == "classic")
 
 
@@ -198,7 +199,7 @@ def test_value_of_a_row_doesnt_depend_on_the_pieces_it_is_read_in(model, environ
     torch.nn.init.normal_(critic.head[2].weight)
     played = play(model.eval(), batch_of(environment), OPTIONS, group=2, keep_states=True)
     few, many = (
-        read_everything(critic, played.trajectory, played.states, CriticConfig(rows_at_once=n)) for n in (1, 1000)
+        read_everything(critic, played.trajectory, played.history, CriticConfig(rows_at_once=n)) for n in (1, 1000)
     )
     torch.testing.assert_close(few, many, atol=1e-5, rtol=1e-5)
 
@@ -207,25 +208,25 @@ def test_rows_go_on_from_states_of_their_own_kind(model, environment):
     pool = StatePool(ResetConfig(mode="random", carry="own", pool_size=2), seed=1)
     shape = (2, 4, 32)
     left = torch.arange(3.0).view(1, 3, 1, 1).expand(2, 3, 4, 32)
-    pool.put(["cumulative 3", "cumulative 3", "single 3"], left)
-    pool.put(["cumulative 3"], left[:, 2:] + 7)
+    pool.put(["cumulative 3", "cumulative 3", "single 3"], MemoryState(left))
+    pool.put(["cumulative 3"], MemoryState(left[:, 2:] + 7))
     draw = Draw(3, [0] * 4, [True, False, False, False], "own", False)
     carried, initial = pool.start(draw, ["cumulative 3", "cumulative 3", "long_term 3", "single 3"], shape)
     assert carried.tolist() == [False, True, False, True], "nothing was left by a long_term dialogue"
-    assert float(initial[0, 0, 0, 0]) in (1.0, 9.0), "of three states the newest two are kept"
-    assert float(initial[0, 1, 0, 0]) == 2.0
+    assert float(initial.slots[0, 0, 0, 0]) in (1.0, 9.0), "of three states the newest two are kept"
+    assert float(initial.slots[0, 1, 0, 0]) == 2.0
     again = StatePool(pool.config, seed=1)
     again.load_state_dict(pool.state_dict())
     one, two = (p.start(draw, ["cumulative 3"] * 4, shape)[1] for p in (pool, again))
-    assert torch.equal(one, two)
+    assert torch.equal(one.slots, two.slots)
 
     batch = batch_of(environment, rows=4)
     initial = torch.randn(2, 2, 4, 32)
     on = torch.tensor([False, True, False, True])
-    trajectory = play(model.eval(), batch, OPTIONS, carried=on, initial=initial, group=2).trajectory
-    states = memory_of(model, trajectory)
-    torch.testing.assert_close(states[0][:, on], initial)
-    torch.testing.assert_close(memory_of(model, trajectory.rows(slice(3, 4)))[0][:, 0], initial[:, 1])
+    batch = replace(batch, start=batch.start.carrying(on, MemoryState(initial)))
+    trajectory = play(model.eval(), batch, OPTIONS, group=2).trajectory
+    torch.testing.assert_close(memory_of(model, trajectory)[0].rows(on).slots, initial)
+    torch.testing.assert_close(memory_of(model, trajectory.rows(slice(3, 4)))[0].slots, initial[:, 1:])
     again = replay(model, trajectory, OPTIONS.sampling())
     torch.testing.assert_close(again.log_probs, trajectory.log_probs[again.scored], atol=1e-5, rtol=0)
 
@@ -266,7 +267,7 @@ def test_turns_without_a_reward_move_neither_policy_nor_critic(model, environmen
     trajectory = played.trajectory
     found = score(RewardConfig(), words, trajectory)
     trajectory.rewards = found.rewards
-    trajectory.values = read_everything(critic, trajectory, played.states, CriticConfig())
+    trajectory.values = read_everything(critic, trajectory, played.history, CriticConfig())
     trajectory = prepare(trajectory, found.rewarded, ppo)
     last = torch.arange(3).expand_as(trajectory.turns) == trajectory.turns.sum(1, keepdim=True) - 1
     assert torch.equal(trajectory.credited, trajectory.turns & last)
@@ -336,7 +337,7 @@ def test_answers_that_are_their_reference_teach_it_without_a_second_pass(model, 
 
 def test_of_turns_without_facts_a_share_is_learnt_whatever_the_slice(model, environment):
     played = play(model.eval(), batch_of(environment), OPTIONS).trajectory.rows(torch.arange(6).repeat(400))
-    played.batch.seeds = torch.arange(2400) * 2**40
+    played.batch.start = EpisodeStart.fresh(torch.arange(2400) * 2**40)
     needed = asked_turns(played, ReplayConfig(supervised_scope="asked"))
     other = played.turns & ~needed
     assert needed.any()

@@ -8,6 +8,7 @@ from evaluation.memory import recall
 from evaluation.memory.questions import questions_of
 from evaluation.memory.recall import Answering, measure_memory
 from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.model import MemoryHistory
 
 
 def conversation(name: str, value: str) -> Conversation:
@@ -26,12 +27,12 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
         for turn in range(3):
             for row, dialogue in enumerate(dialogues):
                 states[turn, 0, row, 0] = torch.tensor([dialogue if turn else -1, turn])
-        return states
+        return MemoryHistory(states)
 
     seen = []
 
-    def generate_answers(model, tokenizer, queries, states, max_new_tokens, *how):
-        rows = [(int(s[0]), int(s[1])) for s in states[0, :, 0]]
+    def generate_answers(model, tokenizer, queries, state, max_new_tokens, *how):
+        rows = [(int(s[0]), int(s[1])) for s in state.slots[0, :, 0]]
         seen.append(rows)
         return [["tea", "soup"][dialogue] if dialogue >= 0 else "no idea" for dialogue, _ in rows]
 

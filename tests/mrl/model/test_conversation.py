@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
-from mrl.model.conversation import chat_template, turn_indices
-from mrl.model.padding import join_rows, take_rows
+from mrl.model.conversation import chat_template, join_rows, take_rows, turn_indices
 
 BOS, EOS, Q, A, T = 2, 3, 5, 6, 7
 FIRST = [BOS, Q, 10, 11, A, 12, EOS]

@@ -5,7 +5,8 @@ import logging
 import pytest
 import torch
 
-from mrl.model import Dialogue, ReactiveConfig, ReactiveForCausalLM, Sampling, generation
+from mrl.losses.answer_log_probs import answer_log_probs
+from mrl.model import Dialogue, MemoryState, ReactiveConfig, ReactiveForCausalLM, Sampling, generation
 from mrl.model.sampling import adjust, draw
 
 BOS, EOS, Q, A, T = 2, 3, 5, 6, 7
@@ -94,7 +95,7 @@ def test_an_answer_depends_neither_on_padding_nor_on_its_neighbours(model, sampl
     torch.testing.assert_close(first.log_probs, other.log_probs)
     for row, length in enumerate(lengths):
         alone = model.generate_answers(
-            ids[row : row + 1, :length], None, state[:, row : row + 1], seeds=seeds[row : row + 1], **options
+            ids[row : row + 1, :length], None, state.rows(slice(row, row + 1)), seeds=seeds[row : row + 1], **options
         )
         said = int(alone.mask.sum())
         assert first.mask[row].sum() == said
@@ -191,7 +192,7 @@ def test_streaming_yields_the_answer_first_and_updates_memory_afterwards(model):
     assert "".join(pieces) == Words().decode(answers.ids[0].tolist())
     assert len(pieces) > 2
     expected = model.write(state, torch.cat([query, answers.ids[:, : int(answers.mask.sum())]], 1))
-    torch.testing.assert_close(after, expected)
+    torch.testing.assert_close(after.slots, expected.slots)
 
 
 def test_a_dialogue_keeps_its_state_and_an_abandoned_answer_leaves_it(model):
@@ -200,13 +201,13 @@ def test_a_dialogue_keeps_its_state_and_an_abandoned_answer_leaves_it(model):
     next(iter(dialogue.ask("w30", max_new_tokens=5)))
     assert dialogue.state is before
     list(dialogue.ask("w30", max_new_tokens=5, think=True))
-    assert not torch.equal(dialogue.state, before)
+    assert not torch.equal(dialogue.state.slots, before.slots)
 
 
 def test_bad_questions_are_refused_in_words(model):
     state = model.initial_state(1)
 
-    def ask(query: str, tokenizer: Words | None = None, memory: torch.Tensor = state) -> list[str]:
+    def ask(query: str, tokenizer: Words | None = None, memory: MemoryState = state) -> list[str]:
         return list(model.interact(tokenizer or Words(), query, memory, max_new_tokens=2))
 
     with pytest.raises(ValueError, match="query is empty"):
@@ -216,14 +217,20 @@ def test_bad_questions_are_refused_in_words(model):
     with pytest.raises(ValueError, match=r"the tokenizer has \[A\] as 1, the model's configuration as 6"):
         ask("w9", Words(**{"[A]": 1}))
     with pytest.raises(ValueError, match=r"shape \[2, 1, 4, 32\] doesn't fit.*\[2, 1, 5, 32\]"):
-        ask("w9", memory=torch.zeros(2, 1, 4, 32))
+        ask("w9", memory=MemoryState(torch.zeros(2, 1, 4, 32)))
     with pytest.raises(ValueError, match="row without a token"):
         model.generate_answers(queries(2), torch.tensor([[1] * 7, [0] * 7]), state)
     with pytest.raises(ValueError, match="leaves no room"):
         model.generate_answers(queries(1, 48), None, state)
-    for state_of_others in (torch.zeros(3, 1, 5, 32), torch.zeros(2, 3, 5, 32), torch.zeros(2, 1, 5, 16)):
+    for shape in ((3, 1, 5, 32), (2, 3, 5, 32), (2, 1, 5, 16)):
         with pytest.raises(ValueError, match="doesn't fit this model"):
-            model.write(state_of_others, queries(2))
+            model.write(MemoryState(torch.zeros(shape)), queries(2))
+    with pytest.raises(ValueError, match=r"give MemoryState\(slots\)"):
+        model.write(state.slots, queries(2))
+    half = MemoryState(state.slots, torch.tensor([[True, False, True, False, True]]))
+    for use in (model.write, lambda memory, ids: model.generate_answers(ids, None, memory)):
+        with pytest.raises(ValueError, match="hidden slots can only be decoded"):
+            use(half, queries(1))
 
 
 @pytest.mark.parametrize(("values", "words"), [({"temperature": -1}, "positive"), ({"top_k": -1}, "positive")])
@@ -262,8 +269,9 @@ def test_answers_follow_every_way_of_changing_the_weights():
     def check() -> None:
         answers = model.generate_answers(ids, None, state, max_new_tokens=4, seeds=[5, 6], stop=())
         with torch.no_grad():
-            scores = model.answer_log_probs(ids, None, answers, state)
-        torch.testing.assert_close(answers.log_probs, scores.log_probs, atol=1e-5, rtol=0)
+            said, scored = (answers.ids, answers.mask), answers.sampled
+            scores = answer_log_probs(model, (ids, torch.ones_like(ids)), said, scored, state)
+        torch.testing.assert_close(answers.log_probs[scored], scores.log_probs, atol=1e-5, rtol=0, check_dtype=False)
 
     check()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
@@ -277,5 +285,5 @@ def test_answers_follow_every_way_of_changing_the_weights():
     model.model.decoder[0].attention_norm.weight = torch.nn.Parameter(torch.full((32,), 2.0))
     check()
     model.double()
-    state = state.double()
+    state = state.to(dtype=torch.double)
     check()

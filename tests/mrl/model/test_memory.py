@@ -1,4 +1,4 @@
-"""The short-term memory: seeds, gates worked by hand, variants against slow references, life on disk."""
+"""Memory attention: gates worked by hand, variants against slow references."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrl.model import ReactiveConfig, ReactiveForCausalLM, inspect_state, load_state, save_state
+from mrl.model import MemoryState, ReactiveConfig, ReactiveForCausalLM
 from mrl.model.memory import MemoryAttention, ResidualGate
 
 
@@ -18,44 +18,6 @@ def small_config(**changes) -> ReactiveConfig:
 def small_model(**changes) -> ReactiveForCausalLM:
     torch.manual_seed(0)
     return ReactiveForCausalLM(small_config(**changes)).eval()
-
-
-def test_a_row_of_the_initial_state_depends_on_its_own_seed_only():
-    model = small_model()
-    several = model.initial_state(seeds=[7, 8, 9])
-    assert torch.equal(several[:, 1:2], model.initial_state(seeds=[8]))
-    assert not torch.equal(several[:, 0], several[:, 1])
-    assert several.std().item() == pytest.approx(0.02, rel=0.1)
-    assert torch.equal(model.initial_state(2)[:, 0], model.initial_state(seeds=[0])[:, 0])
-    with pytest.raises(ValueError, match="3 seeds for 2 rows"):
-        model.initial_state(2, seeds=[1, 2, 3])
-
-
-def test_learned_and_loaded_initial_states_travel_with_the_checkpoint(tmp_path):
-    written = torch.randn(4, 5, 32)
-    loaded = small_model(initial_state="loaded")
-    loaded.set_initial_state(written)
-    loaded.save_pretrained(tmp_path)
-    again = ReactiveForCausalLM.from_pretrained(tmp_path)
-    assert torch.equal(again.initial_state(2)[:, 1], written)
-    assert not again.model.initial_memory.requires_grad
-    learned = small_model(initial_state="learned")
-    learned.initial_state(2).sum().backward()
-    assert (learned.model.initial_memory.grad == 2).all()
-    with pytest.raises(ValueError, match="not 'normal'"):
-        small_model().set_initial_state(written)
-
-
-def test_state_on_disk(tmp_path):
-    state = torch.randn(4, 2, 5, 32)
-    save_state(tmp_path / "state.safetensors", state, turn=3, user="ada")
-    back, notes = load_state(tmp_path / "state.safetensors")
-    assert torch.equal(back, state)
-    assert notes == {"turn": "3", "user": "ada"}
-    facts = inspect_state(torch.ones(4, 2, 5, 32))
-    assert facts["shape"] == [4, 2, 5, 32]
-    assert facts["norm"] == pytest.approx([math.sqrt(32)] * 4)
-    assert facts["similarity"] == pytest.approx([1.0] * 4)
 
 
 OLD, NEW = torch.tensor([1.0, 3.0]), torch.tensor([5.0, -1.0])  # one slot of width 2: status (6 + 2) / 2 = 4
@@ -155,4 +117,6 @@ def test_variants_equal_a_layer_by_layer_reference(variant, groups):
         tokens = norm(encoded[layer], memory.encoded_norm.weight[layer, 0])
         read = slow_attention(memory.read, layer, norm(base, memory.state_norm.weight[layer, 0]), tokens, table)
         expected.append(share * read + (1 - share) * base)
-    torch.testing.assert_close(model.update_memory(state, encoded), torch.stack(expected), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model.update_memory(MemoryState(state), encoded).slots, torch.stack(expected), atol=1e-5, rtol=1e-4
+    )

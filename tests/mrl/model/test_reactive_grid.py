@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from mrl.model import Answers, ReactiveConfig, ReactiveForCausalLM, Sampling, join_rows
+from mrl.losses.answer_log_probs import answer_log_probs
+from mrl.model import Answers, MemoryHistory, MemoryState, ReactiveConfig, ReactiveForCausalLM, Sampling, join_rows
 from mrl.model.configuration_reactive import GATE_ACTIVATIONS, GATE_SCOPES, GATES, MEMORY_VARIANTS
 from mrl.model.decoding import prefill, step
 
@@ -64,16 +65,15 @@ def check_writes(model, turns, mask):
         by_hand = [start]
         for turn in range(2):
             by_hand.append(model.write(by_hand[-1], turns[:, turn], mask[:, turn]))
-        replayed = model.replay(start, [(turns[:, turn], mask[:, turn]) for turn in range(2)])
-        assert all(torch.equal(a, b) for a, b in zip(by_hand[1:], replayed, strict=True))
-        torch.testing.assert_close(model.unroll(start, turns, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-5)
-        alone = model.write(start[:, :1], turns[:1, 0])
-        torch.testing.assert_close(alone, by_hand[1][:, :1], atol=1e-5, rtol=1e-5)
+        history = model.unroll(start, turns, mask)
+        torch.testing.assert_close(history.slots, MemoryHistory.stack(by_hand).slots, atol=1e-5, rtol=1e-5)
+        alone = model.write(start.rows(slice(1)), turns[:1, 0])
+        torch.testing.assert_close(alone.slots, by_hand[1].slots[:, :1], atol=1e-5, rtol=1e-5)
 
 
 def check_gradients(model, turns, mask):
-    states = model.unroll(model.initial_state(seeds=[3, 1, 2]), turns, mask)
-    rows = model.turns_as_rows(states[1:])
+    history = model.unroll(model.initial_state(seeds=[3, 1, 2]), turns, mask)
+    rows = history.after(torch.tensor([1, 2] * 3), torch.tensor([0, 0, 1, 1, 2, 2]))
     output = model.decode(turns.flatten(0, 1), None, rows, labels=turns.flatten(0, 1))
     output.loss.backward()
     quiet = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
@@ -90,12 +90,13 @@ def check_answers(model, queries, index):
     sampling = Sampling(temperature=0.8, top_k=20 if index % 2 else 0)
     answers = model.generate_answers(queries, mask, state, max_new_tokens=12, seeds=[1, 2, 3], sampling=sampling)
     with torch.no_grad():
-        again = model.answer_log_probs(queries, mask, answers, state, sampling)
-        torch.testing.assert_close(again.log_probs, answers.log_probs, atol=1e-5, rtol=0)
+        scored = answers.sampled
+        again = answer_log_probs(model, (queries, mask), (answers.ids, answers.mask), scored, state, sampling)
+        torch.testing.assert_close(again.log_probs, answers.log_probs[scored], atol=1e-5, rtol=0)
         check_cache(model, queries, mask, answers, state)
 
 
-def check_cache(model, queries: torch.Tensor, mask: torch.Tensor, answers: Answers, state: torch.Tensor):
+def check_cache(model, queries: torch.Tensor, mask: torch.Tensor, answers: Answers, state: MemoryState):
     _, cache = prefill(model, queries, mask, state)
     ids, whole_mask, _ = join_rows(queries, mask, answers.ids, None)
     full = model.decode(ids, whole_mask, state).logits
@@ -136,9 +137,9 @@ def test_gradient_checkpointing_changes_nothing():
     turns = tokens(2, 2, 9)
 
     def loss() -> torch.Tensor:
-        states = model.unroll(model.initial_state(2), turns)
-        rows = turns.flatten(0, 1)
-        return model.decode(rows, None, model.turns_as_rows(states[:-1]), labels=rows).loss
+        history = model.unroll(model.initial_state(2), turns)
+        memory = history.after(torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
+        return model.decode(turns.flatten(0, 1), None, memory, labels=turns.flatten(0, 1)).loss
 
     plain = torch.autograd.grad(loss(), model.model.embedding.weight)[0]
     model.gradient_checkpointing_enable()
@@ -147,9 +148,9 @@ def test_gradient_checkpointing_changes_nothing():
 
 def test_gradients_reach_the_first_write_through_all_later_ones():
     model = small_model()
-    start = model.initial_state(1).requires_grad_()
-    states = model.unroll(start, tokens(1, 6, 9))
-    model.decode(tokens(1, 5), None, states[-1], labels=tokens(1, 5)).loss.backward()
+    start = model.initial_state(1).slots.requires_grad_()
+    history = model.unroll(MemoryState(start), tokens(1, 6, 9))
+    model.decode(tokens(1, 5), None, history[-1], labels=tokens(1, 5)).loss.backward()
     assert start.grad.abs().sum() > 0
 
 
@@ -158,10 +159,11 @@ def test_ended_dialogues_keep_their_memory():
     turns, mask = tokens(2, 2, 9), torch.ones(2, 2, 9, dtype=torch.long)
     mask[1, 1] = 0
     with torch.no_grad():
-        states = model.unroll(model.initial_state(2), turns, mask)
-        assert torch.equal(states[2][:, 1], states[1][:, 1])
-        assert not torch.equal(states[2][:, 0], states[1][:, 0])
-        assert torch.equal(model.write(states[1], turns[:, 1], mask[:, 1])[:, 1], states[1][:, 1])
+        history = model.unroll(model.initial_state(2), turns, mask)
+        before, after = history[1].slots, history[2].slots
+        assert torch.equal(after[:, 1], before[:, 1])
+        assert not torch.equal(after[:, 0], before[:, 0])
+        assert torch.equal(model.write(history[1], turns[:, 1], mask[:, 1]).slots[:, 1], before[:, 1])
 
 
 def test_logits_at_chosen_positions_are_those_of_the_full_pass():

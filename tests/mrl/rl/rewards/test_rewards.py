@@ -7,6 +7,7 @@ import torch
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from sacrebleu.metrics import BLEU
 
+from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import (
     RewardConfig,
     Vocabulary,
@@ -146,14 +147,12 @@ def trajectory(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: boo
         fact_ids=facts(["rex"])[None].expand(rows, steps, -1, -1, -1),
         distance=torch.ones(rows, steps, dtype=torch.long),
         turns=torch.ones(rows, steps, dtype=torch.bool),
-        seeds=torch.arange(rows),
+        start=EpisodeStart.fresh(range(rows)),
         strategy=torch.arange(rows) % len(strategies),
         strategies=strategies,
     )
     return Trajectory(
         batch=batch,
-        carried=torch.zeros(rows, dtype=torch.bool),
-        initial=None,
         writes=writes[0],
         writes_mask=writes[1],
         answer_ids=said[0],

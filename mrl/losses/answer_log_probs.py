@@ -1,0 +1,72 @@
+"""Scoring answers teacher-forced, read from memory: the one primitive of supervised, policy and preference losses."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrl.losses.memory_model import MemoryModel
+from mrl.model import MemoryState, Sampling, join_rows
+from mrl.model.sampling import adjust
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """What a model says of n scored tokens, in row-major order.
+
+    distribution [n, V] fp32: log-probs of every token in each place; targets [n]: the tokens that stand there; aux_loss
+    of a mixture of experts, or None.
+    """
+
+    distribution: Tensor
+    targets: Tensor
+    aux_loss: Tensor | None
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """[n] of the targets, differentiable."""
+        return self.distribution.gather(1, self.targets[:, None]).squeeze(1)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """[n] of the distribution, in nats, differentiable."""
+        return -(self.distribution.exp() * self.distribution.clamp(min=-1e4)).sum(-1)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """[n] bool: the likeliest token is the target."""
+        return self.distribution.argmax(-1) == self.targets
+
+
+def token_log_probs(
+    model: MemoryModel,
+    ids: Tensor,
+    mask: Tensor,
+    scored: Tensor,
+    memory: MemoryState | None,
+    sampling: Sampling | None = None,
+) -> TokenScores:
+    """Score the tokens `scored` [N, T] bool of right-padded interactions ids, mask [N, T], each row read against its
+    row of the memory. A first token can't be scored: nothing predicts it. sampling: the distribution that they were
+    drawn from (default: the model's own)."""
+    wanted = scored[:, 1:] & mask[:, 1:].bool()
+    out = model.decode(ids, mask, memory, logits_at=F.pad(wanted, (0, 1)))
+    distribution = adjust(out.logits, sampling or Sampling()).log_softmax(-1)
+    return TokenScores(distribution, ids[:, 1:][wanted], out.aux_loss)
+
+
+def answer_log_probs(
+    model: MemoryModel,
+    query: tuple[Tensor, Tensor],
+    answer: tuple[Tensor, Tensor],
+    scored: Tensor,
+    memory: MemoryState | None,
+    sampling: Sampling | None = None,
+) -> TokenScores:
+    """Score answers after their queries. query, answer: ids and mask [N, Q] and [N, A], padded on either side; scored
+    [N, A] bool: which tokens of the answers."""
+    ids, mask, columns = join_rows(*query, *answer)
+    chosen = torch.cat([torch.zeros_like(query[0], dtype=torch.bool), scored], dim=1)
+    return token_log_probs(model, ids, mask, chosen.gather(1, columns), memory, sampling)

@@ -1,0 +1,187 @@
+"""The short-term memory as values: a state, the states around a row of writes, and a state's life on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryState:
+    """What B dialogues have in memory: slots [L, B, S, D] (layers, dialogues, slots, width).
+
+    readable [B, S] bool hides slots from the reader; None, which all states that a model writes have, shows all of
+    them. A state is never changed: every operation gives another one, and gradients flow through it. Raises ValueError
+    for other shapes.
+    """
+
+    slots: Tensor
+    readable: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.slots.ndim != 4:
+            raise ValueError(
+                f"a memory state has shape {list(self.slots.shape)}; it must be [layers, rows, slots, width]"
+            )
+        if self.readable is not None and self.readable.shape != self.slots.shape[1:3]:
+            raise ValueError(
+                f"readable has shape {list(self.readable.shape)}; a memory state of shape {list(self.slots.shape)} "
+                f"needs {list(self.slots.shape[1:3])} (rows, slots)"
+            )
+
+    def __len__(self) -> int:
+        """Rows."""
+        return self.slots.shape[1]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.slots.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.slots.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.slots.dtype
+
+    def rows(self, index: Tensor | slice) -> "MemoryState":
+        """The given rows (numbers, a mask or a slice), in their order."""
+        readable = None if self.readable is None else self.readable[index]
+        return MemoryState(self.slots[:, index], readable)
+
+    def expand(self, rows: int) -> "MemoryState":
+        """A state of one row as that of so many, without a copy; a state of so many rows as it is."""
+        if len(self) == rows:
+            return self
+        readable = None if self.readable is None else self.readable.expand(rows, -1)
+        return MemoryState(self.slots.expand(-1, rows, -1, -1), readable)
+
+    def repeat(self, times: int) -> "MemoryState":
+        """Each row `times` times in a row: for a group of answers to one query."""
+        readable = None if self.readable is None else self.readable.repeat_interleave(times, 0)
+        return MemoryState(self.slots.repeat_interleave(times, 1), readable)
+
+    def detach(self) -> "MemoryState":
+        """The same numbers, from which no gradient flows back."""
+        return MemoryState(self.slots.detach(), self.readable)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "MemoryState":
+        """On another device, in another precision; what isn't given stays."""
+        readable = None if self.readable is None else self.readable.to(device)
+        return MemoryState(self.slots.to(device=device, dtype=dtype), readable)
+
+    def where(self, chosen: Tensor, other: "MemoryState") -> "MemoryState":
+        """These rows where `chosen` [B] is True, the rows of `other` elsewhere. Both must show all slots."""
+        if self.readable is not None or other.readable is not None:
+            raise ValueError("states with hidden slots can't be mixed row by row")
+        return MemoryState(torch.where(chosen[:, None, None], self.slots, other.slots))
+
+    @staticmethod
+    def cat(states: Sequence["MemoryState"]) -> "MemoryState":
+        """Rows of several states one after another. All must show all slots."""
+        if any(state.readable is not None for state in states):
+            raise ValueError("states with hidden slots can't be joined")
+        return MemoryState(torch.cat([state.slots for state in states], dim=1))
+
+    def save(self, path: str | Path, **notes: str | int) -> None:
+        """Write a safetensors file with free-form notes (seeds, turn number, user...)."""
+        tensors = {"state": self.slots.detach().contiguous().cpu()}
+        if self.readable is not None:
+            tensors["readable"] = self.readable.contiguous().cpu()
+        save_file(tensors, str(path), {k: str(v) for k, v in notes.items()})
+
+    @staticmethod
+    def load(path: str | Path, device: str | torch.device = "cpu") -> tuple["MemoryState", dict[str, str]]:
+        """Read a state and its notes. Raises ValueError where the file holds none."""
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            names = list(file.keys())
+            if "state" not in names:
+                raise ValueError(f"{path} holds no memory state (expected a tensor named 'state')")
+            readable = file.get_tensor("readable") if "readable" in names else None
+            return MemoryState(file.get_tensor("state"), readable), dict(file.metadata() or {})
+
+    def inspect(self) -> dict[str, list[float] | list[int]]:
+        """Numbers to look at: shape, and by layer the mean slot norm, its spread, and how alike slots are.
+
+        `similarity` is the mean cosine between different slots of a dialogue: near 1, the memory has collapsed.
+        """
+        slots = self.slots.detach().float()
+        norm = slots.norm(dim=-1)
+        unit = F.normalize(slots, dim=-1)
+        count = slots.shape[2]
+        alike = (unit @ unit.transpose(-1, -2)).sum((-1, -2)) - count
+        return {
+            "shape": list(slots.shape),
+            "norm": norm.mean((1, 2)).tolist(),
+            "norm_std": norm.flatten(1).std(dim=1, correction=0).tolist(),
+            "similarity": (alike / max(1, count * (count - 1))).mean(1).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryHistory:
+    """The states of B dialogues before and after each of K writes: slots [K + 1, L, B, S, D].
+
+    `history[k]` is the state after k writes. Raises ValueError for other shapes.
+    """
+
+    slots: Tensor
+
+    def __post_init__(self) -> None:
+        if self.slots.ndim != 5 or not len(self.slots):
+            raise ValueError(
+                f"a memory history has shape {list(self.slots.shape)}; "
+                "it must be [writes + 1, layers, rows, slots, width]"
+            )
+
+    @staticmethod
+    def stack(states: Sequence[MemoryState]) -> "MemoryHistory":
+        """From the states themselves: the one before all writes, then the one after each."""
+        if any(state.readable is not None for state in states):
+            raise ValueError("states with hidden slots have no history")
+        return MemoryHistory(torch.stack([state.slots for state in states]))
+
+    @property
+    def writes(self) -> int:
+        """K."""
+        return len(self.slots) - 1
+
+    def __getitem__(self, writes: int) -> MemoryState:
+        return MemoryState(self.slots[writes])
+
+    def after(self, writes: Tensor, rows: Tensor) -> MemoryState:
+        """The states that dialogues `rows` [n] had after `writes` [n] writes, one row each: [L, n, S, D].
+
+        For one decoder call on turns of any dialogues: turn k, if k interactions were written before it, reads the
+        state after k writes.
+        """
+        return MemoryState(self.slots[writes, :, rows].transpose(0, 1))
+
+    def rows(self, index: Tensor | slice) -> "MemoryHistory":
+        """The given dialogues, in their order."""
+        return MemoryHistory(self.slots[:, :, index])
+
+    @staticmethod
+    def join(parts: Sequence["MemoryHistory"]) -> "MemoryHistory":
+        """One history from several of the same dialogues, each of which begins with the state that the one before it
+        ends with."""
+        first, *later = parts
+        return MemoryHistory(torch.cat([first.slots, *(part.slots[1:] for part in later)])) if later else first
+
+    def detach(self) -> "MemoryHistory":
+        """The same numbers, from which no gradient flows back."""
+        return MemoryHistory(self.slots.detach())
+
+
+def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std: float) -> MemoryState:
+    """Draw an initial state on the CPU; row b depends on seeds[b] alone, on every device."""
+    rows = [
+        torch.randn(layers, slots, width, generator=torch.Generator().manual_seed(int(seed) % 2**63)) for seed in seeds
+    ]
+    return MemoryState(torch.stack(rows, dim=1) * std)
