@@ -22,7 +22,7 @@ from data.blending.blend import BlendConfig, build, build_key
 from data.blending.build_dir import check_output
 from data.blending.check_sources import check_sources
 from pipeline.artifact import MANIFEST, read_manifest
-from pipeline.config import config_hash, load_config
+from pipeline.config import config_hash, load_config, locate
 from pipeline.errors import InputError, shown
 from pipeline.hub import check_push, push_folder
 from pipeline.provenance import peak_memory_mb
@@ -67,8 +67,8 @@ def main(options: argparse.Namespace) -> None:
     if manifest is None or manifest.get("config_hash") != config_hash(config):
         check_output(output)
     if options.upload_to_hub:
-        check_upload(config.name, options.config_path)
-    places = [(f"{options.config_path}: {place}", source) for place, source in config.placed_sources()]
+        check_upload(config)
+    places = [(f"{locate(config, place)}: {place}", source) for place, source in config.placed_sources()]
     sources = check_sources(places, config.seed)
     if manifest is None:
         metadata = build(config, sources, output, batch_size=options.batch_size, parquet=parquet)
@@ -91,11 +91,12 @@ def main(options: argparse.Namespace) -> None:
         logger.info("pushed to %s", address)
 
 
-def check_upload(name: str, config_path: Path) -> None:
+def check_upload(config: BlendConfig) -> None:
     """Refuse a push that can't succeed before the work is done."""
-    if "/" not in name:
-        raise InputError(f"{config_path}: name: {shown(name)} has no owner; write owner/name to push it to the Hub")
-    check_push(name, repo_type="dataset", key=f"{config_path}: name")
+    key = f"{locate(config, 'name')}: name"
+    if "/" not in config.name:
+        raise InputError(f"{key}: {shown(config.name)} has no owner; write owner/name to push it to the Hub")
+    check_push(config.name, repo_type="dataset", key=key)
 
 
 def report(metadata: dict[str, Any], output: Path) -> None:

@@ -18,6 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from data.sources.arrow_types import TRACE
 from data.sources.reading import FileQuery, find_files, read_rows
 from pipeline.artifact import atomic_dir
+from pipeline.errors import SettingError
+from pipeline.ranges import NamedPath, PositiveInt, Text
 from pipeline.run import Run, stage_main
 from pipeline.stage_config import StageConfig
 
@@ -29,21 +31,21 @@ TOKENIZER_FOLDER = "tokenizer"
 """Folder inside output_dir that AutoTokenizer reads (a run's own config.json beside it would mislead it)."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class SpecialTokens:
     """Section `special_tokens`: tokens that stand for a role and are never split or merged."""
 
-    pad_token: str | None = None
-    unk_token: str | None = None
-    bos_token: str | None = None
-    eos_token: str | None = None
-    mask_token: str | None = None
-    additional: list[str] = field(default_factory=list)
+    pad_token: Text | None = None
+    unk_token: Text | None = None
+    bos_token: Text | None = None
+    eos_token: Text | None = None
+    mask_token: Text | None = None
+    additional: list[Text] = field(default_factory=list)
     """Further ones, for example the marks of turns and thoughts."""
 
     def __post_init__(self) -> None:
         if twice := next((t for t in self.additional if self.additional.count(t) > 1), None):
-            raise ValueError(f"additional names {twice} twice; keep one")
+            raise SettingError("additional", f"additional names {twice} twice; keep one")
 
     @property
     def named(self) -> dict[str, str]:
@@ -61,26 +63,27 @@ class SpecialTokens:
 class TokenizerConfig(StageConfig):
     """A tokenizer and what it learns from."""
 
-    datasets: list[Path]
+    datasets: list[NamedPath]
     """Folders of data_collection.py, or files; every text in their rows is read."""
-    vocab_size: int
+    vocab_size: PositiveInt
     """Upper limit: special tokens, 256 bytes, merges. Fewer when the data have no more pairs to merge."""
     special_tokens: SpecialTokens = field(default_factory=SpecialTokens)
-    chat_template: str | None = None
+    chat_template: Text | None = None
     """Jinja, kept with the tokenizer."""
     space_before_text: bool = False
     """Read every text as if a space stood before it, so that its first word is the same token as inside a text."""
-    rows: int | None = None
+    rows: PositiveInt | None = None
     """At most so many rows of each dataset."""
-    model_max_length: int = 1024
+    model_max_length: PositiveInt = 1024
 
     def __post_init__(self) -> None:
         if not self.datasets:
-            raise ValueError("datasets is empty; name a folder of data_collection.py")
+            raise SettingError("datasets", "datasets is empty; name a folder of data_collection.py")
         if self.vocab_size < BYTES + len(self.special_tokens.all):
-            raise ValueError(
+            raise SettingError(
+                "vocab_size",
                 f"vocab_size is {self.vocab_size}, but the bytes and special tokens alone are"
-                f" {BYTES + len(self.special_tokens.all)}; raise it"
+                f" {BYTES + len(self.special_tokens.all)}; raise it",
             )
 
 

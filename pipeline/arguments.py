@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.errors import InputError, nearest, shortened, shown
+from pipeline.errors import InputError, expectation, nearest, shortened, shown
 
 logger = logging.getLogger(__name__)
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -62,5 +62,4 @@ def _check_value(annotation: Any, value: Any, where: str) -> Any:
         problem = error.errors(include_url=False)[0]
         if problem["type"] == "literal_error":
             raise InputError(f"{where}: {shown(value)} is not one of {problem['ctx']['expected']}") from None
-        expected = problem["msg"].removeprefix("Input should be ")
-        raise InputError(f"{where} should be {shortened(expected, 160)}, not {shown(value)}") from None
+        raise InputError(f"{where} should be {expectation(problem['msg'])}, not {shown(value)}") from None

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from pipeline.arguments import check_arguments
-from pipeline.errors import InputError, SettingError, nearest, shortened, shown
+from pipeline.errors import InputError, SettingError, expectation, nearest, shortened, shown
 from pipeline.renamed_keys import current_path, dataclasses_in, replace_old_names
 from pipeline.yaml_document import Document, Key, dotted_path
 
@@ -179,7 +179,7 @@ def _explain(cls: type, problem: tuple[Key, dict], data: Any) -> tuple[Key, str]
             return path, f"{name} is empty; fill it in or leave it out"
         case "string_pattern_mismatch" if not entry["input"].strip():
             return path, f"{name} is empty; fill it in or leave it out"
-    message = shortened(entry["msg"].removeprefix("Input should be "), 160)
+    message = expectation(entry["msg"])
     hint = " (write true or false)" if message == "a valid boolean" else ""
     return path, f"{name} should be {message}{hint}, not {shown(entry['input'])}"
 

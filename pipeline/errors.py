@@ -54,6 +54,15 @@ def shown(value: Any) -> str:
     return shortened(repr(value), LONGEST_VALUE)
 
 
+def expectation(message: str) -> str:
+    """What pydantic says a value should be, as it stands after "should be"."""
+    text = message.removeprefix("Input should be ")
+    for theirs, ours in (("greater than or equal to", "at least"), ("less than or equal to", "at most"),
+                         ("greater than", "above"), ("less than", "below")):  # fmt: skip
+        text = text.replace(theirs, ours)
+    return shortened(text, 160)
+
+
 def nearest(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
     """A remedy for a misspelt name: `; did you mean X?`, or the list of what is valid when nothing is near."""
     names = list(valid)

@@ -299,16 +299,16 @@ def stage_main(
     stage = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-path", type=Path, default=default_config, required=default_config is None)
-    parser.add_argument("--output-dir", type=Path, help="instead of output_dir in the YAML")
+    parser.add_argument("--output-dir", help="instead of output_dir in the YAML")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, dotted")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args()
     load_dotenv(find_dotenv(usecwd=True))
     setup_logging(options.log_level)
     keep_wandb_offline_if_unreachable()
-    overrides = [*options.set, *([f"output_dir={json.dumps(str(options.output_dir))}"] if options.output_dir else [])]
+    elsewhere = [] if options.output_dir is None else [f"output_dir={json.dumps(options.output_dir)}"]
     with exit_status():
-        config = load_config(config_cls, options.config_path, overrides)
+        config = load_config(config_cls, options.config_path, [*options.set, *elsewhere])
         try:
             with open_run(config, stage=stage, output_dir=config.output_dir, seed=config.seed) as run:
                 main(config, run)

@@ -18,7 +18,8 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from pipeline.artifact import atomic_dir
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
+from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Text
 from pipeline.run import Run, stage_main
 from pipeline.stage_config import StageConfig
 from post_training.policy import MODEL_FOLDER, agree_on_turn_end
@@ -26,52 +27,49 @@ from post_training.policy import MODEL_FOLDER, agree_on_turn_end
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "model.yaml"
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class ArchitectureConfig:
     """Section `architecture`: the shape of the Llama."""
 
-    hidden_size: int = 128
-    intermediate_size: int = 352
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int | None = None
+    hidden_size: PositiveInt = 128
+    intermediate_size: PositiveInt = 352
+    num_hidden_layers: PositiveInt = 4
+    num_attention_heads: PositiveInt = 4
+    num_key_value_heads: PositiveInt | None = None
     """Default: as many as attention heads."""
-    max_position_embeddings: int = 1024
-    rope_theta: float = 1000.0
-    initializer_range: float = 0.02
+    max_position_embeddings: PositiveInt = 1024
+    rope_theta: PositiveFloat = 1000.0
+    initializer_range: PositiveFloat = 0.02
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads or self.hidden_size // self.num_attention_heads % 2:
-            raise ValueError(
+            raise SettingError(
+                "hidden_size",
                 f"hidden_size {self.hidden_size} must be an even multiple of num_attention_heads"
-                f" {self.num_attention_heads}"
+                f" {self.num_attention_heads}",
             )
         if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
-            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+            raise SettingError("num_key_value_heads", "num_attention_heads must be a multiple of num_key_value_heads")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class StartConfig:
     """Section `start`: structure laid into the random weights."""
 
-    copying: float = 1.0
+    copying: NonNegativeFloat = 1.0
     """Gain of the value matrices whose transposes are the output matrices; 0 leaves both random."""
-    look_back: list[int] = field(default_factory=lambda: [1, 2])
+    look_back: list[NonNegativeInt] = field(default_factory=lambda: [1, 2])
     """A head of the first layer for each distance, in tokens; empty for none (and no attention biases)."""
-    look_back_strength: float = 6.0
+    look_back_strength: NonNegativeFloat = 6.0
     """Size of the biases: how much the distance outweighs the content."""
-
-    def __post_init__(self) -> None:
-        if any(distance < 0 for distance in self.look_back):
-            raise ValueError("look_back holds distances to earlier tokens, 0 or more")
 
 
 @dataclass(kw_only=True, frozen=True)
 class InitialiseConfig(StageConfig):
     """A model from nothing."""
 
-    tokenizer: str
+    tokenizer: Text
     """Folder or Hub name of the tokenizer; its chat template goes with the model."""
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     start: StartConfig = field(default_factory=StartConfig)

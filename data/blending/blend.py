@@ -32,9 +32,10 @@ from data.sources.schema import align_batch, align_schemas, card_features, fits_
 from data.sources.stream import Source
 from pipeline.artifact import write_json, write_text
 from pipeline.config import config_hash, to_dict
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError, shown
 from pipeline.progress import progress_bar
 from pipeline.provenance import git_commit, peak_memory_mb, versions
+from pipeline.ranges import NonNegativeInt, Seed, Text
 
 logger = logging.getLogger(__name__)
 JSON_ROWS = 50_000
@@ -42,7 +43,7 @@ SOURCE = "__source"
 METADATA = "dataset_metadata.json"
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class SubsetConfig:
     """One of several blends in a dataset."""
 
@@ -53,14 +54,14 @@ class SubsetConfig:
             raise ValueError("datasets is empty; add at least one source")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class BlendConfig:
     """The YAML of a blend."""
 
-    name: str
+    name: Text
     """Of the dataset; `owner/name` when it is to be pushed to the Hub."""
     description: str = ""
-    seed: int = 42
+    seed: Seed = 42
     """Decides the order of the rows and what generators make."""
     datasets: list[SourceConfig] = field(default_factory=list)
     subsets: dict[str, SubsetConfig] = field(default_factory=dict)
@@ -68,9 +69,9 @@ class BlendConfig:
     length: LengthFilter | None = None
     deduplicate: bool | list[str] = False
     """Keep the first of equal rows of a blend: true compares whole rows, a list names the columns that count."""
-    held_out: int = 0
+    held_out: NonNegativeInt = 0
     """So many rows of the shuffled blend go to a second split, `validation`."""
-    license: str | None = None
+    license: Text | None = None
     """For the card; an identifier that the Hub knows."""
     private: bool = True
     """Whether a repository that the push creates is private."""
@@ -80,13 +81,11 @@ class BlendConfig:
             raise ValueError("give either datasets (a list of sources) or subsets (name: {datasets: [...]})")
         for name in self.subsets:
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"subsets: {name!r} can't be a folder name; use letters, digits, _, - and .")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; give 0 or more")
-        if self.held_out < 0:
-            raise ValueError(f"held_out is {self.held_out}; give 0 or more rows")
+                raise SettingError(
+                    f"subsets.{name}", f"subsets: {shown(name)} can't be a folder name; use letters, digits, _, - and ."
+                )
         if self.deduplicate == []:
-            raise ValueError("deduplicate names no column; give column names, or true for whole rows")
+            raise SettingError("deduplicate", "deduplicate names no column; give column names, or true for whole rows")
 
     def blends(self) -> dict[str, list[SourceConfig]]:
         """Sources by the folder that their rows go to."""

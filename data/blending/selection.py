@@ -14,7 +14,8 @@ import pyarrow.types as pt
 
 from data.sources.arrow_types import is_json, is_list, values_of
 from data.sources.schema import row_kind
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
+from pipeline.ranges import NonNegativeInt, PositiveInt, Text
 
 TEXT_COLUMNS = {
     "chat": ["messages"],
@@ -24,25 +25,25 @@ TEXT_COLUMNS = {
 """What counts as the text of a row where the YAML names no columns."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class LengthFilter:
     """Keeps rows whose text is neither too short nor too long."""
 
-    min: int = 0
-    max: int | None = None
+    min: NonNegativeInt = 0
+    max: PositiveInt | None = None
     """Inclusive bounds on the sum over `columns`."""
     unit: Literal["characters", "tokens"] = "characters"
-    columns: list[str] = field(default_factory=list)
+    columns: list[Text] = field(default_factory=list)
     """Text columns, by their names after renaming: strings, or anything with strings inside, such as `messages`. A
     message's role doesn't count. Default: messages, or chosen and rejected, or an episode's turns."""
-    tokenizer: str | None = None
+    tokenizer: Text | None = None
     """For tokens: a local folder or tokenizer.json, or a model of the Hub. No special tokens are counted."""
 
     def __post_init__(self) -> None:
-        if self.min < 0 or (self.max is not None and self.max < max(self.min, 1)):
-            raise ValueError(f"min {self.min} and max {self.max} leave no length; give 0 <= min <= max")
+        if self.max is not None and self.max < self.min:
+            raise SettingError("max", f"min {self.min} and max {self.max} leave no length; give 0 <= min <= max")
         if (self.unit == "tokens") != (self.tokenizer is not None):
-            raise ValueError("tokenizer has to be given when unit is tokens, and only then")
+            raise SettingError("tokenizer", "tokenizer has to be given when unit is tokens, and only then")
 
     def open(self, where: str) -> Callable[[pa.RecordBatch, str], np.ndarray]:
         """Load the tokenizer if there is one. The result maps (batch, label) to a mask of the rows to keep."""

@@ -15,9 +15,10 @@ conversation.
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from data.generators.episode_world import (
     COLOURS,
@@ -33,7 +34,8 @@ from data.generators.episode_world import (
     pairs,
 )
 from pipeline.config import parse_config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
+from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
 TURN = [("query", pa.string()), ("answer", pa.string()), ("facts", pa.list_(pa.string())), ("distance", pa.int32())]
 SCHEMA = pa.schema([*TURN, ("interactions", pa.list_(pa.struct(TURN)))])
@@ -42,46 +44,39 @@ SCHEMA = pa.schema([*TURN, ("interactions", pa.list_(pa.struct(TURN)))])
 BATCH = 512
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class EpisodeOptions:
     """What the YAML's `generator:` section may say."""
 
-    steps: int = 8
+    steps: PositiveInt = 8
     """interactions after the first one; the last is always a question"""
-    entities: int = 6
+    entities: PositiveInt = 6
     """most people and things of one episode"""
-    facts: int = 10
+    facts: PositiveInt = 10
     """most facts that stand at one time; told later, they take the place of small talk and questions only"""
-    tell: float = 0.4
+    tell: NonNegativeFloat = 0.4
     """weight of a statement among the turns in the middle"""
-    ask: float = 0.4
+    ask: NonNegativeFloat = 0.4
     """weight of a question"""
-    chat: float = 0.12
+    chat: NonNegativeFloat = 0.12
     """weight of small talk"""
-    change: float = 0.08
+    change: NonNegativeFloat = 0.08
     """weight of a statement that overwrites an earlier one"""
-    pair: float = 0.15
+    pair: Share = 0.15
     """share of statements and questions that are about two facts at once"""
-    likeness: float = 0.3
+    likeness: Share = 0.3
     """chance that a new person or thing shares a word of its name with one who is there already"""
-    words: int = 24
+    words: Annotated[int, Field(ge=6, le=24)] = 24
     """first names, family names, colours and objects of this world: of fewer, a model learns sooner who is who"""
-    attributes: int | None = None
+    attributes: PositiveInt | None = None
     """most sorts of facts (homes, prices …) of one episode; null: all there are. With 1 every fact has rivals"""
-    rival: float = 0.0
+    rival: Share = 0.0
     """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
     only be told apart by whose they are"""
 
     def __post_init__(self) -> None:
-        if not 6 <= self.words <= 24:
-            raise ValueError("words must lie in 6..24")
-        if min(self.steps, self.entities, self.facts, 1 if self.attributes is None else self.attributes) < 1:
-            raise ValueError("steps, entities, facts and attributes must be at least 1")
-        weights = (self.tell, self.ask, self.chat, self.change)
-        if min(weights) < 0 or self.tell + self.ask <= 0:
-            raise ValueError("tell, ask, chat and change are weights: none below 0, tell and ask not both 0")
-        if not all(0 <= share <= 1 for share in (self.pair, self.likeness, self.rival)):
-            raise ValueError("pair, likeness and rival are shares between 0 and 1")
+        if self.tell + self.ask <= 0:
+            raise SettingError("tell", "tell and ask are both 0; an episode of neither tells nothing and asks nothing")
 
 
 @dataclass

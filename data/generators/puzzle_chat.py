@@ -9,11 +9,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from data.generators.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk
 from pipeline.config import nearest, parse_config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError, shown
 
 BATCH = 500
 NOUNS = "tea cake soup bread boat dog cat horse bird book lamp chair garden river song game letter kite".split(" ")
@@ -181,28 +183,32 @@ def courteous(answer: str) -> str:
     return f"The answer is: {answer}. I hope this helps."
 
 
-@dataclass(kw_only=True)
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+@dataclass(kw_only=True, frozen=True)
 class Options:
     """What a blend may write beside `kind`."""
 
     tasks: list[str] | None = None
     """Which puzzles, of sums, variables and whereabouts. Default: all."""
-    courteous_percent: int = 10
+    courteous_percent: Percent = 10
     """How many of a hundred answers are courteous."""
-    chat_percent: int = 25
+    chat_percent: Percent = 25
     """`everyday`: how many of a hundred rows are chat."""
-    rewriting_percent: int = 45
+    rewriting_percent: Percent = 45
     """`everyday`: how many are rewriting; what is left are single steps."""
-    reasoning_percent: int = 60
+    reasoning_percent: Percent = 60
     """`preferences`: how many of a hundred pairs are about puzzles; the rest is chat."""
 
     def __post_init__(self) -> None:
+        if self.tasks == []:
+            raise SettingError("tasks", "tasks is empty; name puzzles, or leave it out for all")
         for task in self.tasks or []:
             if task not in TASKS:
-                raise ValueError(f"{task!r} is not a puzzle{nearest(task, sorted(TASKS))}")
-        shares = [getattr(self, name) for name in vars(self) if name.endswith("percent")]
-        if any(not 0 <= share <= 100 for share in shares) or self.chat_percent + self.rewriting_percent > 100:
-            raise ValueError("every percent lies between 0 and 100, and chat_percent and rewriting_percent together")
+                raise SettingError("tasks", f"{shown(task)} is not a puzzle{nearest(task, sorted(TASKS))}")
+        if self.chat_percent + self.rewriting_percent > 100:
+            raise SettingError("chat_percent", "chat_percent and rewriting_percent are more than 100 together")
 
 
 def _puzzle(rng: random.Random, options: Options) -> Puzzle:

@@ -6,23 +6,25 @@ from typing import Any
 
 from data.sources.files import is_local
 from data.sources.to_episodes import InteractionsConfig
+from pipeline.errors import SettingError
+from pipeline.ranges import PositiveInt, Text
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class SourceConfig:
     """One entry of a blend's `datasets`."""
 
-    name: str | None = None
+    name: Text | None = None
     """A dataset of the Hub (`owner/name`), or a local file, folder or glob: anything that exists, ends like a data
     file, has a `*`, or begins with `.`, `/` or `~` (data/sources/files.py)."""
     generator: dict[str, Any] | None = None
     """Instead of `name`: `{kind: ..., ...options}`, rows made by the project itself (data/generators/registry.py)."""
-    subset: str | None = None
+    subset: Text | None = None
     """Configuration of a Hub dataset, subset of a local folder."""
-    split: str | None = None
+    split: Text | None = None
     """Split of a Hub dataset (has to be given) or of local files, these with a slice if wanted: `train[:10%]`. Default:
     `train` where there are splits, else all rows. For a generator: which content it makes."""
-    entries: int | None = None
+    entries: PositiveInt | None = None
     """At most so many rows, counted after filters and de-duplication; all when not given."""
     only: dict[str, list[str]] = field(default_factory=dict)
     """Rows to keep: those whose column (by its old name, dropped or not) has one of the values."""
@@ -36,19 +38,15 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if (self.name is None) == (self.generator is None):
             raise ValueError("give either name (a Hub dataset or a local path) or generator")
-        if self.name is not None and not self.name.strip():
-            raise ValueError("name is empty; give a Hub dataset or a local path")
         if self.generator is not None and not isinstance(self.generator.get("kind"), str):
-            raise ValueError("generator.kind is missing; add the name of a generator")
-        if self.entries is not None and self.entries < 1:
-            raise ValueError(f"entries is {self.entries}; give at least 1, or leave it out for all rows")
+            raise SettingError("generator", "generator.kind is missing; add the name of a generator")
         if self.is_hub and self.split is None:
             raise ValueError(f"split is missing; add the split of {self.name} to read, for example split: train")
         if both := sorted(set(self.drop_columns) & set(self.rename_columns)):
-            raise ValueError(f"{both[0]} is in drop_columns and in rename_columns; keep one")
+            raise SettingError("drop_columns", f"{both[0]} is in drop_columns and in rename_columns; keep one")
         targets = list(self.rename_columns.values())
         if twice := next((t for t in targets if targets.count(t) > 1), None):
-            raise ValueError(f"rename_columns gives the name {twice} to two columns; choose another for one")
+            raise SettingError("rename_columns", f"rename_columns gives two columns the name {twice}; choose another")
 
     @property
     def is_hub(self) -> bool:

@@ -21,6 +21,7 @@ from data.sources.batches import Batch
 from data.sources.carried_facts import mark
 from data.sources.messages import BadRow, Message, MessageOptions, conversation_of
 from pipeline.errors import InputError
+from pipeline.ranges import PositiveInt
 
 TURN = {
     "query": pa.string(), "answer": pa.string(), "think": pa.string(), "facts": pa.list_(pa.string()),
@@ -30,21 +31,17 @@ _OPTIONS = MessageOptions(think="split", last_turn="cut")
 EPISODE = {**TURN, "interactions": pa.list_(pa.struct(list(TURN.items())))}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class InteractionsConfig:
     """`interactions:` of a dataset entry."""
 
-    steps: int
+    steps: PositiveInt
     """Interactions after the first one."""
     windows: Literal["first", "all"] = "first"
     """Which stretches of a longer dialogue become rows."""
     facts: Literal["as_given", "carried"] = "as_given"
     """carried: where rows have none, facts are the names and numbers that an answer takes from earlier turns
     (data/sources/carried_facts.py)."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; an episode has at least 1 interaction after the first")
 
 
 def exchanges_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:

@@ -70,11 +70,11 @@ def test_every_word_is_tested():
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"count": 0}, "config: count should be greater than or equal to 1, not 0"),
-        ({"kept": 1.0}, "config: kept should be less than 1, not 1.0"),
+        ({"count": 0}, "config: count should be at least 1, not 0"),
+        ({"kept": 1.0}, "config: kept should be below 1, not 1.0"),
         ({"name": ""}, "config: name is empty; fill it in or leave it out"),
         ({"folder": ""}, "config: folder: is empty; name a folder or a file"),
-        ({"sizes": [1, 0]}, "config: sizes[1] should be greater than or equal to 1, not 0"),
+        ({"sizes": [1, 0]}, "config: sizes[1] should be at least 1, not 0"),
         ({"rate": float("nan")}, "config: rate should be a finite number, not nan"),
     ],
 )

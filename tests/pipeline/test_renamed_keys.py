@@ -110,7 +110,7 @@ def test_both_names_together_are_refused(tmp_path, text, line, old, new):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("\nreplay:\n  turns_at_once: 0\n", "s.yaml:3: update.micro_batch_turns should be greater than or equal to 1"),
+        ("\nreplay:\n  turns_at_once: 0\n", "s.yaml:3: update.micro_batch_turns should be at least 1"),
         ("replay:\n\n  turns_at_onse: 3\n", "s.yaml:3: update.turns_at_onse is not a setting"),
         ("\nreplay: 3\n", "s.yaml:2: update should be an object"),
     ],
@@ -134,7 +134,7 @@ def test_changes_of_a_loaded_configuration_take_old_names_and_name_their_line(tm
     assert stage.update.micro_batch_turns == 1
     with pytest.raises(InputError) as caught:
         with_changes(stage, stage.curriculum.overrides["4"], "curriculum.overrides.4")
-    expected = "s.yaml:4: curriculum.overrides.4: update.micro_batch_turns should be greater than or equal to 1, not 0"
+    expected = "s.yaml:4: curriculum.overrides.4: update.micro_batch_turns should be at least 1, not 0"
     assert str(caught.value).endswith(expected)
 
 

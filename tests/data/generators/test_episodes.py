@@ -121,9 +121,9 @@ def test_equal_arguments_make_equal_rows_and_more_rows_keep_the_first():
     [
         ({"stepps": 3}, 5, "train", "steps"),
         ({"steps": 0}, 5, "train", "at least 1"),
-        ({"pair": 2}, 5, "train", "between 0 and 1"),
-        ({"tell": 0, "ask": 0}, 5, "train", "weights"),
-        ({"attributes": 0}, 5, "train", "attributes must be at least 1"),
+        ({"pair": 2}, 5, "train", "pair should be at most 1"),
+        ({"tell": 0, "ask": 0}, 5, "train", "tell and ask are both 0"),
+        ({"attributes": 0}, 5, "train", "attributes should be at least 1"),
         ({}, None, "train", "entries"),
         ({}, 5, "dev", "dev"),
     ],
