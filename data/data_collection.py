@@ -18,10 +18,10 @@ from typing import Any
 
 from dotenv import find_dotenv, load_dotenv
 
-from data.blending.blend import BlendConfig, build, build_key
-from data.blending.build_dir import check_output
+from data.blending.blend import BlendConfig, build, build_key, relabel
+from data.blending.build_dir import AlreadyBuiltError, check_output
 from data.blending.check_sources import check_sources
-from pipeline.artifact import MANIFEST, read_manifest
+from pipeline.artifact import MANIFEST, read_manifest, verify
 from pipeline.config import config_hash, load_config, locate
 from pipeline.errors import InputError, shown
 from pipeline.hub import check_push, push_folder
@@ -63,20 +63,16 @@ def main(options: argparse.Namespace) -> None:
     config = load_config(BlendConfig, options.config_path, options.set)
     output = options.output_dir or default_output(options.config_path)
     parquet = not options.disable_parquet_optimization
-    manifest = read_manifest(output)
-    if manifest is None or manifest.get("config_hash") != config_hash(config):
+    if read_manifest(output) is None:
         check_output(output)
     if options.upload_to_hub:
         check_upload(config)
     places = [(f"{locate(config, place)}: {place}", source) for place, source in config.placed_sources()]
     sources = check_sources(places, config.seed)
-    if manifest is None:
-        metadata = build(config, sources, output, batch_size=options.batch_size, parquet=parquet)
-        report(metadata, output)
-    elif manifest["build_key"] == build_key(config, sources, parquet):
-        logger.info("%s is complete, built from the same sources and settings; nothing to do", output)
-    else:
-        raise InputError(f"--output-dir: {output} was built from other data or settings; remove it or choose another")
+    try:
+        report(build(config, sources, output, batch_size=options.batch_size, parquet=parquet), output)
+    except AlreadyBuiltError:
+        check_finished(output, config, build_key(config, sources, parquet))
     if options.upload_to_hub:
         address = push_folder(
             output,
@@ -89,6 +85,15 @@ def main(options: argparse.Namespace) -> None:
             delete_patterns=["*.parquet", "*.jsonl"],
         )
         logger.info("pushed to %s", address)
+
+
+def check_finished(output: Path, config: BlendConfig, key: str) -> None:
+    """Refuse a finished output that holds something else, or not what was written; else bring its labels up to date."""
+    if (read_manifest(output) or {}).get("build_key") != key:
+        raise InputError(f"--output-dir: {output} was built from other data or settings; remove it or choose another")
+    verify(output)
+    relabel(output, config, key)
+    logger.info("%s is complete, built from the same sources and settings; nothing to do", output)
 
 
 def check_upload(config: BlendConfig) -> None:

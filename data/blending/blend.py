@@ -28,9 +28,10 @@ from data.blending.shuffle import shuffled
 from data.blending.source_cache import Collected, collect
 from data.sources.arrow_types import TRACE
 from data.sources.config import SourceConfig
+from data.sources.files import METADATA
 from data.sources.schema import align_batch, align_schemas, card_features, fits_json, row_kind
 from data.sources.stream import Source
-from pipeline.artifact import write_json, write_text
+from pipeline.artifact import seal, write_json, write_text
 from pipeline.config import config_hash, to_dict
 from pipeline.errors import InputError, SettingError, shown
 from pipeline.progress import progress_bar
@@ -40,7 +41,8 @@ from pipeline.ranges import NonNegativeInt, Seed, Text
 logger = logging.getLogger(__name__)
 JSON_ROWS = 50_000
 SOURCE = "__source"
-METADATA = "dataset_metadata.json"
+LABELS = ("name", "description", "license", "private")
+"""Keys of the YAML that say nothing about the rows."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -103,8 +105,9 @@ class BlendConfig:
 
 
 def build_key(config: BlendConfig, sources: Sequence[Source], parquet: bool) -> str:
-    """Changes when the data would come out differently."""
-    return config_hash([to_dict(config), [s.fingerprint for s in sources], parquet])
+    """Changes when the data would come out differently; the labels of a dataset don't count."""
+    asked = {key: value for key, value in to_dict(config).items() if key not in LABELS}
+    return config_hash([asked, [s.fingerprint for s in sources], parquet])
 
 
 @dataclass
@@ -142,12 +145,26 @@ def build(
         metadata |= {"wall_s": round(time.monotonic() - started, 2), "peak_mb": round(peak_memory_mb(), 1)}
         write_json(directory.out / METADATA, metadata)
         write_text(directory.out / "README.md", generate_dataset_card(metadata))
-        facts = {key: metadata[key] for key in ("name", "total_entries", "config_hash", "fingerprint")}
-        directory.publish(
-            {"kind": "dataset", "build_key": build_key(config, sources, parquet), **facts},
-            {file["path"]: file["sha256"] for file in metadata["files"]},
-        )
+        key = build_key(config, sources, parquet)
+        directory.publish(_manifest(metadata, key), {shard["path"]: shard["sha256"] for shard in metadata["files"]})
     return json.loads((output / METADATA).read_text(encoding="utf-8"))
+
+
+def relabel(output: Path, config: BlendConfig, key: str) -> None:
+    """Bring name, description and licence of a finished dataset up to date; its rows stay as they are."""
+    metadata = json.loads((output / METADATA).read_text(encoding="utf-8"))
+    labels = {"name": config.name, "description": config.description, "license": config.license}
+    labels |= {"config": to_dict(config), "config_hash": config_hash(config)}
+    if any(metadata.get(name) != value for name, value in labels.items()):
+        metadata |= labels
+        write_json(output / METADATA, metadata)
+        write_text(output / "README.md", generate_dataset_card(metadata))
+        seal(output, _manifest(metadata, key), {shard["path"]: shard["sha256"] for shard in metadata["files"]})
+
+
+def _manifest(metadata: dict[str, Any], key: str) -> dict[str, Any]:
+    facts = {name: metadata[name] for name in ("name", "total_entries", "config_hash", "fingerprint")}
+    return {"kind": "dataset", "build_key": key, **facts}
 
 
 def _collect_all(
@@ -291,4 +308,4 @@ def _describe_source(source: Source, collected: Collected, blend: str, total: in
     }
 
 
-__all__ = ["METADATA", "BlendConfig", "SubsetConfig", "build", "build_key", "describe"]
+__all__ = ["METADATA", "BlendConfig", "SubsetConfig", "build", "build_key", "describe", "relabel"]

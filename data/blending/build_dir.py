@@ -18,12 +18,22 @@ from pipeline.errors import InputError
 WORK = ".build"
 
 
+class AlreadyBuiltError(Exception):
+    """The folder holds a finished build."""
+
+
 class BuildDir:
     """An output folder that this process alone builds in."""
 
     def __init__(self, output: Path) -> None:
-        """Make and lock the folder. Raises InputError when it isn't empty, can't be written or is being built in."""
+        """Make and lock the folder.
+
+        Raises InputError when it holds something else, can't be written or is being built in, AlreadyBuiltError when it
+        is finished already.
+        """
         self.output, self.work = output, output / WORK
+        if read_manifest(output) is not None:
+            raise AlreadyBuiltError
         check_output(output)
         try:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -36,6 +46,10 @@ class BuildDir:
             raise InputError(
                 f"--output-dir: another build is writing {output}; wait for it or choose another"
             ) from None
+        if read_manifest(output) is not None:  # finished while this process was taking the lock
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise AlreadyBuiltError
+        check_output(output)
 
     @property
     def out(self) -> Path:
@@ -94,4 +108,4 @@ def check_output(output: Path) -> None:
         raise InputError(f"--output-dir: {output} is not empty ({', '.join(sorted(others)[:3])}); {remedy}")
 
 
-__all__ = ["BuildDir", "check_output"]
+__all__ = ["AlreadyBuiltError", "BuildDir", "check_output"]

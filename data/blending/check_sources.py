@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data.generators.registry import Rows, code_of, find_generator
+from data.generators.registry import Rows, content_of, find_generator
 from data.sources.batches import Batch
 from data.sources.columns import check_columns
 from data.sources.config import SourceConfig
@@ -77,7 +77,7 @@ def _check_generator(config: SourceConfig, where: str, seed: int) -> Source:
     if first is not None and len(first):
         columns = list(first[0]) if isinstance(first, list) else first.schema.names
         check_columns(config, columns, where, absent=True)
-    return Source(config, where, batches, _digest([options, seed, code_of(make)]))
+    return Source(config, where, batches, _digest([options, config.split_name, seed, content_of(make, options)]))
 
 
 def _gathered(made: Iterator[Rows], batch_size: int, label: str) -> Iterator[pa.RecordBatch]:

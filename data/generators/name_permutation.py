@@ -15,12 +15,10 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from data.sources.folds import check_fold, in_fold
+from data.sources.reading import FileQuery, find_files, read_rows
 from pipeline.config import parse_config
 from pipeline.errors import InputError
 
@@ -31,10 +29,10 @@ BATCH = 512
 class RenamedOptions:
     """What the YAML's `generator:` section may say."""
 
-    path: Path
-    """a Parquet file of episodes"""
+    path: str
+    """a file or folder of episodes"""
     split: str | None = None
-    """kept: rows whose column `split` has this value"""
+    """kept: files named after this split, or rows whose column `split` has it"""
     where: dict[str, list[str]] = field(default_factory=dict)
     """kept: rows whose column has one of the listed values"""
     without_fold: int | None = None
@@ -65,13 +63,10 @@ def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: 
     parsed = parse_config(RenamedOptions, dict(options), source="generator")
     if entries is None:
         raise InputError("generator: kind renamed makes rows without end; say how many with `entries`")
-    if not parsed.path.is_file():
-        raise InputError(f"generator.path: no file {parsed.path}; correct the path")
     rows = [
         row
-        for row in pq.read_table(parsed.path).to_pylist()
-        if (parsed.split is None or row.get("split") == parsed.split)
-        and all(str(row.get(column)) in wanted for column, wanted in parsed.where.items())
+        for _, row in read_rows(find_files(FileQuery(path=parsed.path, split=parsed.split, key="path")))
+        if all(str(row.get(column)) in wanted for column, wanted in parsed.where.items())
     ]
     if parsed.without_fold is not None:
         rows = [row for number, row in enumerate(rows) if not in_fold(number, parsed.without_fold)]

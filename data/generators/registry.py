@@ -4,14 +4,17 @@ A module that makes rows (`puzzle_chat`, `episodes`, `name_permutation`) has a d
 with its kinds. It is imported only when a blend asks for a generator, so that other builds start without it.
 """
 
+import ast
 import importlib
 import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from data.sources.files import hash_file, is_local
 from pipeline.config import nearest
 from pipeline.errors import InputError
 
@@ -54,9 +57,45 @@ def find_generator(kind: str, where: str) -> Generator:
     return known[kind]
 
 
-def code_of(generator: Generator) -> str:
-    """The source text of the generator's module, so that a build can tell when its rows would come out differently."""
-    return inspect.getsource(inspect.getmodule(generator))
+def content_of(generator: Generator, options: Mapping[str, Any]) -> list[str]:
+    """What a generator's rows come from: the source of its module and of all modules of data/ that it imports, and the
+    files that its options name. A build tells by it when the rows would come out differently."""
+    modules: dict[str, str] = {}
+    _gather(inspect.getmodule(generator).__name__, modules)
+    return [*(modules[name] for name in sorted(modules)), *(hash_file(file) for file in _files_in(dict(options)))]
 
 
-__all__ = ["Generator", "Rows", "code_of", "find_generator", "registry"]
+def _gather(name: str, sources: dict[str, str]) -> None:
+    """The source of a module of data/ and, from there on, of those that it imports."""
+    spec = importlib.util.find_spec(name) if name not in sources else None
+    if spec is None or spec.origin is None or not name.startswith("data."):
+        return
+    sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(sources[name])):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for imported in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if _is_module(imported):
+                    _gather(imported, sources)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if _is_module(alias.name):
+                    _gather(alias.name, sources)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return name.startswith("data.") and importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # a function of a module isn't a module in a package
+        return False
+
+
+def _files_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, str | Path) and str(value) and is_local(str(value)):
+        path = Path(value)
+        yield from sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else filter(Path.is_file, [path])
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _files_in(inner)
+
+
+__all__ = ["Generator", "Rows", "content_of", "find_generator", "registry"]

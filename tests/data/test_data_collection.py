@@ -113,7 +113,8 @@ def test_a_blend_from_the_hub_is_streamed_shuffled_traced_and_pushed_through_fau
 
 
 @pytest.mark.slow
-def test_a_killed_build_goes_on_where_it_stopped_and_ends_the_same(hub, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_build_goes_on_where_it_stopped_and_ends_the_same(hub, tmp_path, end):
     hub.add_dataset("org/a", {"default": {"train": chats(50, "a")}})
     hub.add_dataset("org/b", {"default": {"train": chats(50, "b")}})
     config = blend(
@@ -128,13 +129,16 @@ def test_a_killed_build_goes_on_where_it_stopped_and_ends_the_same(hub, tmp_path
     slow = {**os.environ, **env, "TRLM_RETRY_BASE_S": "20"}
     out = tmp_path / "out"
     command = [sys.executable, str(SCRIPT), "--config-path", str(config), "--output-dir", str(out)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=slow)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=slow)
     for _ in range(600):
         if list(out.glob(".build/sources/*/done.json")):
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(end)
+    _, said = process.communicate()
+    if end == signal.SIGTERM:
+        assert process.returncode == 143
+        assert said.splitlines()[-1] == "interrupted"
     assert not (out / "manifest.json").exists()
     hub.mend()
     before = len(hub.requests)
