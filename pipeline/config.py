@@ -20,7 +20,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from pipeline.arguments import check_arguments
 from pipeline.errors import InputError, SettingError, expectation, nearest, shortened, shown
 from pipeline.renamed_keys import current_path, dataclasses_in, replace_old_names
-from pipeline.yaml_document import Document, Key, dotted_path
+from pipeline.yaml_document import Document, Key, dotted_path, parsed_path
 
 _DOCUMENT = "_document"
 """Attribute of a loaded configuration that keeps the lines of its keys; no field, so no hash or dump holds it."""
@@ -34,8 +34,8 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
 def load_config[T](cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
     """Read the YAML file at `path` into the dataclass `cls`.
 
-    `overrides` are `dotted.key=value` strings, values in YAML; they win over the file. Old names of keys are accepted
-    in both. Raises InputError naming file, line, key and remedy.
+    `overrides` are `dotted.key=value` strings (`datasets[0].entries=5`), values in YAML; they win over the file. Old
+    names of keys are accepted in both. Raises InputError naming file, line, key and remedy.
     """
     document = Document.read(Path(path))
     replace_old_names(cls, document)
@@ -108,14 +108,7 @@ def _apply_override(cls: type, document: Document, override: str) -> None:
 
 
 def _place(cls: type, document: Document, key: str, value: Any, where: str) -> None:
-    path = current_path(cls, tuple(key.split(".")), value, where)
-    target = document.data
-    for i, part in enumerate(path[:-1]):
-        target = target.setdefault(part, {})
-        if not isinstance(target, dict):
-            raise InputError(f"{where}: {dotted_path(path[: i + 1])} is not a section")
-    target[path[-1]] = value
-    document.overridden[path] = where
+    document.override(current_path(cls, parsed_path(key), value, where), value, where)
 
 
 def _validate[T](cls: type[T], document: Document) -> T:

@@ -99,18 +99,19 @@ def _replace(document: Document, data: dict[str, Any], path: Key, old: tuple[str
             del holder[part]
 
 
-def current_path(cls: type, path: tuple[str, ...], value: Any, where: str) -> Key:
+def current_path(cls: type, path: Key, value: Any, where: str) -> Key:
     """The path of a key in today's names; old names inside `value`, where it is a section, are replaced as well."""
     tree: Any = value
     for part in reversed(path):
-        tree = {part: tree}
+        tree = [*[None] * part, tree] if isinstance(part, int) else {part: tree}
     document = Document("", where)
     document.data = tree
     replace_old_names(cls, document)
-    found: list[str] = []
+    found: list[str | int] = []
     node: Any = document.data
-    while isinstance(node, dict) and node is not value and node:
-        (part, node), *_ = node.items()
+    while isinstance(node, dict | list) and node is not value and node:
+        part = next(iter(node)) if isinstance(node, dict) else len(node) - 1
+        node = node[part]
         found.append(part)
     return tuple(found)
 

@@ -146,13 +146,34 @@ class Document:
             seen[name] = line
 
     def where(self, path: Key) -> str:
-        """`file:line` of the key, or of its nearest written parent."""
+        """`file:line` of the key, or of its nearest written parent; `--set key` where that gave it, or a part of it."""
+        inside = next((where for given, where in self.overridden.items() if given[: len(path)] == path), None)
+        if path and inside and path not in self.lines:
+            return inside
         while path and path not in self.lines and path not in self.overridden:
             path = path[:-1]
         if path in self.overridden:
             return self.overridden[path]
         line = self.lines.get(path)
         return f"{self.source}:{line}" if line else self.source
+
+    def override(self, path: Key, value: Any, where: str) -> None:
+        """Set a value at `path`, sections on the way made; `where` is what messages say of it. Raises InputError."""
+        target: Any = self.data
+        for i, part in enumerate(path):
+            known = target if isinstance(target, dict) else range(len(target)) if isinstance(target, list) else None
+            if known is None or isinstance(part, int) != isinstance(target, list):
+                raise InputError(f"{where}: {dotted_path(path[:i])} is not a {_named(part)}")
+            if isinstance(part, int) and part not in known:
+                raise InputError(f"{where}: {dotted_path(path[:i])} has {len(target)} items, counted from 0")
+            if i + 1 == len(path):
+                target[part] = value
+            else:
+                target = target.setdefault(part, {}) if isinstance(target, dict) else target[part]
+        for places in (self.lines, self.overridden):
+            for key in [k for k in places if k[: len(path)] == path]:
+                del places[key]
+        self.overridden[path] = where
 
     def moved(self, old: Key, new: Key) -> None:
         """Let the lines of everything at `old` be found at `new`."""
@@ -184,6 +205,19 @@ def _oddity(value: Any) -> str | None:
     return f"is a {type(value).__name__}, which no setting can be; write a plain value"
 
 
+def _named(part: str | int) -> str:
+    return "list" if isinstance(part, int) else "section"
+
+
+def parsed_path(dotted: str) -> Key:
+    """`datasets[0].name` as `("datasets", 0, "name")`, the opposite of `dotted_path`."""
+    parts: list[str | int] = []
+    for name in dotted.split("."):
+        bare, *numbers = re.split(r"\[(\d+)\]", name)
+        parts += [bare, *(int(n) for n in numbers if n.isdigit())] if numbers else [name]
+    return tuple(parts)
+
+
 def dotted_path(path: Key) -> str:
     """`("datasets", 0, "name")` as `datasets[0].name`; a long name is shortened."""
     out = ""
@@ -193,4 +227,4 @@ def dotted_path(path: Key) -> str:
     return shortened(out, 200)
 
 
-__all__ = ["Document", "Key", "dotted_path"]
+__all__ = ["Document", "Key", "dotted_path", "parsed_path"]

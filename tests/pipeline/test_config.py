@@ -134,6 +134,29 @@ def test_overrides_are_typed_and_checked(tmp_path):
         load(tmp_path, "output_dir: o", ("seed",))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["sources[1].learning_rate=0.5"], None),
+        (["sources[2].learning_rate=0.5"], "--set sources[2].learning_rate: sources has 2 items, counted from 0"),
+        (["seed[0]=1"], "--set seed[0]: seed is not a list"),
+        (["sources.name=sgd"], "--set sources.name: sources is not a section"),
+        (["sources[0]=3"], "--set sources[0]: sources[0] should be an object, not 3"),
+        (["sources=[{name: adam}]"], "--set sources: sources[0].name: 'adam' is not one of 'adamw' or 'sgd'"),
+        (["optimizer.name=sgd"], "--set optimizer.name: optimizer is not a setting; did you mean optimiser?"),
+        (["sources[0].name=x", "sources=[]", "seed=x"], "--set seed: seed should be a valid integer, not 'x'"),
+    ],
+)
+def test_overrides_reach_into_lists_and_are_named_where_they_are_wrong(tmp_path, overrides, expected):
+    text = "output_dir: o\nsources:\n- name: adamw\n- name: sgd\n"
+    if expected is None:
+        assert load(tmp_path, text, overrides).sources[1] == Optimiser(learning_rate=0.5, name="sgd")
+        return
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text, overrides)
+    assert str(caught.value) == expected
+
+
 def test_hash_follows_values_not_key_order():
     first = parse_config(Stage, {"output_dir": "o", "seed": 1})
     assert config_hash(first) == config_hash(parse_config(Stage, {"seed": 1, "output_dir": "o"}))
