@@ -27,13 +27,31 @@ FOR_PEOPLE = {"README.md"}
 """Files that may be edited in a finished artefact."""
 
 
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Let an error of the disk name `path`: a full one names no file, and libraries in Rust raise errors of their own.
+
+    Raises OSError with number and file name in place of those.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except Exception as error:
+        if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that a reader sees the old content or the new, never a part. Raises OSError naming it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with writing(path), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -137,15 +155,17 @@ def atomic_dir(path: Path, manifest: dict[str, Any]) -> Generator[Path]:
     """Yield a temporary sibling of `path`; on success seal it with `manifest` and put it in place.
 
     `manifest` is read at the end, so the caller may fill it while working. An older folder at `path` is replaced only
-    once the new one is whole. On an exception the temporary folder goes and `path` stays as it was.
+    once the new one is whole. On an exception the temporary folder goes and `path` stays as it was; where the disk is
+    to blame, it is an OSError that names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     temporary.chmod(0o755)
     try:
-        yield temporary
-        seal(temporary, manifest)
-        _swap(temporary, path)
+        with writing(path):
+            yield temporary
+            seal(temporary, manifest)
+            _swap(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -17,7 +17,7 @@ from typing import Any
 
 from dotenv import find_dotenv, load_dotenv
 
-from pipeline.artifact import finite, remove_partial, write_json, write_text
+from pipeline.artifact import finite, remove_partial, write_json, write_text, writing
 from pipeline.config import config_hash, load_config, place_error, to_dict
 from pipeline.errors import InputError
 from pipeline.exits import exit_status
@@ -127,7 +127,8 @@ class Run:
         if is_main_process():
             self.begin()
             line = {"step": step, "elapsed_s": round(self.elapsed, 3), **_with_odd_names(redact(numbers))}
-            with (self.dir / METRICS_LINES).open("a", encoding="utf-8") as file:
+            path = self.dir / METRICS_LINES
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def forget_after(self, step: int) -> None:

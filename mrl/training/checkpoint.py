@@ -9,10 +9,8 @@ that goes on from it is declared beside the settings (`pipeline.resumable`).
 import logging
 import os
 import pickle
-import re
 import shutil
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,29 +70,13 @@ def save_checkpoint(
     folder = run.dir / f"checkpoint-{step}"
     state = {**state, "logs": {name: _size(run.dir / name) for name in LOGS}}
     refuse_objects(state)
-    with writing(folder), atomic_dir(folder, run_manifest(run, step=step, **facts)) as temporary:
+    with atomic_dir(folder, run_manifest(run, step=step, **facts)) as temporary:
         save_weights(temporary)
         with (temporary / STATE).open("wb") as file:  # a file of Python's says why it can't be written, torch's doesn't
             torch.save(state, file)
     guarded = [] if protect is None else [run.dir / f"checkpoint-{protect}"]
     rotate(run.dir, keep=keep, protect=guarded)
     return folder
-
-
-@contextmanager
-def writing(folder: Path) -> Generator[None]:
-    """Turn what libraries raise where `folder` can't be written into an OSError that names it."""
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def refuse_objects(state: Any, where: str = "state") -> None:
@@ -209,5 +191,4 @@ __all__ = [
     "resume_from",
     "run_manifest",
     "save_checkpoint",
-    "writing",
 ]

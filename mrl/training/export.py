@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mrl.training.checkpoint import run_manifest, writing
+from mrl.training.checkpoint import run_manifest
 from mrl.training.loop import Training
 from mrl.training.model_io import MODEL_FOLDER, save_reactive
 from pipeline.artifact import atomic_dir, write_text
@@ -21,7 +21,7 @@ def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> Non
     training.report(evaluation=dict(evaluation), model_dir=str(folder))
     if is_main_process():
         manifest = run_manifest(run, data_fingerprint=training.fingerprint, evaluation=dict(evaluation))
-        with writing(folder), atomic_dir(folder, manifest) as temporary:
+        with atomic_dir(folder, manifest) as temporary:
             save_reactive(training.model, training.tokenizer, temporary)
             write_text(temporary / "README.md", _card(training, stage, evaluation))
         if stage.push_to_hub:

@@ -19,6 +19,7 @@ from pipeline.artifact import (
     verify,
     write_json,
     write_text,
+    writing,
 )
 from pipeline.errors import InputError
 
@@ -232,3 +233,37 @@ def test_a_kill_at_any_step_of_a_rewritten_file_leaves_the_old_or_the_new(tmp_pa
 def test_json_never_holds_what_json_does_not_have(tmp_path):
     write_json(tmp_path / "m.json", {"loss": float("nan"), "all": [1.5, float("inf")], "fine": (1, None)})
     assert json.loads((tmp_path / "m.json").read_text()) == {"loss": None, "all": [1.5, None], "fine": [1, None]}
+
+
+class RustError(Exception):
+    """As safetensors and tokenizers raise it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (RustError("I/O error: Read-only file system (os error 30)"), errno.EROFS),
+    ],
+)
+def test_a_disk_that_fails_names_the_file(tmp_path, error, number):
+    def fails(path):
+        with atomic_dir(path, {}):
+            raise error
+
+    with pytest.raises(OSError, match="model") as caught:
+        fails(tmp_path / "model")
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "model"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_names_the_text_file(tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+
+    def fills():
+        with writing(tmp_path / "metrics.jsonl"), (tmp_path / "full").open("w") as file:
+            file.write("x" * 100_000)
+
+    with pytest.raises(OSError, match="metrics") as caught:
+        fills()
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "metrics.jsonl"))
