@@ -1,4 +1,4 @@
-"""The folder of a small quickstart, made by hand."""
+"""The folder of a small quickstart, made by hand; the small model and tokenizer of mrl's tests."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.results_on_disk import STAMP, harness, put, stage, task
+from tests.mrl.conftest import model, tokenizer
+
+__all__ = ["model", "tokenizer"]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.inference import GREEDY, generate_answers
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
@@ -394,15 +393,3 @@ def test_replays_ignore_dropout(tokenizer, environment):
     trajectory = play(model, batch_of(environment), OPTIONS).trajectory
     again = replay(model, trajectory, OPTIONS.sampling())
     torch.testing.assert_close(again.log_probs, trajectory.log_probs[again.scored], atol=1e-5, rtol=0)
-
-
-def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):
-    def said(sampling: Sampling, seeds: list[int] | None) -> list[str]:
-        states = model.initial_state(seeds=[1, 2, 3])
-        return generate_answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
-
-    hot = Sampling(temperature=2.0)
-    assert said(hot, [4, 5, 6]) == said(hot, [4, 5, 6])
-    assert said(hot, [4, 5, 6]) != said(hot, [7, 8, 9])
-    assert said(hot, [4, 5, 6]) != said(GREEDY, None)
-    assert said(GREEDY, None) == said(GREEDY, [4, 5, 6])

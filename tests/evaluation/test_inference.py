@@ -1,0 +1,54 @@
+"""Memories before every turn, and answers read from them, beside the plain way of getting each."""
+
+import pytest
+import torch
+
+from evaluation.inference import GREEDY, generate_answers, states_before
+from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
+from mrl.model import Sampling
+
+CONVERSATIONS = [
+    Conversation(
+        (Exchange("Ann has the cat", "noted"), Exchange("what has Ann", "cat"), Exchange("why", "because")), "1"
+    ),
+    Conversation((Exchange("Bob has a red owl", "noted"), Exchange("who has the owl", "Bob")), "2"),
+]
+
+
+@pytest.fixture
+def encoded(tokenizer) -> EncodedDialogues:
+    return encode_dialogues(CONVERSATIONS, tokenizer, max_length=24)
+
+
+@torch.no_grad()
+def test_states_before_a_turn_are_those_of_writing_turn_by_turn(model, tokenizer, encoded):
+    states = states_before(model.eval(), encoded, [1, 0], 0)
+    assert states.shape[0] == 3, "one for each turn of the longest dialogue"
+    for row, conversation in enumerate((CONVERSATIONS[1], CONVERSATIONS[0])):
+        state = states[0][:, row : row + 1]
+        for turn, exchange in enumerate(conversation.exchanges[:-1], start=1):
+            text = f"[BOS] [Q] {exchange.query} [A] {exchange.answer} [EOS]"
+            ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+            state = model.write(state, ids)
+            torch.testing.assert_close(states[turn][:, row : row + 1], state, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_own_answers_are_written_from_the_first_question_on(model, tokenizer, encoded):
+    given = states_before(model.eval(), encoded, [0], 0)
+    own = states_before(model, encoded, [0], 0, tokenizer, 4)
+    torch.testing.assert_close(own[:2], given[:2], atol=1e-5, rtol=0)
+    assert (own[2] - given[2]).abs().max() > 1e-3, "an untrained model doesn't say what the data has"
+
+
+def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):
+    def said(sampling: Sampling, seeds: list[int] | None) -> list[str]:
+        states = model.initial_state(seeds=[1, 2, 3])
+        return generate_answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
+
+    hot = Sampling(temperature=2.0)
+    assert said(hot, [4, 5, 6]) == said(hot, [4, 5, 6])
+    assert said(hot, [4, 5, 6]) != said(hot, [7, 8, 9])
+    assert said(hot, [4, 5, 6]) != said(GREEDY, None)
+    assert said(GREEDY, None) == said(GREEDY, [4, 5, 6])
