@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from mrl.dialogues.dataset import Conversation, Exchange
 from pipeline.errors import InputError
@@ -156,14 +157,13 @@ class _Pieces:
         for conversation in conversations:
             for e in conversation.exchanges:
                 texts.update(dict.fromkeys(t for t in (e.query, e.think, e.answer) if t))
-        backend = tokenizer.backend_tokenizer
-        literal = backend.encode_special_tokens
+        # A copy: neither the padding and truncation that a tokenizer.json may ask for nor what an earlier call left.
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.no_padding()
+        backend.no_truncation()
         # A user who types "[A]" must not be able to end the question.
         backend.encode_special_tokens = True
-        try:
-            encoded = backend.encode_batch(list(texts), add_special_tokens=False)
-        finally:
-            backend.encode_special_tokens = literal
+        encoded = backend.encode_batch(list(texts), add_special_tokens=False)
         self.encodings = dict(zip(texts, encoded, strict=True))
 
     def ids(self, text: str | None) -> list[int]:

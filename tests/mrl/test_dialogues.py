@@ -1,5 +1,6 @@
 """From rows to token ids: what is scored, what is cut, what is refused."""
 
+import copy
 import json
 import logging
 
@@ -45,6 +46,17 @@ def test_thoughts_stand_before_the_answer_and_choosing_to_think_is_learnt(tokeni
 def test_a_word_that_looks_like_a_frame_token_stays_text(tokenizer):
     data = encode_dialogues([told(Exchange("who [A] Ann", "cat"))], tokenizer, max_length=20)
     assert (data.tokens == tokenizer.convert_tokens_to_ids("[A]")).sum() == 1
+
+
+def test_padding_and_truncation_of_a_tokenizer_file_are_left_out(tokenizer):
+    """A tokenizer.json may ask for both, and a call with padding leaves it behind."""
+    rows = [Conversation((Exchange("what has Ann", "cat"), Exchange("why", "because Ann has the cat")), "here")]
+    plain = encode_dialogues(rows, tokenizer, max_length=24)
+    asked = copy.deepcopy(tokenizer)
+    asked.backend_tokenizer.enable_padding(direction="left", length=16)
+    asked.backend_tokenizer.enable_truncation(2)
+    assert encode_dialogues(rows, asked, max_length=24).tokens.tolist() == plain.tokens.tolist()
+    assert asked.backend_tokenizer.padding["length"] == 16, "the tokenizer itself is as it was"
 
 
 def test_too_long_an_interaction_is_cut_with_a_warning_or_refused(tokenizer, caplog):

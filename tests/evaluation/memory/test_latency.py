@@ -1,5 +1,7 @@
 """Times and sizes of both kinds of model, on ones so small that their sizes are worked out by hand."""
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,12 +20,12 @@ OTHER = Conversation((Exchange("Bob has the owl", "noted"), Exchange("why", "bec
 @pytest.fixture
 def chat_tokenizer(tokenizer):
     """The tokenizer with a chat template, padding on the left as the control needs it."""
+    tokenizer = copy.deepcopy(tokenizer)  # padding leaves its mark on one that others use
     tokenizer.chat_template = (
         "{% for m in messages %}{{ '[Q] ' if m.role == 'user' else '[A] ' }}{{ m.content }} {% endfor %}[A]"
     )
     tokenizer.padding_side = "left"
-    yield tokenizer
-    tokenizer.chat_template, tokenizer.padding_side = None, "right"
+    return tokenizer
 
 
 @pytest.fixture
