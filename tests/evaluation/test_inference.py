@@ -6,7 +6,7 @@ import torch
 from evaluation.inference import GREEDY, generate_answers, states_before
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
-from mrl.model import Sampling
+from mrl.model import MemoryState, Sampling
 
 CONVERSATIONS = [
     Conversation(
@@ -23,23 +23,30 @@ def encoded(tokenizer) -> EncodedDialogues:
 
 @torch.no_grad()
 def test_states_before_a_turn_are_those_of_writing_turn_by_turn(model, tokenizer, encoded):
-    states = states_before(model.eval(), encoded, [1, 0], 0)
-    assert states.shape[0] == 3, "one for each turn of the longest dialogue"
+    history = states_before(model.eval(), encoded, [1, 0], 0)
+    assert history.writes == 2, "one before each turn but the first of the longest dialogue"
     for row, conversation in enumerate((CONVERSATIONS[1], CONVERSATIONS[0])):
-        state = states[0][:, row : row + 1]
+        state = history[0].rows(slice(row, row + 1))
         for turn, exchange in enumerate(conversation.exchanges[:-1], start=1):
             text = f"[BOS] [Q] {exchange.query} [A] {exchange.answer} [EOS]"
             ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
             state = model.write(state, ids)
-            torch.testing.assert_close(states[turn][:, row : row + 1], state, atol=1e-5, rtol=0)
+            close(history[turn].rows(slice(row, row + 1)), state)
 
 
 @torch.no_grad()
 def test_own_answers_are_written_from_the_first_question_on(model, tokenizer, encoded):
     given = states_before(model.eval(), encoded, [0], 0)
     own = states_before(model, encoded, [0], 0, tokenizer, 4)
-    torch.testing.assert_close(own[:2], given[:2], atol=1e-5, rtol=0)
-    assert (own[2] - given[2]).abs().max() > 1e-3, "an untrained model doesn't say what the data has"
+    assert own.writes == given.writes == 2
+    for turn in (0, 1):
+        close(own[turn], given[turn])
+    differ = (own[2].slots - given[2].slots).abs().max()
+    assert differ > 1e-3, "an untrained model doesn't say what the data has"
+
+
+def close(state: MemoryState, expected: MemoryState) -> None:
+    torch.testing.assert_close(state.slots, expected.slots, atol=1e-5, rtol=0)
 
 
 def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
-from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
+from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import in_turn
 from mrl.rl.critic import Critic, CriticConfig, judged_turns, read_everything
