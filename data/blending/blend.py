@@ -37,6 +37,7 @@ from pipeline.errors import InputError, SettingError, shown
 from pipeline.progress import progress_bar
 from pipeline.provenance import git_commit, peak_memory_mb, versions
 from pipeline.ranges import NonNegativeInt, Seed, Text
+from pipeline.redaction import redact
 
 logger = logging.getLogger(__name__)
 JSON_ROWS = 50_000
@@ -141,7 +142,7 @@ def build(
             name: _write_blend(parts, config, directory.out / name, scratch / name, parquet)
             for name, parts in collected.items()
         }
-        metadata = describe(config, blends)
+        metadata = redact(describe(config, blends))  # it goes to the Hub with the rows
         metadata |= {"wall_s": round(time.monotonic() - started, 2), "peak_mb": round(peak_memory_mb(), 1)}
         write_json(directory.out / METADATA, metadata)
         write_text(directory.out / "README.md", generate_dataset_card(metadata))
@@ -154,7 +155,7 @@ def relabel(output: Path, config: BlendConfig, key: str) -> None:
     """Bring name, description and licence of a finished dataset up to date; its rows stay as they are."""
     metadata = json.loads((output / METADATA).read_text(encoding="utf-8"))
     labels = {"name": config.name, "description": config.description, "license": config.license}
-    labels |= {"config": to_dict(config), "config_hash": config_hash(config)}
+    labels = redact(labels | {"config": to_dict(config), "config_hash": config_hash(config)})
     if any(metadata.get(name) != value for name, value in labels.items()):
         metadata |= labels
         write_json(output / METADATA, metadata)

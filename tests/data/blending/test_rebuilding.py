@@ -106,3 +106,12 @@ def test_a_generator_s_content_covers_the_modules_and_files_behind_it(tmp_path, 
     one = content_of(renamed, {"path": str(file), "names": [["a"]]})
     file.write_text('{"query": "b"}\n')
     assert content_of(renamed, {"path": str(file), "names": [["a"]]}) != one
+
+
+def test_nothing_that_goes_to_the_hub_holds_a_secret(tmp_path):
+    secret = "hf_abcdefghijklmnopqrst"
+    out = start(tmp_path, name=f"made-{secret}", description=f"With {secret}.")
+    assert start(tmp_path, name=f"made-{secret}", description=f"Again with {secret}.") == out
+    written = [p.read_text() for p in out.rglob("*") if p.is_file()]
+    assert "Again with ***." in "".join(written)
+    assert secret not in "".join(written)
