@@ -121,3 +121,59 @@ def test_every_class_of_a_script_is_here() -> None:
     named = {name for path in scripts for name in re.findall(r"stage_main\((\w+)", path.read_text(encoding="utf-8"))}
     assert len(named) > 5
     assert named <= {name for _, name in STAGES}
+
+
+ACCEPTED_ONCE = {
+    ("data.blending.blend", "BlendConfig", "data/config/quickstart/stage_1.yaml"): [
+        "name=''", "seed=-1", "held_out=-1", "datasets[0].entries=0", "datasets=[]", "datasets=[{name: ''}]",
+        "license=''", "subsets={../x: {datasets: [{name: a.jsonl}]}}", "length={min: 5, max: 3}",
+    ],
+    ("data.tokenizer", "TokenizerConfig", "data/config/quickstart/tokenizer.yaml"): [
+        "datasets=['']", "datasets=[]", "vocab_size=0", "rows=0", "model_max_length=0", "special_tokens.eos_token=''",
+        "special_tokens.additional=['']", "seed=-1", "chat_template=''",
+    ],
+    ("post_training.initialise", "InitialiseConfig", "post_training/config/quickstart/model.yaml"): [
+        "tokenizer=''", "architecture.hidden_size=0", "architecture.num_attention_heads=0", "start.copying=-1",
+        "architecture.num_hidden_layers=0", "architecture.rope_theta=0", "architecture.num_key_value_heads=0",
+        "start.look_back=[-1]", "architecture.initializer_range=.nan", "architecture.rope_theta=.inf",
+    ],
+    ("post_training.sft", "SFTStage", "post_training/config/quickstart/stage_1.yaml"): [
+        "name=''", "description=''", "output_dir=''", "seed=-1", "seed=4294967296", "dataset.held_out.rows=0",
+    ],
+    ("mrl.pretrain", "PretrainStage", "mrl/config/quickstart/pretrain.yaml"): [
+        "trainer.max_steps=0", "trainer.max_steps=-7", "trainer.accumulation=-1", "trainer.patience=0",
+        "trainer.patience=-1", "optimizer.weight_decay=-1", "optimizer.learning_rate=0", "optimizer.learning_rate=.nan",
+        "optimizer.learning_rate=-1", "optimizer.lr_multipliers.encoder=-1", "optimizer.betas=[1.0, 0.9]",
+        "data.folder=''", "model.tokenizer=''", "trainer.processes=0", "push_to_hub=''", "trainer.max_minutes=0",
+    ],
+    ("mrl.memory_sft", "MemorySFTStage", "mrl/config/quickstart/memory_sft.yaml"): [
+        "objective.other_turns=-1", "objective.other_share=-1", "held_out_dialogues=0",
+    ],
+    ("mrl.memory_pretrain", "MemoryPretrainStage", "mrl/config/quickstart/memory_pretrain.yaml"): [
+        "max_turns=0", "held_out_dialogues=-1", "objective.mse_weight=-1",
+    ],
+    ("mrl.train", "MRLStage", "mrl/config/quickstart/mrl.yaml"): [
+        "ppo.entropy_coef=-1", "ppo.target_kl=-1", "ppo.gamma=2", "ppo.gae_lambda=-1", "ppo.clip_range=-1",
+        "ppo.algorithm=ppoo", "curriculum.resets.pool_size=0", "curriculum.resets.probability=2", "rewards.scale=0",
+        "rollout.episodes=0", "rollout.temperature=-1", "rollout.max_new_tokens=0", "rewards.weights={fcts: 1}",
+        "rounds_per_epoch=0", "critic.kind=foo",
+    ],
+}  # fmt: skip
+"""Values that a recipe took without a word, or that ended in a traceback (a walk over 195 of them)."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [(stage, setting) for stage, settings in ACCEPTED_ONCE.items() for setting in settings],
+    ids=lambda part: part if isinstance(part, str) else part[1],
+)
+def test_values_outside_their_range_are_refused_by_key_and_place(stage: tuple[str, str, str], setting: str) -> None:
+    module, name, recipe = stage
+    load_config(class_of(module, name), ROOT / recipe)
+    key = setting.partition("=")[0]
+    with pytest.raises(InputError) as caught:
+        load_config(class_of(module, name), ROOT / recipe, [setting])
+    message = str(caught.value)
+    assert message.startswith((f"--set {key}: ", f"{ROOT / recipe}:"))
+    assert "is not a setting" not in message
+    assert key.rpartition(".")[2] in message

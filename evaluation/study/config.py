@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.ranges import NamedPath, PositiveInt, Seed, Text
+
 DEFAULT_SCRIPT = "mrl/train.py"
 INHERITED = ("start", "like", "config", "data", "sampled")
 """What a variant takes from the one it is based on where it says nothing itself."""
@@ -24,7 +26,7 @@ class Variant:
     """part/variant that this one is, but for what it says itself; its own settings come after that one's."""
     like: str | None = None
     """part/variant whose wall time this one gets."""
-    seeds: list[int] = field(default_factory=lambda: [42])
+    seeds: list[Seed] = field(default_factory=lambda: [42])
     data: str | None = None
     """Held-out episodes. Default: the study's."""
     sampled: bool = False
@@ -41,17 +43,17 @@ class Variant:
 class StudyConfig:
     """evaluation/config/study.yaml."""
 
-    output_dir: Path
-    start: str
+    output_dir: NamedPath
+    start: Text
     """The supervised model that runs start from."""
-    config: str
-    data_folder: str
-    data: str
+    config: Text
+    data_folder: Text
+    data: Text
     """Held-out episodes that every run is measured on."""
     parts: dict[str, dict[str, Variant]]
     settings: list[str] = field(default_factory=list)
     """key=value for every run of mrl/train.py, before the variant's own."""
-    episodes: int | None = None
+    episodes: PositiveInt | None = None
     """At most so many held-out episodes."""
 
     def __post_init__(self) -> None:
