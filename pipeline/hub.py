@@ -17,6 +17,14 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 6
 
 
+def offline() -> bool:
+    """Whether the environment forbids the Hub's clients to use the network."""
+    return any(
+        os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+    )
+
+
 def _passing_fault(error: BaseException) -> float | None:
     """Seconds the server asks to wait (0 when it names none) if the fault may pass, None if trying again is useless."""
     response = getattr(error, "response", None)
@@ -54,7 +62,7 @@ def retrying[R](call: Callable[[], R], *, what: str, attempts: int = ATTEMPTS) -
             return call()
         except Exception as error:
             wait = _passing_fault(error)
-            if wait is None or attempt == attempts - 1:
+            if wait is None or attempt == attempts - 1 or offline():
                 raise
             pause = max(base * 2**attempt * random.uniform(0.75, 1.25), min(wait, 300.0))
             why = _first_line(error)
@@ -73,7 +81,7 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    if constants.HF_HUB_OFFLINE:
+    if offline() or constants.HF_HUB_OFFLINE:
         raise InputError(f"{key}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it or leave the push out")
     try:
         validate_repo_id(repo_id)

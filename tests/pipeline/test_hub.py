@@ -30,6 +30,8 @@ def pauses(monkeypatch):
     taken = []
     monkeypatch.setattr(hub.time, "sleep", taken.append)
     monkeypatch.setenv("TRLM_RETRY_BASE_S", "1")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     return taken
 
 
@@ -58,6 +60,13 @@ def test_the_servers_own_pause_is_kept(pauses):
 def test_what_will_not_pass_is_raised_at_once(pauses, error):
     with pytest.raises(type(error)):
         retrying(failing(error), what="x")
+    assert pauses == []
+
+
+def test_without_a_network_by_order_nothing_is_tried_again(pauses, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(httpx.ConnectError):
+        retrying(failing(httpx.ConnectError("offline mode is enabled")), what="x")
     assert pauses == []
 
 
@@ -127,6 +136,7 @@ def at_standin(hub, tmp_path, monkeypatch):
 
     for name, value in hub.env(tmp_path).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
@@ -159,7 +169,7 @@ def test_a_push_that_can_not_succeed_is_refused_at_once(at_standin, monkeypatch,
     assert refused().startswith("push_to_hub: the Hub can't be reached (")
     monkeypatch.setenv("HF_TOKEN", "")
     assert "needs a token; run `hf auth login` or set HF_TOKEN" in refused()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert refused().startswith("push_to_hub: HF_HUB_OFFLINE is set, so nothing can be pushed")
 
 
