@@ -1,6 +1,7 @@
 """The report's pictures. Each function draws one PNG from plain numbers whatever their source."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -55,6 +56,7 @@ def loss_curves(stages: Mapping[str, Mapping[str, Points]], path: Path) -> Path:
             axes.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=1.3, markersize=3.5)
         axes.set_title(stage, fontsize=10)
         axes.set_xlabel("step")
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.legend(fontsize=8, frameon=False)
         _tidy(axes)
@@ -81,7 +83,7 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float | None]]], path: P
             places, values, width * 0.92, yerr=errors if any(errors) else None, capsize=2.5,
             color=COLOURS[i % len(COLOURS)], label=name, error_kw={"elinewidth": 1},
         )  # fmt: skip
-        axes.bar_label(drawn, [f"{100 * v:.0f}" for v in values], padding=2, fontsize=8)
+        axes.bar_label(drawn, [f"{100 * v:.3g}" for v in values], padding=2, fontsize=8)
     axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups], fontsize=9)
     axes.set_ylim(0, 1.08)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -93,14 +95,19 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float | None]]], path: P
 
 
 def dots(rows: Mapping[str, Sequence[float]], path: Path, *, xlabel: str, line: tuple[str, float]) -> Path:
-    """A row a variant and a dot a run, shares (0 to 1) on an axis that shows small differences; `line`: name and value
-    of what they are held against."""
+    """A row a variant and a dot a run, shares (0 to 1) on an axis that shows small differences; of several runs a bar
+    marks the mean. `line`: name and value of what they are held against."""
     figure, axes = plt.subplots(figsize=(6.2, 1.1 + 0.42 * len(rows)), layout="constrained")
     for place, values in enumerate(rows.values()):
         axes.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=6, alpha=0.8)
-        label = f"{100 * sum(values) / len(values):.1f}"
+        mean = sum(values) / len(values)
+        label = f"{100 * mean:.1f}"
+        if len(values) > 1:
+            axes.plot(mean, place, "|", color=COLOURS[0], markersize=16, markeredgewidth=2)
+            label = f"mean {label}"
         axes.annotate(label, (max(values), place), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.axvline(line[1], color=COLOURS[5], linestyle="--", linewidth=1, label=f"{line[0]} {100 * line[1]:.1f}")
+    name = line[0].replace("_", " ")
+    axes.axvline(line[1], color=COLOURS[5], linestyle="--", linewidth=1, label=f"{name} {100 * line[1]:.1f}")
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     every = [line[1], *(value for values in rows.values() for value in values)]
@@ -127,9 +134,10 @@ def by_turn(
     """Values over turns. With `share` they run from 0 to 1 over distances that double, or with `zoom` over what is
     there. Controls and baselines are dashed, and what `dashed` names."""
     figure, axes = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
-    for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
+    for colour, (name, points) in zip(cycle(COLOURS), lines.items(), strict=False):
         style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed or name.endswith(CONTROLS) else "-")
-        axes.plot(*zip(*points, strict=True), style, color=colour, label=name.replace("_", " "), markersize=4)
+        label = name.removesuffix("_ms").replace("_", " ")
+        axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
     if share:
         turns = sorted({turn for points in lines.values() for turn, _ in points})
         axes.set_xscale("log", base=2)

@@ -15,13 +15,15 @@ def percent(figure: Figure | None) -> str:
 
 
 def number(value: Any) -> str:
-    """A cell: 1,234 or 0.1234."""
+    """A cell: 1,234 or 0.1234; yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if not isinstance(value, int | float):
         return "–" if value is None else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def table(head: list[str], rows: list[list[str]], text: int = 1) -> str:
+    """A Markdown table; the first `text` columns are words, the others are numbers."""
+    lines = [head, ["---"] * text + ["---:"] * (len(head) - text), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

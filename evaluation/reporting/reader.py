@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from evaluation.reporting.records import Evaluation, Figure, Results, Stage, natural
+from evaluation.reporting.records import Evaluation, Figure, Results, Stage, in_order, natural
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def read_results(paths: Iterable[Path], samples_per_task: int = 40) -> Results:
     if not results.files:
         names = ", ".join(str(p) for p in paths)
         raise InputError(f"{names}: no metrics.json, results_*.json or retention figures in there; run a stage first")
-    results.stages = dict(sorted(results.stages.items(), key=lambda item: item[1].order))
+    results.stages = {stage.name: stage for stage in in_order(results.stages.values())}
     results.evaluations = {name: results.evaluations[name] for name in sorted(results.evaluations, key=natural)}
     return results
 

@@ -1,6 +1,7 @@
 """What the reader makes of the files of runs: stages, lm_eval's figures, retention tables, a study."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,9 @@ class Stage:
     """Seconds since the epoch."""
 
     @property
-    def order(self) -> tuple[Any, ...]:
-        """stage_1 to stage_3 by number, then those in folders of their own (mrl/...) in the order they were run."""
-        depth = self.name.count("/")
-        return (depth, self.written if depth else 0.0, natural(self.name))
+    def series(self) -> str:
+        """What stage_1 to stage_3 have in common: the name without its numbers."""
+        return re.sub(r"\d+", "", self.name)
 
 
 @dataclass
@@ -57,6 +57,15 @@ class Results:
     files: list[Path] = field(default_factory=list)
     labels: dict[Path, str] = field(default_factory=dict)
     """Folder of an lm_eval output -> label."""
+
+
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """As they were run: those of one series together and by number, those in folders of their own (mrl/...) last."""
+    stages = list(stages)
+    begun: dict[str, float] = {}
+    for stage in stages:
+        begun[stage.series] = min(stage.written, begun.get(stage.series, stage.written))
+    return sorted(stages, key=lambda s: (s.name.count("/"), begun[s.series], s.series, natural(s.name)))
 
 
 def natural(text: str) -> list[Any]:

@@ -56,7 +56,7 @@ def memory_section(report: Mapping[str, Any]) -> str:
     if samples := report.get("retention_samples"):
         rows = [[s["query"], s["answer"], s["wanted"], str(s["distance"])] for s in samples]
         parts.append("What was answered from memory alone:\n")
-        parts.append(table(["asked", "answered", "wanted", "turns ago"], rows) + "\n")
+        parts.append(table(["asked", "answered", "wanted", "turns ago"], rows, text=3) + "\n")
     return "\n".join(parts)
 
 

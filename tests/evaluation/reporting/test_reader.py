@@ -21,6 +21,18 @@ def test_stages_in_folders_of_their_own_follow_in_the_order_they_ran(out):
     assert preference(results)["stage_2"] == 0.55
 
 
+def test_stages_of_one_folder_stand_in_the_order_they_ran_and_a_series_by_number(out):
+    """stage_1 was run again last; it still comes before stage_2, and all three before what began later."""
+    first = (out / "stage_2" / "metrics.json").stat().st_mtime
+    for name, seconds in (("reactive_base", 10), ("memory_sft", 20), ("full_history", 30), ("stage_1", 40)):
+        if name != "stage_1":
+            stage(out / name, wall_s=1.0)
+        os.utime(out / name / "metrics.json", (first + seconds, first + seconds))
+    results = read_results([out])
+    assert list(results.stages) == ["stage_1", "stage_2", "stage_3", "reactive_base", "memory_sft", "full_history"]
+    assert preference(results)["stage_2"] == 0.55
+
+
 def test_bad_input_is_named(tmp_path, caplog):
     with pytest.raises(InputError, match="missing does not exist"):
         read_results([tmp_path / "missing"])

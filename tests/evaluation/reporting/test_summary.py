@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from evaluation.reporting.markdown import percent
 from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Figure
 from evaluation.reporting.summary import pooled, summarize
@@ -39,5 +38,3 @@ def test_wall_time_runs_from_the_recorded_start(out):
 def test_pooling_without_errors_or_sizes():
     assert pooled([Figure(0.5, None, 10), Figure(1.0, 0.1, 30)]) == Figure(0.875, None, 40)
     assert pooled([Figure(0.0), Figure(1.0)]) == Figure(0.5)
-    assert percent(Figure(0.5, 0.01, 5, 10)) == "50.00 ± 1.00 (5 of 10)"
-    assert percent(None) == "–"
