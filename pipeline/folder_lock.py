@@ -1,6 +1,8 @@
 """One process at a time writes into a folder."""
 
+import errno
 import json
+import logging
 import os
 import socket
 import sys
@@ -15,13 +17,15 @@ try:
 except ImportError:  # Windows: no such locks; two runs in one folder then aren't noticed
     fcntl = None
 
+logger = logging.getLogger(__name__)
 LOCK = ".lock"
 
 
 class FolderLock:
     """The right to write into a folder, held until `release` or the end of the process, however it ends.
 
-    A record lock of the operating system: no child process inherits it, a kill lifts it.
+    A record lock of the operating system: no child process inherits it, a kill lifts it. (So does any closing of
+    another handle of the file in this process: nothing else opens it.)
     """
 
     def __init__(self, folder: Path, key: str = "output_dir") -> None:
@@ -35,7 +39,13 @@ class FolderLock:
             file = self.path.open("a+", encoding="utf-8")
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    file.close()
+                    logger.warning(
+                        "%s: no locks here (%s); mind that no other run writes there", folder, error.strerror
+                    )
+                    return
                 raise InputError(
                     f"{key}: {folder} is in use by {_holder(file)}; wait for it or choose another"
                 ) from None

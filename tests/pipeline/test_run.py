@@ -1,5 +1,6 @@
 """A stage's life: refused, run, interrupted, failed; and what it leaves behind."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -284,3 +285,27 @@ def test_a_disk_that_stops_the_run_doesnt_hide_what_it_said_first(tmp_path, monk
     with pytest.raises(ValueError, match="the first"):
         fails()
     assert "metrics.json can't be written: Read-only" in caplog.text
+
+
+def test_other_processes_of_a_launch_neither_lock_nor_write(tmp_path, monkeypatch):
+    with opened(tmp_path) as first:
+        first.begin()
+        before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+        monkeypatch.setenv("RANK", "1")
+        with opened(tmp_path) as second:
+            second.log(step=1, loss=1.0)
+            second.preview("x")
+            second.forget_after(0)
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+        monkeypatch.setenv("RANK", "0")
+
+
+def test_a_file_system_without_locks_is_worth_a_warning(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pipeline.folder_lock.fcntl.lockf", no_locks)
+    with opened(tmp_path) as run:
+        run.begin()
+    assert facts(tmp_path)["status"] == "complete"
+    assert "no locks here (No locks available)" in caplog.text
