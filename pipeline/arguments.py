@@ -24,12 +24,13 @@ def check_arguments(
 ) -> dict[str, Any]:
     """Check a section meant for a third-party argument dataclass such as TRL's SFTConfig, without building it.
 
-    Names must be fields of `cls`, values must fit the annotated types and be finite (those libraries check neither
-    before a run). `renamed` maps an old name to today's; an old name is accepted with a warning. `limits` gives
+    Names must be fields of `cls`; values must fit the annotated types, be finite and, where the field names its
+    `choices`, one of them (those libraries check little before a run); a text may be blank only where that is the
+    default. `renamed` maps an old name to today's; an old name is accepted with a warning. `limits` gives
     narrower annotations by field, such as those of `pipeline.ranges`. Returns the keyword arguments.
     """
     hints = typing.get_type_hints(cls)
-    valid = [f.name for f in dataclasses.fields(cls) if f.init]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     checked: dict[str, Any] = {}
     for given, value in mapping.items():
         name = (renamed or {}).get(given, given)
@@ -37,14 +38,26 @@ def check_arguments(
             logger.warning("%s.%s is now called %s; the value is used as %s", where, given, name, name)
         elif name != given:
             raise InputError(f"{where}.{given} is the old name of {name}, which is given as well; keep {name}")
-        if name not in valid:
+        if name not in fields:
             raise InputError(
-                f"{where}.{shortened(given, 60)} is not a setting of {cls.__name__}{nearest(given, valid)}"
+                f"{where}.{shortened(given, 60)} is not a setting of {cls.__name__}{nearest(given, fields)}"
             )
         checked[name] = _check_value(hints[name], value, f"{where}.{given}")
+        _check_text(fields[name], value, f"{where}.{given}")
         if limits is not None and name in limits and value is not None:
             _check_value(limits[name], value, f"{where}.{given}")
     return checked
+
+
+def _check_text(field: dataclasses.Field, value: Any, where: str) -> None:
+    texts = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)]
+    if any(not text.strip() and text != field.default for text in texts):
+        raise InputError(f"{where} is empty; fill it in or leave it out")
+    choices = [str(choice) for choice in field.metadata.get("choices") or ()]
+    for text in texts if choices else ():
+        if text not in choices:
+            listed = shortened(", ".join(choices), 200)
+            raise InputError(f"{where}: {shown(text)} is not one of {listed}{nearest(text, choices)}")
 
 
 def _check_value(annotation: Any, value: Any, where: str) -> Any:

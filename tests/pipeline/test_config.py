@@ -175,6 +175,9 @@ class ThirdParty:
     max_steps: int = -1
     scheduler: Schedule | str = "linear"
     bf16: bool | None = None
+    level: str = field(default="passive", metadata={"choices": {"passive": 1, "debug": 2}})
+    debug: str = ""
+    reports: list[str] | str = "none"
 
 
 def test_third_party_arguments(caplog):
@@ -183,6 +186,7 @@ def test_third_party_arguments(caplog):
             ThirdParty, {"warmup_ratio": 0.1, "scheduler": "cosine"}, "trainer", {"warmup_ratio": "warmup_steps"}
         )
     assert checked == {"warmup_steps": 0.1, "scheduler": "cosine"}
+    assert check_arguments(ThirdParty, {"debug": "", "level": "debug"}, "trainer") == {"debug": "", "level": "debug"}
     assert "trainer.warmup_ratio is now called warmup_steps" in caplog.text
 
 
@@ -193,12 +197,18 @@ def test_third_party_arguments(caplog):
         ({"max_steps": 2.7}, "trainer.max_steps should be a valid integer"),
         ({"scheduler": "cosin"}, "trainer.scheduler: 'cosin' is not one of cosine, linear; did you mean cosine?"),
         ({"bf16": "yes"}, "trainer.bf16 should be a valid boolean"),
+        ({"warmup_steps": float("nan")}, "trainer.warmup_steps should be a finite number, not nan"),
+        ({"level": "debugg"}, "trainer.level: 'debugg' is not one of passive, debug; did you mean debug?"),
+        ({"debug": " "}, "trainer.debug is empty; fill it in or leave it out"),
+        ({"reports": [""]}, "trainer.reports is empty"),
+        ({"max_steps": -2}, "trainer.max_steps should be at least -1, not -2"),
         ({"warmup_ratio": 0.1, "warmup_steps": 3}, "keep warmup_steps"),
     ],
 )
 def test_third_party_arguments_are_refused_by_name(given_arguments, message):
     with pytest.raises(InputError) as caught:
-        check_arguments(ThirdParty, given_arguments, "trainer", {"warmup_ratio": "warmup_steps"})
+        limits = {"max_steps": Annotated[int, Field(ge=-1)]}
+        check_arguments(ThirdParty, given_arguments, "trainer", {"warmup_ratio": "warmup_steps"}, limits)
     assert message in str(caught.value)
 
 
