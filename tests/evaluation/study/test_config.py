@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluation.study import scheduler
 from evaluation.study.config import StudyConfig, Variant
+from mrl.memory_sft import MemorySFTStage
+from mrl.train import MRLStage
 from pipeline.config import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,3 +65,17 @@ def test_an_unknown_name_is_refused():
             output_dir=Path(), start="", config="", data_folder="", data="",
             parts={"a": {"b": Variant(like="a/c")}},
         )  # fmt: skip
+
+
+def test_every_run_of_the_published_study_is_understood_by_its_script(monkeypatch, caplog):
+    """Its settings are text, so no recipe's loader reads them before hours have gone by."""
+    stages = {"mrl/train.py": MRLStage, "mrl/memory_sft.py": MemorySFTStage}
+    monkeypatch.setattr(scheduler, "read_result", lambda _: {"train_s": 60.0})
+    study = load_config(StudyConfig, ROOT / "evaluation/config/study.yaml")
+    jobs = scheduler.ordered_jobs(study, list(study.parts))
+    assert len(jobs) > 25
+    for job in jobs:
+        _, script, _, recipe, *flags = scheduler.training_command(study, job)
+        loaded = load_config(stages[script], ROOT / recipe, flags[1::2])
+        assert loaded.seed == job.seed
+    assert [r.getMessage() for r in caplog.records if "is now" in r.getMessage()] == [], "an old key"
