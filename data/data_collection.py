@@ -111,6 +111,8 @@ def report(metadata: dict[str, Any], output: Path) -> None:
         logger.info(
             "  %-60s %8d rows %6.2f%%", source["label"], source["actual_entries"], source["percentage_of_total"]
         )
+    if metadata["left_out"]:
+        logger.info("left out: %s", ", ".join(f"{count} {reason}" for reason, count in metadata["left_out"].items()))
     for warning in metadata["warnings"]:
         logger.warning("fewer rows than asked for: %s", warning)
 

@@ -1,5 +1,6 @@
 """From a build's metadata to the README that the Hub shows and loaders read."""
 
+import json
 from typing import Any
 
 from pipeline.card import dataset_card
@@ -65,7 +66,22 @@ def _notes(metadata: dict[str, Any]) -> list[str]:
         f" with seed {metadata['seed']}; `dataset_metadata.json` holds the exact configuration (hash"
         f" `{metadata['config_hash']}`), versions and checksums."
     )
-    return [traced, *(["## Fewer rows than asked for", "\n".join(short)] if short else [])]
+    if any('"dtype": "json"' in json.dumps(blend["features"]) for blend in metadata["blends"].values()):
+        traced += (
+            " Columns of the feature `Json` hold values whose form differs from row to row, as JSON text in the files;"
+            " `datasets.load_dataset` gives the values back."
+        )
+    return [traced, *_left_out(metadata), *(["## Fewer rows than asked for", "\n".join(short)] if short else [])]
+
+
+def _left_out(metadata: dict[str, Any]) -> list[str]:
+    lines = [
+        f"- {source['label']}: {', '.join(f'{count:,} {reason}' for reason, count in source['left_out'].items())}"
+        f" of {source['rows_read']:,} rows read"
+        for source in metadata["dataset_sources"]
+        if source.get("left_out")
+    ]
+    return ["## Left out", "\n".join(lines)] if lines else []
 
 
 __all__ = ["generate_dataset_card"]

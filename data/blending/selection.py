@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,19 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pt
 
-from data.sources.arrow_types import is_json, is_list, values_of
-from data.sources.schema import row_kind
+from data.blending.texts import column_of, default_text_columns, text_leaves
+from data.sources.arrow_types import values_of
 from pipeline.errors import InputError, SettingError
 from pipeline.ranges import NonNegativeInt, PositiveInt, Text
-
-TEXT_COLUMNS = {
-    "chat": ["messages"],
-    "preference": ["chosen", "rejected"],
-    "episode": ["query", "answer", "interactions"],
-}
-"""What counts as the text of a row where the YAML names no columns."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -60,57 +52,6 @@ class LengthFilter:
         return keep
 
 
-def default_text_columns(names: Sequence[str], label: str, where: str) -> list[str]:
-    """The columns that hold a row's text. Raises InputError where the rows are of no known kind."""
-    kind = row_kind(names)
-    if kind not in TEXT_COLUMNS:
-        raise InputError(f"{where} has to name the text columns, {label} has {', '.join(names)}")
-    return TEXT_COLUMNS[kind]
-
-
-def column_of(batch: pa.RecordBatch, name: str, label: str, where: str) -> pa.Array:
-    """A column by name. Raises InputError when the source lacks it."""
-    if name not in batch.schema.names:
-        raise InputError(f"{where}: {label} has no column {name}; its columns are {', '.join(batch.schema.names)}")
-    return batch.column(name)
-
-
-def text_leaves(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Every string in a column, with the index of the row it is in. Roles of messages are left out."""
-    return _leaves(array, np.arange(len(array)))
-
-
-def _leaves(array: pa.Array, rows: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-    kind = array.type
-    if pt.is_string(kind):
-        present = array.is_valid().to_numpy(zero_copy_only=False)
-        return array.drop_null(), rows[present]
-    if is_json(kind):
-        found = [(text, row) for value, row in zip(values_of(array), rows, strict=True) for text in _texts(value)]
-        return pa.array([text for text, _ in found], pa.string()), np.array([r for _, r in found], dtype=np.int64)
-    if is_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        return _leaves(pc.list_flatten(array), np.repeat(rows, lengths))
-    if pt.is_struct(kind):
-        found = [_leaves(pc.struct_field(array, i), rows) for i, f in enumerate(kind) if f.name != "role"]
-        if found:
-            return pa.concat_arrays([texts for texts, _ in found]), np.concatenate([index for _, index in found])
-    return pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Strings inside a free-form value, roles left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key != "role":
-                yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-
-
 def count_characters(texts: pa.Array) -> np.ndarray:
     """Unicode code points of each text."""
     return pc.utf8_length(texts).to_numpy(zero_copy_only=False)
@@ -145,39 +86,43 @@ class Deduplicator:
     Remembers 16 bytes of hash a kept row (about 100 bytes in memory).
     """
 
+    reason = "duplicates"
+    file = "hashes.bin"
+
     def __init__(self, columns: Sequence[str] | None) -> None:
         """`columns` by their names after renaming; None compares whole rows."""
         self.columns = columns
         self.seen: set[bytes] = set()
         self.fresh: list[bytes] = []
 
-    def keep(self, batch: pa.RecordBatch, label: str, where: str, most: int | None = None) -> np.ndarray:
-        """A mask of the first `most` rows that weren't seen before; the rows after them are not remembered."""
+    def keys(self, batch: pa.RecordBatch, label: str) -> list[bytes]:
+        """What stands for each row."""
         names = sorted(batch.schema.names) if self.columns is None else list(self.columns)
-        values = [values_of(column_of(batch, name, label, where)) for name in names]
-        mask = np.zeros(len(batch), dtype=bool)
-        kept = 0
-        for i, row in enumerate(zip(*values, strict=True)):
-            if kept == most:
-                break
+        values = [values_of(column_of(batch, name, label, "deduplicate")) for name in names]
+        made = []
+        for row in zip(*values, strict=True):
             present = {n: _without_nulls(v) for n, v in zip(names, row, strict=True) if v is not None}
             text = json.dumps(present, sort_keys=True, ensure_ascii=False, default=repr)
-            digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-            if digest not in self.seen:
-                self.seen.add(digest)
-                self.fresh.append(digest)
-                mask[i] = True
-                kept += 1
-        return mask
+            made.append(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        return made
+
+    def knows(self, key: bytes) -> bool:
+        """Whether an equal row was kept before."""
+        return key in self.seen
+
+    def remember(self, key: bytes) -> None:
+        """Take note of a row that is kept."""
+        self.seen.add(key)
+        self.fresh.append(key)
 
     def take_fresh(self) -> bytes:
-        """The hashes that were added since the last call, for `restore` in a later process."""
+        """What was remembered since the last call, for `restore` in a later process."""
         joined, self.fresh = b"".join(self.fresh), []
         return joined
 
-    def restore(self, hashes: bytes) -> None:
+    def restore(self, saved: bytes) -> None:
         """Remember the rows of a source that an earlier process has finished."""
-        self.seen.update(hashes[i : i + 16] for i in range(0, len(hashes), 16))
+        self.seen.update(saved[i : i + 16] for i in range(0, len(saved), 16))
 
 
 def _without_nulls(value: Any) -> Any:
@@ -187,4 +132,4 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
-__all__ = ["Deduplicator", "LengthFilter", "count_characters", "text_leaves"]
+__all__ = ["Deduplicator", "LengthFilter", "count_characters"]

@@ -20,13 +20,15 @@ KEY = "__key"
 def shuffled(batches: Iterable[pa.RecordBatch], seed: int, total_bytes: int, folder: Path) -> Iterator[pa.RecordBatch]:
     """The rows of `batches` (one schema) in random order, as batches of up to one bucket.
 
-    `total_bytes` is about the size of all rows in memory; `folder` takes the bucket files.
+    Rows that have a place in the order already, in the column KEY, keep it. `total_bytes` is about the size of all rows
+    in memory; `folder` takes the bucket files.
     """
     random = np.random.default_rng(seed)
 
     def keyed() -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield batch.append_column(KEY, pa.array(random.random(len(batch))))
+            placed = KEY in batch.schema.names
+            yield batch if placed else batch.append_column(KEY, pa.array(random.random(len(batch))))
 
     for batch in _in_order(keyed(), 0.0, 1.0, total_bytes, folder):
         yield batch.drop_columns([KEY])
@@ -96,4 +98,4 @@ def _sorted(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield whole.take(pa.array(np.argsort(whole.column(KEY).to_numpy(), kind="stable")))
 
 
-__all__ = ["shuffled"]
+__all__ = ["KEY", "shuffled"]

@@ -5,23 +5,20 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from data.blending.selection import Deduplicator
+from data.blending.row_filters import RowFilters
 from data.sources.arrow_types import all_finite
-from data.sources.stream import Source
+from data.sources.stream import Source, Tally
 from pipeline.artifact import write_json
 from pipeline.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 DONE = "done.json"
-HASHES = "hashes.bin"
-LengthMask = Callable[[pa.RecordBatch, str], np.ndarray]
 
 
 @dataclass
@@ -31,8 +28,8 @@ class Collected:
     folder: Path
     rows: int = 0
     read: int = 0
-    too_short_or_long: int = 0
-    duplicates: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows that were read and aren't here, by reason."""
     bytes: int = 0
     """Size in memory."""
     finite: bool = True
@@ -64,13 +61,11 @@ def finished(folder: Path) -> Collected | None:
     return None
 
 
-def collect(
-    source: Source, folder: Path, *, batch_size: int, length: LengthMask | None, unique: Deduplicator | None
-) -> Collected:
-    """Stream a source into `folder`, keeping up to `entries` rows that pass; or take what is finished there already."""
+def collect(source: Source, folder: Path, *, batch_size: int, filters: RowFilters) -> Collected:
+    """Stream a source into `folder`, keeping up to `entries` rows that pass (all of them, where `entries` are drawn at
+    random later); or take what is finished there already."""
     if found := finished(folder):
-        if unique is not None:
-            unique.restore((folder / HASHES).read_bytes())
+        filters.restore(folder)
         logger.info("%s: %d rows are here from an earlier run, not read again", source.label, found.rows)
         return found
     shutil.rmtree(folder, ignore_errors=True)
@@ -78,52 +73,33 @@ def collect(
     result = Collected(folder, revision=source.revision)
     writer = _PartWriter(folder)
     started = time.monotonic()
-    stream = source.stream(batch_size)
-    with progress_bar(total=source.config.entries, desc=source.label, unit="rows") as bar:
+    tally = Tally()
+    most = source.config.entries if source.config.sample == "first" else None
+    stream = source.stream(batch_size, tally)
+    with progress_bar(total=most, desc=source.label, unit="rows") as bar:
         try:
             for batch in stream:
-                kept = _select(batch, source, result, length, unique)
+                kept, end, left_out = filters.select(batch, source.label, None if most is None else most - result.rows)
+                tally.left_out.update(left_out)
                 result.rows += len(kept)
                 result.bytes += kept.nbytes
                 result.finite = result.finite and all(all_finite(c) for c in kept.columns)
                 if len(kept):
                     writer.write(kept)
                 bar.update(len(kept))
-                if result.rows == source.config.entries:
+                if result.rows == most:
+                    tally.unread(len(batch) - end)
                     break
         finally:
             stream.close()
             result.parts = writer.close()
-    if unique is not None:
-        (folder / HASHES).write_bytes(unique.take_fresh())
+    filters.save(folder)
+    result.read, result.left_out = tally.read, dict(sorted(tally.left_out.items()))
     facts = asdict(result)
     del facts["folder"]
     write_json(folder / DONE, facts)
     _log(source, result, time.monotonic() - started)
     return result
-
-
-def _select(
-    batch: pa.RecordBatch, source: Source, result: Collected, length: LengthMask | None, unique: Deduplicator | None
-) -> pa.RecordBatch:
-    """The rows of the batch to keep, at most as many as the source still may give."""
-    most = None if source.config.entries is None else source.config.entries - result.rows
-    if length is None and unique is None:
-        batch = batch.slice(0, most)
-        result.read += len(batch)
-        return batch
-    before = len(batch)
-    if length is not None:
-        mask = length(batch, source.label)
-        batch = batch.filter(pa.array(mask))
-        result.too_short_or_long += before - len(batch)
-    if unique is not None:
-        mask = unique.keep(batch, source.label, "deduplicate", most)
-        last = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() and int(mask.sum()) == most else len(batch)
-        result.duplicates += last - int(mask.sum())
-        batch = batch.filter(pa.array(mask))
-    result.read += before
-    return batch.slice(0, most)
 
 
 class _PartWriter:
@@ -155,11 +131,7 @@ class _PartWriter:
 
 
 def _log(source: Source, result: Collected, seconds: float) -> None:
-    removed = [
-        f"{count} {what}"
-        for count, what in [(result.too_short_or_long, "by length"), (result.duplicates, "duplicates")]
-        if count
-    ]
+    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
     logger.info(
         "%s: %d rows of %d read in %.1f s (%.0f rows/s)%s",
         source.label,
@@ -167,7 +139,7 @@ def _log(source: Source, result: Collected, seconds: float) -> None:
         result.read,
         seconds,
         result.read / max(seconds, 1e-9),
-        f"; left out {' and '.join(removed)}" if removed else "",
+        f"; left out: {left_out}" if left_out else "",
     )
 
 

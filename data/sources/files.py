@@ -133,6 +133,18 @@ def find_files(query: FileQuery) -> Selection:
     return Selection(query, tuple(files), name, rows, split_column)
 
 
+def all_files(name: str, where: str) -> list[Path]:
+    """Every data file that a path, a folder or a glob names, whatever its split. Raises InputError for none."""
+    path = Path(name).expanduser()
+    named = [path] if path.exists() else [Path(p) for p in glob.glob(str(path), recursive=True)]
+    found = sorted(f for p in named for f in (_data_files(p) if p.is_dir() else [p]))
+    if not found:
+        raise InputError(f"{where}: no data file matches {name} (looked in {Path.cwd()}); correct the path")
+    for file in found:
+        check_regular(file, where)
+    return found
+
+
 def check_regular(file: Path, where: str) -> None:
     """Raises InputError for what isn't an ordinary readable file, such as a pipe, which may never end."""
     try:
@@ -310,4 +322,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
 
 
-__all__ = ["METADATA", "SUFFIXES", "FileQuery", "Selection", "check_regular", "find_files", "hash_file", "is_local"]
+__all__ = [
+    "METADATA",
+    "SUFFIXES",
+    "FileQuery",
+    "Selection",
+    "all_files",
+    "check_regular",
+    "find_files",
+    "hash_file",
+    "is_local",
+]

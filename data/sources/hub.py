@@ -22,11 +22,11 @@ class HubChecker:
 
     def __init__(self) -> None:
         datasets.disable_progress_bars()
-        self.builders: dict[tuple[str, str | None], Any] = {}
+        self.builders: dict[tuple[str, str | None, str | None], Any] = {}
 
     def check(self, config: SourceConfig, where: str) -> tuple[Callable[[int], Iterator[Batch]], str | None]:
         """How to stream the source, and the commit it is read at. Downloads metadata, no rows."""
-        builder = self._builder(str(config.name), config.subset, where)
+        builder = self._builder(str(config.name), config.subset, config.revision, where)
         splits = list(builder.config.data_files or {})
         if config.split not in splits:
             raise InputError(
@@ -50,11 +50,12 @@ class HubChecker:
 
         return batches, getattr(builder, "hash", None)
 
-    def _builder(self, name: str, subset: str | None, where: str) -> Any:
-        if (name, subset) not in self.builders:
+    def _builder(self, name: str, subset: str | None, revision: str | None, where: str) -> Any:
+        if (name, subset, revision) not in self.builders:
             try:
-                self.builders[name, subset] = retrying(
-                    lambda: datasets.load_dataset_builder(name, subset), what=f"asking the Hub about {name}"
+                self.builders[name, subset, revision] = retrying(
+                    lambda: datasets.load_dataset_builder(name, subset, revision=revision),
+                    what=f"asking the Hub about {name}",
                 )
             except DatasetNotFoundError:
                 raise InputError(
@@ -68,7 +69,7 @@ class HubChecker:
                     f"{where}.name: the Hub can't be asked about {name} ({_one_line(error)}); check the network, or"
                     " give a local path"
                 ) from None
-        return self.builders[name, subset]
+        return self.builders[name, subset, revision]
 
 
 def _one_line(error: Exception) -> str:

@@ -4,8 +4,9 @@
 order of the source; a fault of the network costs a pause and neither loses nor repeats a row.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -13,9 +14,25 @@ from data.sources.arrow_types import plain_batch
 from data.sources.batches import Batch
 from data.sources.columns import ColumnEdit, only_rows
 from data.sources.config import SourceConfig
+from data.sources.messages import BadRows
 from data.sources.to_episodes import to_interactions
+from data.sources.to_messages import to_messages
 from pipeline.errors import InputError
 from pipeline.hub import retrying
+
+
+@dataclass
+class Tally:
+    """How many rows were read of a source, and how many aren't used, by reason."""
+
+    read: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    several: bool = False
+    """A row that is given out may be one of several made from a row that was read, or of none."""
+
+    def unread(self, rows: int) -> None:
+        """Take back the last rows of a batch, which nobody looked at."""
+        self.read -= 0 if self.several else rows
 
 
 @dataclass
@@ -38,16 +55,28 @@ class Source:
     def label(self) -> str:
         return self.config.label
 
-    def stream(self, batch_size: int) -> Iterator[pa.RecordBatch]:
-        """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done."""
+    def stream(self, batch_size: int, tally: "Tally") -> Iterator[pa.RecordBatch]:
+        """Batches with columns dropped and renamed and plain types. Raises InputError naming what can't be done.
+
+        tally: counts the rows that are read and those that are left out here.
+        """
         edit = ColumnEdit(self.config, self.where)
+        bad = BadRows(self.config.bad_rows, tally.left_out)
         for batch in _resuming(lambda: self.batches(batch_size), self.label):
+            tally.read += len(batch)
             kept = only_rows(batch, self.config, self.where)
+            if len(kept) < len(batch):
+                tally.left_out["other values (only)"] += len(batch) - len(kept)
             edited = kept.with_records(self._plain(edit(kept.records)))
-            if self.config.interactions is None:
-                yield edited.records
-            elif len(episodes := to_interactions(edited, self.config.interactions)):
-                yield episodes
+            if self.config.interactions is not None:
+                made = to_interactions(edited, self.config.interactions, self.config.messages, bad)
+                tally.several = True
+            elif self.config.conversations is not None:
+                made = to_messages(edited, self.config.messages, bad)
+            else:
+                made = edited.records
+            if len(made):
+                yield made
         if not self.columns_known:
             edit.finish()
 
@@ -85,4 +114,4 @@ def _without_first(stream: Iterator[Batch], rows: int) -> Iterator[Batch]:
         rows = max(0, rows - len(batch))
 
 
-__all__ = ["Source"]
+__all__ = ["Source", "Tally"]

@@ -19,7 +19,7 @@ import pyarrow as pa
 from data.sources.arrow_types import to_rows
 from data.sources.batches import Batch
 from data.sources.carried_facts import mark
-from data.sources.messages import BadRow, Message, MessageOptions, conversation_of
+from data.sources.messages import BadRow, BadRows, Message, MessageOptions, conversation_of
 from pipeline.errors import InputError
 from pipeline.ranges import PositiveInt
 
@@ -27,7 +27,6 @@ TURN = {
     "query": pa.string(), "answer": pa.string(), "think": pa.string(), "facts": pa.list_(pa.string()),
     "distance": pa.int32(),
 }  # fmt: skip
-_OPTIONS = MessageOptions(think="split", last_turn="cut")
 EPISODE = {**TURN, "interactions": pa.list_(pa.struct(list(TURN.items())))}
 
 
@@ -44,13 +43,13 @@ class InteractionsConfig:
     (data/sources/carried_facts.py)."""
 
 
-def exchanges_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+def exchanges_of(row: Mapping[str, Any], where: str, options: MessageOptions) -> list[dict[str, Any]]:
     """The exchanges of a row of either form; a last question without an answer is left out. Raises InputError.
 
     where: `file:row`, for messages.
     """
-    if "messages" in row:
-        return to_exchanges(conversation_of(row, where, _OPTIONS), where)
+    if "messages" in row or "conversations" in row:
+        return to_exchanges(conversation_of(row, where, options), where)
     if not {"query", "answer", "interactions"} <= set(row):
         raise InputError(
             f"{where}: interactions needs rows with messages, or with query, answer and interactions; these have "
@@ -84,15 +83,24 @@ def to_exchanges(messages: Sequence[Message], where: str) -> list[dict[str, Any]
     return made
 
 
-def to_interactions(batch: Batch, config: InteractionsConfig) -> pa.RecordBatch:
-    """A batch of dialogues as a batch of episodes of exactly `config.steps` steps; it may be empty."""
-    others = [name for name in batch.records.schema.names if name not in (*EPISODE, "messages")]
+def to_interactions(batch: Batch, config: InteractionsConfig, options: MessageOptions, bad: BadRows) -> pa.RecordBatch:
+    """A batch of dialogues as a batch of episodes of exactly `config.steps` steps; it may be empty.
+
+    `bad` says what happens to rows that are no dialogues, and counts those that are too short.
+    """
+    unused = (*EPISODE, "messages", "conversations")
+    others = [name for name in batch.records.schema.names if name not in unused]
     rows, origin = [], []
     size = config.steps + 1
     for index, row in enumerate(to_rows(batch.records)):
-        exchanges = exchanges_of(row, batch.place(index))
+        place = batch.place(index)
+        exchanges = bad.attempt(lambda row=row, place=place: exchanges_of(row, place, options))
+        if exchanges is None:
+            continue
         last = len(exchanges) - size
         starts = range(0, last + 1, size) if config.windows == "all" else range(min(1, last + 1))
+        if not starts:
+            bad.counts[f"of fewer than {size} exchanges"] += 1
         for start in starts:
             turns = exchanges[start : start + size]
             if all(turn["query"] and turn["answer"] for turn in turns):

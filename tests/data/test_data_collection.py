@@ -181,7 +181,8 @@ def test_local_sources_filters_formats_and_a_complete_output(tmp_path):
     facts = metadata["dataset_sources"][1]
     assert facts["rows_read"] == 20
     assert facts["actual_entries"] == 0
-    assert facts["left_out_as_duplicates"] + facts["left_out_by_length"] == 20
+    assert sum(facts["left_out"].values()) == 20
+    assert set(facts["left_out"]) == {"length", "duplicates"}
     assert metadata["blends"]["data"]["split_rows"] == {"validation": 50, "train": len(rows) - 50}
     # Complete: the same command leaves it alone, another configuration is refused.
     before = contents(out)
@@ -215,6 +216,7 @@ def test_large_blends_are_parquet_unless_told_otherwise(tmp_path):
 def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
     from data.blending.check_sources import check_sources
     from data.sources.config import SourceConfig
+    from data.sources.stream import Tally
 
     kinds = ["train", "test", None] * 4
     pq.write_table(chats(12, "p", kind=kinds), tmp_path / "p.parquet")
@@ -226,7 +228,7 @@ def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
     for name in ("p.parquet", "j.jsonl"):
         config = SourceConfig(name=str(tmp_path / name), only={"kind": ["train", "dev"]}, drop_columns=drop)
         (source,) = check_sources([("here", config)], 0)
-        rows = [row for batch in source.stream(5) for row in batch.to_pylist()]
+        rows = [row for batch in source.stream(5, Tally()) for row in batch.to_pylist()]
         assert firsts(rows) == Counter(f"{name[0]} {i}" for i in range(0, 12, 3))
         assert ("kind" in rows[0]) != bool(drop)
 
@@ -234,6 +236,7 @@ def test_only_rows_with_the_values_asked_for_are_kept(tmp_path, drop):
 def test_only_of_a_column_that_is_missing_is_refused_with_the_nearest(tmp_path):
     from data.blending.check_sources import check_sources
     from data.sources.config import SourceConfig
+    from data.sources.stream import Tally
     from pipeline.errors import InputError
 
     pq.write_table(chats(2, "p", kind=["a", "b"]), tmp_path / "p.parquet")
@@ -241,7 +244,7 @@ def test_only_of_a_column_that_is_missing_is_refused_with_the_nearest(tmp_path):
     for name in ("p.parquet", "j.jsonl"):
         config = SourceConfig(name=str(tmp_path / name), only={"kinds": ["a"]})
         with pytest.raises(InputError, match=r"here\.only: .* has no column kinds; did you mean kind\?"):
-            [_ for source in check_sources([("here", config)], 0) for _ in source.stream(5)]
+            [_ for source in check_sources([("here", config)], 0) for _ in source.stream(5, Tally())]
 
 
 GOOD = {"name": "somewhere/set", "split": "train"}

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from data.sources.batches import Batch
+from data.sources.messages import BadRows, MessageOptions
 from data.sources.to_episodes import InteractionsConfig, to_interactions
 from pipeline.errors import InputError
 
@@ -13,12 +14,13 @@ def said(*turns: str) -> list[dict[str, str]]:
     return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
 
 
-def numbered(batch: pa.RecordBatch) -> Batch:
-    return Batch(batch, "here", range(1, len(batch) + 1))
+def episodes(batch: pa.RecordBatch, config: InteractionsConfig) -> pa.RecordBatch:
+    options = MessageOptions(think="split", last_turn="cut")
+    return to_interactions(Batch(batch, "here", range(1, len(batch) + 1)), config, options, BadRows())
 
 
 def rows(batch: pa.RecordBatch, steps: int, windows: str = "first") -> list[dict]:
-    return to_interactions(numbered(batch), InteractionsConfig(steps=steps, windows=windows)).to_pylist()
+    return episodes(batch, InteractionsConfig(steps=steps, windows=windows)).to_pylist()
 
 
 def test_messages_become_exchanges():
@@ -59,7 +61,7 @@ def test_what_an_answer_takes_from_earlier_turns_is_marked():
     first, *rest = [{"query": q, "answer": a} for q, a in turns]
     batch = pa.RecordBatch.from_pylist([{**first, "interactions": rest}])
     config = InteractionsConfig(steps=4, facts="carried")
-    (row,) = to_interactions(numbered(batch), config).to_pylist()
+    (row,) = episodes(batch, config).to_pylist()
     found = [(turn["facts"], turn["distance"]) for turn in (row, *row["interactions"])]
     assert found == [
         ([], 0),
@@ -73,7 +75,7 @@ def test_what_an_answer_takes_from_earlier_turns_is_marked():
 def test_facts_that_are_given_stay():
     turns = [{"query": "Who is Bo?", "answer": "Ann told Bo.", "facts": ["sister"], "distance": 1}]
     batch = pa.RecordBatch.from_pylist([{"query": "Bo is Ann's sister.", "answer": "Ann?", "interactions": turns}])
-    (row,) = to_interactions(numbered(batch), InteractionsConfig(steps=1, facts="carried")).to_pylist()
+    (row,) = episodes(batch, InteractionsConfig(steps=1, facts="carried")).to_pylist()
     assert row["interactions"][0]["facts"] == ["sister"]
 
 
