@@ -7,13 +7,14 @@ is taken up again makes the same ones.
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mrl.rl.trajectory import Strategy
 from mrl.training.optimizer import MODEL_PARTS as PARTS
+from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Share, ShareBelowOne
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ResetConfig:
     """Whether a dialogue starts from a fresh memory.
 
@@ -23,34 +24,37 @@ class ResetConfig:
     """
 
     mode: Literal["always", "random"] = "always"
-    from_epoch: int = 0
-    probability: float = 0.6
+    from_epoch: NonNegativeInt = 0
+    probability: Share = 0.6
     carry: Literal["own", "pool", "normal"] = "own"
-    pool_size: int = 256
+    pool_size: PositiveInt = 256
     """States kept for each kind of dialogue."""
-    std: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability is {self.probability}; it must lie in 0..1")
-        if self.pool_size < 1:
-            raise ValueError(f"pool_size is {self.pool_size}; without room for a state use mode: always")
+    std: NonNegativeFloat = 1.0
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unfreeze:
-    """Parts of the model that learn from an epoch on, or once the evaluation reward has reached a value."""
+    """Parts of the model that learn from an epoch on, or once the evaluation reward has reached a value; whichever of
+    the two comes first where both are given, from the start where neither is."""
 
     parts: list[str]
-    epoch: int | None = 0
+    epoch: NonNegativeInt | None = None
     reward: float | None = None
 
     def __post_init__(self) -> None:
+        """Refuse parts that don't exist."""
+        if not self.parts:
+            raise ValueError(f"parts is empty; the model's parts are {', '.join(PARTS)}")
         for part in self.parts:
             if part not in PARTS:
                 raise ValueError(f"parts has {part!r}; the model's parts are {', '.join(PARTS)}")
+
+    def reached(self, epoch: int, best_reward: float) -> bool:
+        """Whether these parts learn by now."""
         if self.epoch is None and self.reward is None:
-            raise ValueError(f"{', '.join(self.parts)} would never learn: give an epoch or a reward")
+            return True
+        by_epoch = self.epoch is not None and epoch >= self.epoch
+        return by_epoch or (self.reward is not None and best_reward >= self.reward)
 
 
 def _gradual() -> list[Unfreeze]:
@@ -61,57 +65,60 @@ def _gradual() -> list[Unfreeze]:
     ]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CurriculumConfig:
-    """Stages of growing length. linear: first, first + increment, ..., last. exponential: first times powers of
-    factor, then last. custom: the list `steps`."""
+    """Stages of dialogues of growing length, counted in answered turns. linear: first, first + increment, ..., last.
+    exponential: first times powers of factor, then last. custom: the list `turns`."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"steps": "turns", "replay": "replay_fraction"}
 
     kind: Literal["custom", "linear", "exponential"] = "custom"
-    steps: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 6, 8, 12, 16])
-    first: int = 1
-    last: int = 16
-    increment: int = 2
+    turns: list[PositiveInt] = field(default_factory=lambda: [1, 2, 3, 4, 6, 8, 12, 16])
+    first: PositiveInt = 1
+    last: PositiveInt = 16
+    increment: PositiveInt = 1
     factor: float = 2.0
-    epochs: int = 4
+    epochs: PositiveInt = 4
     """A stage lasts at most this long; then the next begins whatever the evaluation says. The last one lasts to the end
     of the run, so that the learning rate comes down in it."""
-    min_epochs: int = 1
+    min_epochs: PositiveInt = 1
     """A stage lasts at least this long."""
     promote_at: float | None = 0.95
     """Evaluation figure at which a stage is done, and with the last one the run; null = by epochs only."""
     promote_by: Literal["recall", "reward"] = "recall"
-    replay: float = 0.2
-    """Share of batches taken from earlier stages, against forgetting."""
+    replay_fraction: ShareBelowOne = 0.2
+    """Share of rounds whose dialogues are of an earlier stage, against forgetting."""
     strategies: list[Strategy] = field(default_factory=lambda: [Strategy()])
     """Mixed by their weights inside every stage."""
     resets: ResetConfig = field(default_factory=ResetConfig)
     unfreeze: list[Unfreeze] = field(default_factory=_gradual)
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By step count: dotted keys of the whole configuration and their values in that stage."""
+    """By turns of a stage: dotted keys of the whole configuration and their values in that stage."""
 
     def __post_init__(self) -> None:
-        steps = step_counts(self)
-        if not steps or min(steps) < 1 or sorted(set(steps)) != steps:
-            raise ValueError(f"the step counts {steps} must be positive and grow from stage to stage")
-        if not 0 <= self.replay < 1:
-            raise ValueError(f"replay is {self.replay}; it must lie in 0..1, below 1")
-        if not 1 <= self.min_epochs <= self.epochs:
+        """Refuse stages that don't grow and overrides of stages that don't exist."""
+        turns = turn_counts(self)
+        if not turns or sorted(set(turns)) != turns:
+            raise ValueError(f"the turns {turns} must grow from stage to stage")
+        if self.min_epochs > self.epochs:
             raise ValueError(f"min_epochs {self.min_epochs} must lie in 1..epochs ({self.epochs})")
+        if self.promote_at is not None and self.promote_by == "recall" and not 0 <= self.promote_at <= 1:
+            raise ValueError(f"promote_at is {self.promote_at}; recall lies in 0..1 (promote_by: reward knows others)")
         if not sum(strategy.weight for strategy in self.strategies) > 0:
             raise ValueError("strategies needs at least one with a positive weight")
         for name in self.overrides:
-            if name not in map(str, steps):
-                raise ValueError(f"overrides.{name} is no stage; the step counts are {', '.join(map(str, steps))}")
+            if name not in map(str, turns):
+                raise ValueError(f"overrides.{name} is no stage; their turns are {', '.join(map(str, turns))}")
 
 
-def step_counts(config: CurriculumConfig) -> list[int]:
-    """Answered turns per dialogue, stage by stage. Raises ValueError where the rule never ends."""
+def turn_counts(config: CurriculumConfig) -> list[int]:
+    """Answered turns of a dialogue, stage by stage. Raises ValueError where the rule never ends."""
     if config.kind == "custom":
-        return list(config.steps)
+        return list(config.turns)
     grows = config.increment >= 1 if config.kind == "linear" else config.factor > 1
     if config.first < 1 or config.last < config.first or not grows:
         raise ValueError(
-            f"{config.kind} steps from {config.first} to {config.last} need 1 <= first <= last and a growing rule"
+            f"{config.kind} stages from {config.first} to {config.last} need 1 <= first <= last and a growing rule"
         )
     steps, exact = [], float(config.first)
     while exact < config.last:
@@ -123,10 +130,10 @@ def step_counts(config: CurriculumConfig) -> list[int]:
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch: step count, strategy of each row (index), whether each row starts from a fresh memory, where the
-    others continue from, and the stage is a replayed one."""
+    """One round: turns of its dialogues, strategy of each row (index), whether each row starts from a fresh memory,
+    where the others continue from, and whether the stage is a replayed one."""
 
-    steps: int
+    turns: int
     strategy: list[int]
     reset: list[bool]
     carry: str
@@ -138,23 +145,28 @@ class Curriculum:
 
     def __init__(self, config: CurriculumConfig, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.steps = step_counts(config)
+        self.turns = turn_counts(config)
         self.stage = self.epoch = self.stage_epoch = self.drawn = 0
         self.best_reward = float("-inf")
         self.finished = False
 
+    @property
+    def present(self) -> int:
+        """Turns of a dialogue in the present stage."""
+        return self.turns[self.stage]
+
     def draw(self, rows: int) -> Draw:
-        """What the next batch of `rows` dialogues consists of."""
-        luck = random.Random(f"curriculum-{self.seed}-{self.drawn}")
+        """What the next round of `rows` dialogues consists of."""
+        rng = random.Random(f"curriculum-{self.seed}-{self.drawn}")
         self.drawn += 1
-        replayed = self.stage > 0 and luck.random() < self.config.replay
-        steps = self.steps[luck.randrange(self.stage)] if replayed else self.steps[self.stage]
+        replayed = self.stage > 0 and rng.random() < self.config.replay_fraction
+        turns = self.turns[rng.randrange(self.stage)] if replayed else self.present
         weights = [strategy.weight for strategy in self.config.strategies]
-        strategy = luck.choices(range(len(weights)), weights, k=rows)
+        strategy = rng.choices(range(len(weights)), weights, k=rows)
         resets = self.config.resets
         fresh = resets.mode == "always" or self.epoch < resets.from_epoch
-        reset = [fresh or luck.random() < resets.probability for _ in range(rows)]
-        return Draw(steps, strategy, reset, resets.carry, replayed)
+        reset = [fresh or rng.random() < resets.probability for _ in range(rows)]
+        return Draw(turns, strategy, reset, resets.carry, replayed)
 
     def observe(self, *, reward: float, recall: float | None) -> bool:
         """Tell the result of an epoch's evaluation at the current length; True when a new stage begins.
@@ -169,7 +181,7 @@ class Curriculum:
         passed = bar is not None and figure >= bar and self.stage_epoch >= self.config.min_epochs
         if not passed and self.stage_epoch < self.config.epochs:
             return False
-        if self.stage + 1 == len(self.steps):
+        if self.stage + 1 == len(self.turns):
             self.finished = passed
             return False
         self.stage += 1
@@ -180,19 +192,13 @@ class Curriculum:
         """Parts of the model that learn now."""
         learning: set[str] = set()
         for rule in self.config.unfreeze:
-            by_epoch = rule.epoch is not None and self.epoch >= rule.epoch
-            by_reward = rule.reward is not None and self.best_reward >= rule.reward
-            if by_epoch or by_reward:
+            if rule.reached(self.epoch, self.best_reward):
                 learning.update(rule.parts)
         return learning
 
-    def overrides(self) -> dict[str, Any]:
-        """Dotted keys that differ in the current stage."""
-        return self.config.overrides.get(str(self.steps[self.stage]), {})
-
     def metrics(self) -> dict[str, float]:
         """Position for the log."""
-        return {"stage": self.stage, "steps": self.steps[self.stage], "epoch": self.epoch}
+        return {"stage": self.stage, "turns": self.present, "epoch": self.epoch}
 
     def identity(self) -> dict[str, Any]:
         """What a saved position belongs to."""
@@ -231,5 +237,5 @@ __all__ = [
     "Draw",
     "ResetConfig",
     "Unfreeze",
-    "step_counts",
+    "turn_counts",
 ]
