@@ -10,8 +10,8 @@ from mrl.dialogues.collation import collate_episodes
 from mrl.dialogues.tokenization import EncodedDialogues, TurnTokens, build_prompt
 from mrl.losses.answer_lm import memory_states
 from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
-from mrl.rl.episode_dataset import Environment
-from mrl.rl.rollout import RolloutConfig, play
+from mrl.rl.episode_dataset import EpisodeDataset
+from mrl.rl.rollout import RolloutConfig, generate_rollouts
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -33,11 +33,11 @@ def states_before(
     """
     batch = collate_episodes(encoded, np.array(dialogues), None, seed)
     if tokenizer is not None and batch.ids.shape[1] > 1:
-        environment = Environment(encoded, tokenizer, "--data")
-        episodes = environment.batch(np.array(dialogues), batch.ids.shape[1] - 1, batch.seeds.tolist())
+        dataset = EpisodeDataset(encoded, tokenizer, "--data")
+        episodes = dataset.batch(np.array(dialogues), batch.ids.shape[1] - 1, batch.seeds.tolist())
         config = RolloutConfig(max_new_tokens=max_new_tokens, temperature=temperature or 1.0)
-        history = play(model, episodes, config, greedy=not temperature, keep_states=True).history
-        assert history is not None, "keep_states asks for it"
+        history = generate_rollouts(model, episodes, config, greedy=not temperature, keep_history=True).history
+        assert history is not None, "keep_history asks for it"
         return history
     return memory_states(model, batch.to(model.device))
 

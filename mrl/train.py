@@ -3,76 +3,102 @@
     uv run mrl/train.py                                  # the quickstart's: builds what is missing, then trains
     uv run mrl/train.py --config-path mrl/config/quickstart/mrl.yaml --set seed=7
 
-Dialogues are played with the policy's own answers; each answer is rewarded for the facts it recalls; policy, memory and
-critic are updated by playing the episodes again with the gradient through every memory write (`replay.bptt_steps`).
-Dialogues grow stage by stage (`curriculum`). Start from a model of mrl/memory_sft.py. The result lies in
-output_dir/model; samples.jsonl in output_dir holds dialogues to look at after each epoch.
+The method, a round at a time; `main` below is this list:
+
+    1. collect     dialogues are played: every interaction is written into memory, every query answered from it, and
+                   the policy's own answers are what is written
+    2. score       each answer is rewarded for the facts it recalls, as its dialogue's strategy says
+    3. value       a critic says what it had expected, from the newest interaction, the query and the memory
+    4. advantages  rewards against what was expected, chained over turns or compared inside groups
+    5. update      minibatches are played again with the gradient through the memory writes, down to the first
+    6. validate    held-out dialogues, greedy; dialogues grow and parts unfreeze as the curriculum says
+
+Where it departs from the published method (A. Filipek, Reactive AI: "Memory Reinforcement Learning & RLHF for Reactive
+Models"), and why:
+
+    1. A dialogue's first memory follows from its seed, so that a replay starts where the rollout did: before the first
+       step every probability ratio is exactly 1.
+    2. The gradient flows through `update.bptt_steps` writes (default: all), not through the newest alone: a write is
+       credited for what is known many turns later.
+    3. The reward is what was recalled (facts as whole words, whatever else is said around them); BLEU and cosine are
+       terms beside it. Copying the stored interaction earns nothing, and no answer earns more than the reference.
+    4. A turn that no reward speaks of isn't a turn of reward 0: it trains neither policy nor critic.
+    5. A fresh critic is told the mean return of the first round, of which it would else spend a short run learning.
+    6. Only the dialogues with the largest advantages are learnt from (`ppo.keep_fraction`).
+    7. Reference answers can be learnt from the same states beside the rewards (`update.sft_coef`).
+
+Start from a model of mrl/memory_sft.py. The result lies in output_dir/model; samples.jsonl holds dialogues to look at
+after each epoch.
 """
 
 import copy
-import json
 import logging
 import math
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from mrl.dialogues.corpus import Corpus, load_corpus
+import torch
+from torch import Tensor
+
+from mrl.dialogues.corpus import load_corpus
 from mrl.dialogues.seeding import Purpose, derive_seed
-from mrl.rl.advantages import explained_variance
+from mrl.model import ReactiveForCausalLM
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
-from mrl.rl.collector import Rounds, figures
-from mrl.rl.critic import Critic, CriticConfig
-from mrl.rl.curriculum import Curriculum, CurriculumConfig
-from mrl.rl.episode_dataset import Environment, vocabulary
-from mrl.rl.memory_pool import StatePool
-from mrl.rl.rewards import RewardConfig
-from mrl.rl.rollout import RolloutConfig
-from mrl.rl.update import Buffer, ReplayConfig, introduce, minibatch_counts, policy_loss
-from mrl.rl.validation import examine, transcript
+from mrl.rl.algorithms.advantages import explained_variance
+from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, gather_states, round_metrics, shares
+from mrl.rl.critic import Critic, CriticConfig, predict_values
+from mrl.rl.curriculum import Curriculum, CurriculumConfig, turn_counts
+from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
+from mrl.rl.memory_pool import MemoryPool
+from mrl.rl.replay import log_probs_again
+from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rollout import RolloutConfig, generate_rollouts
+from mrl.rl.trajectory import ScoredRollout, TrainingBatch
+from mrl.rl.update import (
+    MinibatchBuffer,
+    Recipe,
+    UpdateConfig,
+    calibrate_critic,
+    credit,
+    minibatch_counts,
+    normalized,
+    update_loss,
+)
+from mrl.rl.validation import transcript, validate
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
+from mrl.training.prerequisites import Prerequisite, build_missing
 from mrl.training.stage_config import ReactiveStageConfig, TrainerConfig, default_config
-from pipeline.artifact import is_complete
 from pipeline.config import with_changes
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
+from pipeline.ranges import PositiveInt
 from pipeline.resumable import RESUMABLE
-from pipeline.run import Run, is_main_process, stage_main
+from pipeline.run import Run, stage_main
 
 logger = logging.getLogger(__name__)
-OVERRIDABLE = ("ppo", "rollout", "rewards", "replay", "critic", "optimizer")
+BY_STAGE = ("ppo", "rollout", "rewards", "update", "critic", "optimizer")
 """Sections that `curriculum.overrides` may change for a stage."""
 
 
-@dataclass(kw_only=True)
-class Prerequisite:
-    """A folder that this run needs and the script that builds it."""
-
-    folder: str
-    script: str
-    config: str
-    arguments: list[str] = field(default_factory=list)
-    """Further arguments of the script."""
-
-
-@dataclass(kw_only=True, frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MRLStage(ReactiveStageConfig):
     """A recipe for memory reinforcement learning."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"replay": "update"}
 
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
-    rounds_per_epoch: int = 8
+    rounds_per_epoch: PositiveInt = 8
     """Rounds of `rollout.episodes` dialogues between two evaluations."""
-    held_out_dialogues: int = 128
+    held_out_dialogues: PositiveInt = 128
     """Dialogues that an evaluation looks at (the final one takes twice as many)."""
     prerequisites: list[Prerequisite] = field(default_factory=list, metadata=RESUMABLE)
     """What is built first where it is missing."""
@@ -82,227 +108,220 @@ class MRLStage(ReactiveStageConfig):
         plain = TrainerConfig(max_steps=1)
         for name, instead in (
             ("batch_size", "rollout.episodes and ppo.minibatch_episodes"),
-            ("accumulation", "replay.turns_at_once"),
+            ("accumulation", "update.micro_batch_turns"),
             ("eval_every", "rounds_per_epoch"),
         ):
             if getattr(self.trainer, name) != getattr(plain, name):
-                raise ValueError(f"trainer.{name} has no meaning here; set {instead}")
-        if self.rounds_per_epoch < 1 or self.held_out_dialogues < 1:
-            raise ValueError("rounds_per_epoch and held_out_dialogues must be at least 1")
+                raise SettingError(f"trainer.{name}", f"trainer.{name} has no meaning here; set {instead}")
 
-
-def staged(stage: MRLStage, steps: int) -> MRLStage:
-    """The recipe as it is at a step count: with its overrides. Raises InputError for keys that can't be overridden."""
-    changes = stage.curriculum.overrides.get(str(steps), {})
-    if not changes:
-        return stage
-    where = f"curriculum.overrides.{steps}"
-    for key in changes:
-        section, _, name = key.partition(".")
-        if MRLStage.RENAMED.get(section, section) not in OVERRIDABLE or not name:
-            raise InputError(f"{where}: {key} can't differ by stage; sections that can: {', '.join(OVERRIDABLE)}")
-    return with_changes(stage, changes, where)
-
-
-def build_missing(stage: MRLStage) -> None:
-    """Run the scripts whose folder isn't there yet, in their order. Raises InputError where one fails."""
-    while not is_main_process() and any(not _built(needed.folder) for needed in stage.prerequisites):
-        time.sleep(1)  # the main process builds; where it fails the launcher ends us all
-    for needed in stage.prerequisites:
-        folder = Path(needed.folder)
-        if _built(needed.folder):
-            continue
-        logger.info("%s is missing: building it with %s --config-path %s", folder, needed.script, needed.config)
-        command = [sys.executable, needed.script, "--config-path", needed.config, *needed.arguments]
-        if subprocess.run(command, check=False).returncode:
-            raise InputError(
-                f"prerequisites: {needed.script} --config-path {needed.config} failed; its message is above"
-            )
-
-
-def _built(folder: str) -> bool:
-    """Whether a script has finished its folder: data, a tokenizer or a model."""
-    return any(is_complete(Path(folder) / inner) for inner in ("", "tokenizer", "model"))
-
-
-class Learner:
-    """What one run consists of, besides the loop's state in `Training`."""
-
-    def __init__(self, stage: MRLStage, run: Run) -> None:
-        self.stage, self.run = stage, run
-        self.model, self.tokenizer = load_reactive(stage.model, needs_memory=True)
-        self.corpus: Corpus = load_corpus(stage.data, self.tokenizer, self.model.config.max_interaction_length, run)
-        self.curriculum = Curriculum(stage.curriculum, stage.seed)
-        self.stages = {steps: staged(stage, steps) for steps in self.curriculum.steps}
-        self.train = Environment(self.corpus.train, self.tokenizer, "data.train")
-        self.held_out = Environment(self.corpus.held_out, self.tokenizer, "data.held_out")
-        for steps in self.curriculum.steps:
-            self.train.members(steps)
-            self.held_out.members(steps)
-        needs = any(ALGORITHMS[s.ppo.algorithm].needs_critic for s in self.stages.values())
-        self.critic = Critic(self.model, stage.critic.kind) if needs else None
-        kept = any(s.ppo.kl_coef for s in self.stages.values())
-        self.reference = copy.deepcopy(self.model).eval().requires_grad_(False) if kept else None
-        self.pool, self.buffer, self.progress = StatePool(stage.curriculum.resets, stage.seed), Buffer(), Progress()
-        self.last = {"reward": 0.0, "recall": 0.0, "episodes": 0.0}
-        self.since, self.speed = time.monotonic(), 0.0
-
-    def join(self, training: Training) -> None:
-        """Everything that needs to know the device and the other processes."""
-        model = self.model.eval()  # dropout off: replays are to give the probabilities that were sampled from
-        if self.critic is not None:
-            self.critic.eval()
-        if self.reference is not None:
-            self.reference.to(training.device)
-        words = vocabulary(self.tokenizer, model.get_input_embeddings().weight, model.config.answer_token_id)
-        self.words = words = words.to(training.device)
-        self.rounds.words, self.rounds.rank, self.rounds.world = words, training.rank, training.world
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds beside weights and optimizer."""
-        self.rounds = Rounds(self.train, self.curriculum, self.pool, None, self.stage.seed)
-        own = {"curriculum": self.curriculum, "pool": self.pool, "buffer": self.buffer, "rounds": self.rounds}
-        return own | {"progress": self.progress}
+    def at(self, turns: int) -> "MRLStage":
+        """The recipe in the stage of dialogues of so many turns: with its overrides. Raises InputError for keys that
+        can't differ by stage."""
+        where = f"curriculum.overrides.{turns}"
+        changed = with_changes(self, self.curriculum.overrides.get(str(turns), {}), where)
+        for section in fields(self):
+            before, after = getattr(self, section.name), getattr(changed, section.name)
+            if before != after and section.name not in BY_STAGE:
+                raise InputError(
+                    f"{where}: {section.name} can't differ by stage; sections that can: {', '.join(BY_STAGE)}"
+                )
+            for item in fields(before) if section.name in BY_STAGE else ():
+                if item.metadata.get("whole_run") and getattr(before, item.name) != getattr(after, item.name):
+                    raise InputError(f"{where}: {section.name}.{item.name} holds for the whole run, not for a stage")
+        return changed
 
     @property
-    def now(self) -> MRLStage:
-        """The recipe of the present stage."""
-        return self.stages[self.curriculum.steps[self.curriculum.stage]]
-
-    def play(self, training: Training) -> dict[str, float]:
-        """Fill the buffer with a new round; returns its figures."""
-        now, exact = self.now, training.precision == "fp32"
-        started = time.monotonic()
-        with training.autocast():
-            trajectory = self.rounds.collect(
-                self.model, self.critic, self.reference, rollout=now.rollout, rewards=now.rewards, ppo=now.ppo,
-                critic_config=now.critic, exact_log_probs=exact,
-            )  # fmt: skip
-        if self.critic is not None and self.progress.rounds == 0:
-            introduce(self.critic, trajectory, now.ppo)
-        self.buffer.fill(trajectory, now.ppo, derive_seed(self.stage.seed, Purpose.MINIBATCHES, self.rounds.made))
-        self.progress.rounds += 1
-        found = figures(trajectory)
-        self.last = {"reward": found["reward"], "recall": found["recall"], "episodes": len(trajectory)}
-        self.since = started
-        if self.critic is not None:
-            found["explained_variance"] = explained_variance(trajectory.values, trajectory.returns, trajectory.credited)
-        spent = {f"{phase}_s": round(s, 3) for phase, s in self.rounds.seconds.items()}
-        return {**found, **spent, "episode_steps": trajectory.batch.steps, "episodes": len(trajectory)}
-
-    def shown(self, kl: float) -> dict[str, float]:
-        """What the progress bar says."""
-        speed = self.last["episodes"] / max(1e-9, time.monotonic() - self.since) if not self.buffer else 0.0
-        shown = {"reward": self.last["reward"], "recall": self.last["recall"], "kl": kl}
-        self.speed = speed or self.speed
-        return shown | {"episodes/s": self.speed}
-
-    def improve(self, training: Training) -> dict[str, float]:
-        """One optimizer step on the next minibatch."""
-        now = self.now
-        minibatch = self.buffer.next()
-        training.optimizer.learning = self.curriculum.trainable() | {"critic"}
-        training.optimizer.config = now.optimizer
-        counts = minibatch_counts(minibatch, now.replay, now.critic)
-        loss = partial(
-            policy_loss, self.model, self.critic, counts=counts, ppo=now.ppo, config=now.replay,
-            sampling=now.rollout.sampling(), judging=now.critic,
-        )  # fmt: skip
-        turns = len(minibatch) / training.world * minibatch.batch.steps * minibatch.group
-        tokens = int(minibatch.writes_mask.sum())
-        return training.step(minibatch, loss, tokens, slices=math.ceil(turns / now.replay.turns_at_once))
-
-    def examine(self, training: Training, dialogues: int) -> dict[str, float]:
-        """Held-out figures at the present length; sample dialogues go to samples.jsonl."""
-        now = self.now
-        with training.evaluating():
-            found, shown = examine(
-                self.model, self.held_out, self.curriculum.steps[self.curriculum.stage], dialogues=dialogues,
-                rollout=now.rollout, rewards=now.rewards, words=self.words, training=training, seed=self.stage.seed,
-            )  # fmt: skip
-        if shown is not None and is_main_process():
-            self.show(training, transcript(self.tokenizer, shown))
-        return found
-
-    def show(self, training: Training, rows: list[dict[str, Any]]) -> None:
-        """Sample dialogues: to samples.jsonl and, as a table, to wandb where that is on."""
-        with (self.run.dir / "samples.jsonl").open("a") as file:
-            file.writelines(json.dumps({"step": training.done, **row}) + "\n" for row in rows)
-        for tracker in training.accelerator.trackers:
-            if tracker.name == "wandb":
-                columns = list(rows[0])
-                tracker.log_table("samples", columns, [[row[c] for c in columns] for row in rows], step=training.done)
+    def recipe(self) -> Recipe:
+        """What the loss reads of it."""
+        return Recipe(ppo=self.ppo, update=self.update, critic=self.critic, sampling=self.rollout.sampling())
 
 
-@dataclass
-class Progress:
-    """Rounds so far; a part of the checkpoint."""
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run works with, built whole before the first round."""
 
-    rounds: int = 0
+    stages: dict[int, MRLStage]
+    """The recipe by turns of a dialogue."""
+    policy: ReactiveForCausalLM
+    critic: Critic | None
+    reference: ReactiveForCausalLM | None
+    """The policy that the run started from, where a distance to it is paid for."""
+    tokenizer: Any
+    vocabulary: Vocabulary
+    train: EpisodeDataset
+    held_out: EpisodeDataset
+    fingerprint: str
+    """Of the data."""
 
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+    def joined(self, training: Training) -> "Setup":
+        """The same on the device of this process. Dropout is off: replays are to give the probabilities that were
+        sampled from."""
+        training.settle_precision()
+        self.policy.eval()
+        reference = None if self.reference is None else self.reference.to(training.device).eval()
+        return replace(self, reference=reference, vocabulary=self.vocabulary.to(training.device))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+
+def prepare(stage: MRLStage, run: Run) -> Setup:
+    """Read model and data and build all that a run works with. Raises InputError where something doesn't fit."""
+    policy, tokenizer = load_reactive(stage.model, needs_memory=True)
+    corpus = load_corpus(stage.data, tokenizer, policy.config.max_interaction_length, run)
+    stages = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}
+    train = EpisodeDataset(corpus.train, tokenizer, "data.train")
+    held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
+    for turns in stages:  # refused now, not in the stage that would miss them
+        train.members(turns)
+        held_out.members(turns)
+    needs_critic = any(ALGORITHMS[s.ppo.algorithm].needs_critic for s in stages.values())
+    pays_distance = any(s.ppo.kl_coef for s in stages.values())
+    return Setup(
+        stages=stages,
+        policy=policy,
+        critic=Critic(policy, stage.critic.kind).eval() if needs_critic else None,
+        reference=copy.deepcopy(policy).requires_grad_(False) if pays_distance else None,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.answer_token_id),
+        train=train,
+        held_out=held_out,
+        fingerprint=corpus.fingerprint,
+    )
 
 
-def means(sums: dict[str, float]) -> dict[str, float]:
+def collect_round(
+    setup: Setup, now: MRLStage, sampler: EpisodeSampler, training: Training
+) -> tuple[TrainingBatch, dict[str, float]]:
+    """Steps 1 to 4 for the next round: every process plays its share of the dialogues and gets the whole of them, with
+    advantages, on the CPU; and the round's figures."""
+    timer, started = PhaseTimer(training.device), time.monotonic()
+    batch = sampler.next(now.rollout.episodes, setup.policy)
+    pieces, final = [], []
+    for episodes in shares(batch, now.rollout.at_once, training.rank, training.world):
+        with timer("rollout"):
+            played = generate_rollouts(
+                setup.policy, episodes, now.rollout, group=now.ppo.group_size, keep_history=setup.critic is not None
+            )
+        with timer("reward"):
+            scored = score(now.rewards, setup.vocabulary, played.rollout)
+        with timer("value"):
+            scored, reference = exact_log_probs(setup, now, scored, training)
+            values = predict_values(setup.critic, scored, played.history, now.critic, looks_ahead=now.ppo.looks_ahead)
+        pieces.append(credit(scored, values, now.ppo, reference).to("cpu"))
+        final.append(played.final.to("cpu"))
+    whole = gather(pieces, batch.size, training.world)
+    if now.curriculum.resets.mode != "always":
+        sampler.pool.put(batch, gather_states(final, batch.size, training.world))
+    if setup.critic is not None and sampler.rounds == 1:
+        whole = calibrate_critic(setup.critic, whole, now.ppo)
+    metrics = round_metrics(whole) | {name: round(seconds, 3) for name, seconds in timer.seconds.items()}
+    if setup.critic is not None:
+        metrics["explained_variance"] = explained_variance(whole.values, whole.returns, whole.credited)
+    metrics["collect_s"] = round(time.monotonic() - started, 3)
+    return normalized(whole, now.ppo), metrics
+
+
+def exact_log_probs(
+    setup: Setup, now: MRLStage, scored: ScoredRollout, training: Training
+) -> tuple[ScoredRollout, Tensor | None]:
+    """The rollout with log-probs as the update will compute them (in bf16 the sampler's differ by rounding), and those
+    of the policy that the run started from, if a distance to it is paid for."""
+    sampling = now.rollout.sampling()
+    rows = max(1, now.critic.at_once(training.device) // (scored.batch.steps * scored.group))
+    if training.precision != "fp32":
+        scored = replace(scored, log_probs=log_probs_again(setup.policy, scored, sampling, rows))
+    if setup.reference is None or not now.ppo.kl_coef:
+        return scored, None
+    return scored, log_probs_again(setup.reference, scored, sampling, rows)
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
     """Figures of the updates since the last log line."""
-    found = {
-        name: mean(sums, name, "scored_n") for name in ("entropy", "approx_kl", "ratio", "clipfrac", "reference_kl")
+    per_token = ("entropy", "approx_kl", "ratio", "clipfrac", "reference_kl")
+    metrics = {name: mean(sums, name, "scored_n") for name in per_token if name in sums}
+    if "sft" in sums:
+        metrics["sft_loss"] = mean(sums, "sft", "sft_n")
+    return metrics | {
+        name: sums[name] / sums["steps"] for name in ("policy_loss", "value_loss", "drift") if name in sums
     }
-    found = {name: value for name, value in found.items() if name in sums}
-    if "supervised" in sums:
-        found["supervised_loss"] = mean(sums, "supervised", "reference_n")
-    return found | {name: sums[name] / sums["steps"] for name in ("policy_loss", "value_loss", "drift") if name in sums}
 
 
 def main(stage: MRLStage, run: Run) -> None:
-    """Build what is missing, train, evaluate, save."""
-    build_missing(stage)
-    learner = Learner(stage, run)
-    critic = {} if learner.critic is None else {"critic": learner.critic}
+    """Build what is missing, train, validate, save."""
+    build_missing(stage.prerequisites)
+    setup = prepare(stage, run)
+    curriculum = Curriculum(stage.curriculum, stage.seed)
+    sampler = EpisodeSampler(setup.train, curriculum, MemoryPool(stage.curriculum.resets, stage.seed), stage.seed)
+    buffer = MinibatchBuffer()
+    parts = {"curriculum": curriculum, "pool": sampler.pool, "sampler": sampler, "buffer": buffer}
+    beside = {} if setup.critic is None else {"critic": setup.critic}
     with Training(
-        stage.trainer, stage.optimizer, learner.model, learner.tokenizer, run, learner.parts(),
-        learner.corpus.fingerprint, critic,
-    ) as training:  # fmt: skip
-        training.settle_precision()
-        learner.join(training)
+        stage.trainer, stage.optimizer, setup.policy, setup.tokenizer, run, parts, setup.fingerprint, beside
+    ) as training:
+        setup = setup.joined(training)
         if training.done == 0:
-            start = learner.examine(training, stage.held_out_dialogues)
-            training.record({f"eval_{k}": v for k, v in start.items()} | learner.curriculum.metrics())
+            start = validate_now(setup, curriculum, training, stage.held_out_dialogues)
+            training.record({f"eval_{name}": value for name, value in start.items()} | curriculum.metrics())
+        metrics: dict[str, float] = {}
         for _ in training.steps():
-            if not learner.buffer:
-                training.record({f"rollout_{k}": v for k, v in learner.play(training).items()})
-            totals = learner.improve(training)
-            if (limit := learner.now.ppo.target_kl) and mean(totals, "approx_kl", "scored_n") > limit:
-                learner.buffer.drop()
-            training.log(means, **learner.curriculum.metrics())
-            training.metrics.shown = learner.shown(mean(totals, "approx_kl", "scored_n"))
-            if not learner.buffer and learner.progress.rounds % stage.rounds_per_epoch == 0:
-                evaluate(learner, training, tell=True)
-            elif training.ended:  # the last updates, those of the lowest rate, may be the best
-                evaluate(learner, training)
+            now = setup.stages[curriculum.present]
+            if not buffer:
+                batch, metrics = collect_round(setup, now, sampler, training)
+                order = torch.Generator().manual_seed(derive_seed(stage.seed, Purpose.MINIBATCHES, sampler.rounds))
+                buffer.fill(batch, now.ppo, order)
+                training.record({f"rollout_{name}": value for name, value in metrics.items()})
+            totals = update(setup, now, buffer.next(), curriculum, training)
+            approx_kl = mean(totals, "approx_kl", "scored_n")
+            if now.ppo.target_kl is not None and approx_kl > now.ppo.target_kl:
+                buffer.drop()
+            training.log(means, **curriculum.metrics())
+            training.metrics.shown = {k: metrics.get(k, 0.0) for k in ("reward", "recall")} | {"approx_kl": approx_kl}
+            epoch_over = not buffer and sampler.rounds % stage.rounds_per_epoch == 0
+            if epoch_over or training.ended:  # the last updates, those of the lowest rate, may be the best
+                evaluate(setup, curriculum, training, stage.held_out_dialogues, epoch_over=epoch_over)
         training.restore_best()
-        run.report(stages=learner.curriculum.steps[: learner.curriculum.stage + 1], rounds=learner.progress.rounds)
-        finish(training, stage, learner.examine(training, 2 * stage.held_out_dialogues))
+        run.report(stages=curriculum.turns[: curriculum.stage + 1], rounds=sampler.rounds)
+        finish(training, stage, validate_now(setup, curriculum, training, 2 * stage.held_out_dialogues))
 
 
-def evaluate(learner: Learner, training: Training, tell: bool = False) -> None:
-    """Examine the model and remember it where it is the best so far; `tell` the curriculum that an epoch is over."""
-    curriculum = learner.curriculum
-    found = learner.examine(training, learner.stage.held_out_dialogues)
-    found |= {f"gradient_{part}": norm for part, norm in training.optimizer.norms().items()}
-    position, metrics = curriculum.stage, curriculum.metrics()
-    worth = found["reward"] / learner.now.rewards.scale
+def update(
+    setup: Setup, now: MRLStage, minibatch: TrainingBatch, curriculum: Curriculum, training: Training
+) -> dict[str, float]:
+    """Step 5: one optimizer step on a minibatch. Returns the sums of its figures."""
+    training.optimizer.learning = curriculum.trainable() | {"critic"}
+    training.optimizer.config = now.optimizer
+    counts = minibatch_counts(minibatch, now.recipe)
+    loss = partial(update_loss, setup.policy, setup.critic, counts=counts, recipe=now.recipe)
+    turns = minibatch.batch.size / training.world * minibatch.batch.steps
+    slices = math.ceil(turns / now.update.micro_batch_turns)
+    return training.step(minibatch, loss, int(minibatch.writes_mask.sum()), slices=slices)
+
+
+def validate_now(setup: Setup, curriculum: Curriculum, training: Training, dialogues: int) -> dict[str, float]:
+    """Step 6: held-out figures at the present length; sample dialogues go to samples.jsonl."""
+    now = setup.stages[curriculum.present]
+    with training.evaluating():
+        metrics, sample = validate(
+            setup.policy, setup.held_out, curriculum.present, dialogues=dialogues, rollout=now.rollout,
+            rewards=now.rewards, vocabulary=setup.vocabulary, seed=now.seed, rank=training.rank, world=training.world,
+            total=training.total,
+        )  # fmt: skip
+    if sample is not None:
+        training.metrics.record_samples(transcript(setup.tokenizer, sample, setup.vocabulary.answer_id))
+    return metrics
+
+
+def evaluate(setup: Setup, curriculum: Curriculum, training: Training, dialogues: int, *, epoch_over: bool) -> None:
+    """Validate the model and remember it where it is the best so far; tell the curriculum that an epoch is over."""
+    metrics = validate_now(setup, curriculum, training, dialogues)
+    metrics |= {f"gradient_{part}": norm for part, norm in training.optimizer.norms().items()}
+    stage, position = curriculum.stage, curriculum.metrics()
+    share = metrics["reward"] / setup.stages[curriculum.present].rewards.scale
     # Before anything is saved: a run that is taken up here must not be at the old stage.
-    if tell and curriculum.observe(reward=found["reward"], recall=found.get("recall")):
-        logger.info("step %d: on to %d steps", training.done, curriculum.steps[curriculum.stage])
+    if epoch_over and curriculum.observe(reward=metrics["reward"], recall=metrics.get("recall")):
+        logger.info("step %d: on to dialogues of %d turns", training.done, curriculum.present)
     if curriculum.finished:
         training.stop()
     # A later stage is always better than an earlier one, and within a stage the reward decides.
-    training.record_evaluation({**found, **metrics}, position + 0.5 * worth)
+    training.record_evaluation({**metrics, **position}, stage + 0.5 * share)
 
 
 if __name__ == "__main__":

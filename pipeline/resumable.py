@@ -11,6 +11,8 @@ from pipeline.renamed_keys import dataclasses_in
 
 RESUMABLE: Mapping[str, bool] = MappingProxyType({"resumable": True})
 """Metadata of a field that may differ: what it says changes no weights, or is meant to be changed (a longer run)."""
+WHOLE_RUN: Mapping[str, bool] = MappingProxyType({"whole_run": True})
+"""Metadata of a field that is read once, when a run is built: a curriculum's stages have no values of their own."""
 
 
 def differing_keys(cls: type, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -41,4 +43,4 @@ def _default(field: dataclasses.Field) -> Any:
     return None if field.default is dataclasses.MISSING else to_dict(field.default)
 
 
-__all__ = ["RESUMABLE", "differing_keys"]
+__all__ = ["RESUMABLE", "WHOLE_RUN", "differing_keys"]

@@ -58,11 +58,11 @@ def trl_arguments(script: str, path: Path) -> object:
 
 def mrl_stages(path: Path) -> object:
     """Load an MRL recipe, and what its overrides make of it at every stage."""
-    from mrl.rl.curriculum import step_counts
-    from mrl.train import MRLStage, staged
+    from mrl.rl.curriculum import turn_counts
+    from mrl.train import MRLStage
 
     config = load_config(MRLStage, path)
-    return [staged(config, steps) for steps in step_counts(config.curriculum)]
+    return [config.at(turns) for turns in turn_counts(config.curriculum)]
 
 
 def accelerate_file(path: Path) -> object:

@@ -15,7 +15,6 @@ import argparse
 import json
 import statistics
 import time
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,98 +25,99 @@ from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
 from mrl.model import ReactiveForCausalLM
 from mrl.rl.algorithms import PPOConfig
-from mrl.rl.collector import Rounds
-from mrl.rl.critic import Critic, CriticConfig
-from mrl.rl.curriculum import Curriculum, CurriculumConfig, Draw
-from mrl.rl.episode_dataset import Environment
+from mrl.rl.collector import PhaseTimer
+from mrl.rl.critic import Critic, CriticConfig, predict_values
 from mrl.rl.episode_start import EpisodeStart
-from mrl.rl.memory_pool import StatePool
-from mrl.rl.rewards import RewardConfig, Vocabulary
-from mrl.rl.rollout import RolloutConfig
-from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
-from mrl.rl.update import Buffer, ReplayConfig, minibatch_counts, policy_loss
+from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rollout import RolloutConfig, generate_rollouts
+from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch
+from mrl.rl.update import (
+    MinibatchBuffer,
+    Recipe,
+    UpdateConfig,
+    credit,
+    minibatch_counts,
+    normalized,
+    update_loss,
+)
 from mrl.training.optimizer import Optimizer, OptimizerConfig
 from pipeline.run import peak_memory_mb
 
 FRAME = 8
 
 
-class RandomRounds(Rounds):
-    """Rounds over no dialogues: random words, answers of fixed length, facts that are hardly ever said."""
+def random_batch(sizes: argparse.Namespace) -> EpisodeBatch:
+    """Dialogues of random words, answers of fixed length, facts that are hardly ever said; the same each time."""
+    rng = torch.Generator().manual_seed(0)
 
-    def __init__(self, arguments: argparse.Namespace, vocabulary: Vocabulary) -> None:
-        curriculum = Curriculum(CurriculumConfig(steps=[arguments.steps]), 0)
-        pool = StatePool(curriculum.config.resets, 0)
-        super().__init__(cast(Environment, None), curriculum, pool, vocabulary, 0)
-        self.arguments = arguments
+    def words(*shape: int, first: int = 2) -> Tensor:
+        ids = torch.randint(FRAME, sizes.vocab, shape, generator=rng)
+        ids[..., 0] = first
+        return ids
 
-    def draw(self, episodes: int) -> tuple[EpisodeBatch, Draw]:
-        """A round of `episodes` dialogues, the same one each time."""
-        sizes = self.arguments
-        rng = torch.Generator().manual_seed(0)
-
-        def words(*shape: int, first: int = 2) -> Tensor:
-            ids = torch.randint(FRAME, sizes.vocab, shape, generator=rng)
-            ids[..., 0] = first
-            return ids
-
-        turns = (episodes, sizes.steps)
-        query, reference = words(*turns, sizes.prompt), words(*turns, sizes.tokens, first=6)
-        first = words(episodes, sizes.prompt + sizes.tokens)
-        mask = [torch.ones(x.shape, dtype=torch.bool) for x in (first, query, reference)]
-        facts = torch.full((*turns, 1, 2, 3), NO_TOKEN)
-        facts[..., 0] = torch.randint(FRAME, sizes.vocab, (*turns, 1, 2), generator=rng)
-        distance, asks = torch.ones(turns, dtype=torch.long), torch.ones(turns, dtype=torch.bool)
-        rows = torch.arange(episodes)
-        batch = EpisodeBatch(
-            first, mask[0], query, mask[1], reference, mask[2], facts, distance, asks, EpisodeStart.fresh(rows),
-            rows * 0, (Strategy(),),
-        )  # fmt: skip
-        return batch, self.curriculum.draw(episodes)
+    turns = (sizes.episodes, sizes.steps)
+    query, reference = words(*turns, sizes.prompt), words(*turns, sizes.tokens, first=6)
+    first = words(sizes.episodes, sizes.prompt + sizes.tokens)
+    facts = torch.full((*turns, 1, 2, 3), NO_TOKEN)
+    facts[..., 0] = torch.randint(FRAME, sizes.vocab, (*turns, 1, 2), generator=rng)
+    rows = torch.arange(sizes.episodes)
+    return EpisodeBatch(
+        first_ids=first,
+        first_mask=torch.ones_like(first, dtype=torch.bool),
+        query_ids=query,
+        query_mask=torch.ones_like(query, dtype=torch.bool),
+        reference_ids=reference,
+        reference_mask=torch.ones_like(reference, dtype=torch.bool),
+        fact_ids=facts,
+        distance=torch.ones(turns, dtype=torch.long),
+        turns=torch.ones(turns, dtype=torch.bool),
+        strategy=rows * 0,
+        start=EpisodeStart.fresh(rows),
+    )
 
 
-def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Rounds]:
-    """A model of the asked size, its critic and a maker of rounds."""
+def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Vocabulary]:
+    """A model of the asked size, its critic and a vocabulary of whole words."""
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = Critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
-    vocabulary = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
-    return model, critic, RandomRounds(arguments, vocabulary)
+    words = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
+    return model, critic, words
 
 
 def one_round(
-    arguments: argparse.Namespace, model: ReactiveForCausalLM, critic: Critic, rounds: Rounds, optimizer: Optimizer
+    arguments: argparse.Namespace,
+    model: ReactiveForCausalLM,
+    critic: Critic,
+    vocabulary: Vocabulary,
+    optimizer: Optimizer,
 ) -> dict[str, float]:
-    """Play, reward, update; seconds of each phase."""
+    """Play, reward, value, update, as mrl/train.py does; seconds of each phase."""
     rollout = RolloutConfig(episodes=arguments.episodes, max_new_tokens=arguments.tokens)
     ppo = PPOConfig(minibatch_episodes=arguments.batch, update_epochs=arguments.update_epochs, target_kl=None)
-    replay, critic_config = ReplayConfig(turns_at_once=arguments.turns_at_once), CriticConfig()
-    started = time.perf_counter()
-    trajectory = rounds.collect(
-        model, critic, None, rollout=rollout, rewards=RewardConfig(), ppo=ppo, critic_config=critic_config,
-        exact_log_probs=True,
-    )  # fmt: skip
-    collected = time.perf_counter()
-    buffer = Buffer()
-    buffer.fill(trajectory, ppo, 0)
-    while buffer:
-        minibatch = buffer.next()
-        optimizer.prepare(100, 0.0, 1000)
-        counts = minibatch_counts(minibatch, replay, critic_config)
-        slices = -(-len(minibatch) * arguments.steps // replay.turns_at_once)
-        for piece in share(minibatch, 0, 1, slices):  # ty: ignore[invalid-argument-type]
-            policy_loss(model, critic, piece, counts, ppo, replay, rollout.sampling(), critic_config).loss.backward()
-        optimizer.clip()
-        optimizer.step()
-    ended = time.perf_counter()
-    return {
-        "rollout_s": rounds.seconds["rollout"],
-        "reward_s": rounds.seconds["reward"],
-        "values_s": rounds.seconds["judge"],
-        "update_s": ended - collected,
-        "whole_s": ended - started,
-        "generated": int(trajectory.sampled.sum()),
-    }
+    update = UpdateConfig(micro_batch_turns=arguments.turns_at_once)
+    recipe = Recipe(ppo=ppo, update=update, critic=CriticConfig(), sampling=rollout.sampling())
+    timer, started = PhaseTimer(torch.device("cpu")), time.perf_counter()
+    with timer("rollout"):
+        played = generate_rollouts(model, random_batch(arguments), rollout, keep_history=True)
+    with timer("reward"):
+        scored = score(RewardConfig(), vocabulary, played.rollout)
+    with timer("values"):
+        values = predict_values(critic, scored, played.history, recipe.critic, looks_ahead=ppo.looks_ahead)
+    buffer = MinibatchBuffer()
+    buffer.fill(normalized(credit(scored, values, ppo), ppo), ppo, torch.Generator().manual_seed(0))
+    with timer("update"):
+        while buffer:
+            minibatch = buffer.next()
+            optimizer.prepare(100, 0.0, 1000)
+            counts = minibatch_counts(minibatch, recipe)
+            slices = -(-len(minibatch) * arguments.steps // update.micro_batch_turns)
+            for piece in share(minibatch, 0, 1, slices):
+                update_loss(model, critic, piece, counts, recipe).loss.backward()
+            optimizer.clip()
+            optimizer.step()
+    whole = time.perf_counter() - started
+    return timer.seconds | {"whole_s": whole, "generated": int(scored.sampled.sum())}
 
 
 def main() -> None:
@@ -131,14 +131,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
     arguments = parser.parse_args()
-    model, critic, rounds = build(arguments)
+    model, critic, vocabulary = build(arguments)
     optimizer = Optimizer(model, OptimizerConfig(), {"critic": critic.parameters()})
     start_mb = peak_memory_mb()
-    rows = [one_round(arguments, model, critic, rounds, optimizer) for _ in range(arguments.repeats + 1)][1:]
+    rows = [one_round(arguments, model, critic, vocabulary, optimizer) for _ in range(arguments.repeats + 1)][1:]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     peak_mb = peak_memory_mb()
     with FlopCounterMode(display=False) as counter:
-        one_round(arguments, model, critic, rounds, optimizer)
+        one_round(arguments, model, critic, vocabulary, optimizer)
     rate = matmul_rate(2048)
     rates = sorted(arguments.episodes / row["whole_s"] for row in rows)
     figures = {

@@ -1,11 +1,12 @@
-"""A round: dialogues are chosen, played, rewarded and judged, and every process gets the whole of it.
+"""A round: which dialogues are played next, which of them are this process's, and how all get the whole of it.
 
 Dialogues are shared out row by row; each row's randomness follows from its own seed. So the round of two processes is
 that of one, and what is recorded afterwards is the same everywhere.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,176 +17,141 @@ from torch import Tensor
 
 from mrl.dialogues.collation import distance_ranges
 from mrl.dialogues.sampler import BucketBatchSampler
+from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryState
-from mrl.rl.advantages import credited_turns
-from mrl.rl.algorithms import PPOConfig
-from mrl.rl.critic import Critic, CriticConfig, read_everything
-from mrl.rl.curriculum import Curriculum, Draw
-from mrl.rl.episode_dataset import Environment
-from mrl.rl.memory_pool import StatePool
-from mrl.rl.replay import log_probs_again
-from mrl.rl.rewards import RewardConfig, Vocabulary, score
-from mrl.rl.rollout import Played, RolloutConfig, play
-from mrl.rl.trajectory import EpisodeBatch, Trajectory, join_trajectories
-from mrl.rl.update import prepare
+from mrl.rl.curriculum import Curriculum
+from mrl.rl.episode_dataset import EpisodeDataset
+from mrl.rl.memory_pool import MemoryPool
+from mrl.rl.trajectory import EpisodeBatch, Rollout, TrainingBatch
 
 
-class Rounds:
-    """Makes rounds; a part of the checkpoint (which dialogues come next, how many rounds there were)."""
+class EpisodeSampler:
+    """Chooses the dialogues of each round; a part of the checkpoint (which come next, how many rounds there were)."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        curriculum: Curriculum,
-        pool: StatePool,
-        words: Vocabulary,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.environment, self.curriculum, self.pool = environment, curriculum, pool
-        self.words, self.seed, self.rank, self.world = words, seed, rank, world
-        self.made = 0
+    def __init__(self, dataset: EpisodeDataset, curriculum: Curriculum, pool: MemoryPool, seed: int) -> None:
+        self.dataset, self.curriculum, self.pool, self.seed = dataset, curriculum, pool, seed
+        self.rounds = 0
         self.members: dict[int, np.ndarray] = {}
-        self.orders: dict[int, BucketBatchSampler] = {}
-        self.seconds: dict[str, float] = {}
+        self.samplers: dict[str, BucketBatchSampler] = {}
         self.waiting: dict[str, Any] = {}
 
-    def order(self, steps: int, episodes: int) -> BucketBatchSampler:
-        """The walk through the dialogues of so many steps."""
-        if steps not in self.orders:
-            self.members[steps] = self.environment.members(steps)
-            lengths = self.environment.data.longest(steps + 1)[self.members[steps]]
-            self.orders[steps] = BucketBatchSampler(lengths, episodes, self.seed, salt=steps)
-            if str(steps) in self.waiting:
-                self.orders[steps].load_state_dict(self.waiting.pop(str(steps)))
-        return self.orders[steps]
-
-    def draw(self, episodes: int) -> tuple[EpisodeBatch, Draw]:
-        """The global batch of the next round."""
+    def next(self, episodes: int, model: MemoryModel) -> EpisodeBatch:
+        """The global batch of the next round, of at most `episodes` dialogues; `model` says how large a memory is."""
         draw = self.curriculum.draw(episodes)
-        index = self.order(draw.steps, episodes).next()
-        dialogues = self.members[draw.steps][index]
-        seeds = np.random.default_rng((self.seed, self.made, 17)).integers(0, 2**62, len(dialogues))
-        self.made += 1
+        dialogues = self._dialogues(draw.turns, episodes)
+        seeds = np.random.default_rng((self.seed, self.rounds, 17)).integers(0, 2**62, len(dialogues))
+        self.rounds += 1
         strategies = self.curriculum.config.strategies
-        return self.environment.batch(dialogues, draw.steps, seeds.tolist(), draw.strategy, strategies), draw
-
-    def collect(
-        self,
-        model,
-        critic: Critic | None,
-        reference,
-        *,
-        rollout: RolloutConfig,
-        rewards: RewardConfig,
-        ppo: PPOConfig,
-        critic_config: CriticConfig,
-        exact_log_probs: bool,
-    ) -> Trajectory:
-        """One round of `rollout.episodes` dialogues, complete with advantages, on the CPU, the same in all processes.
-
-        exact_log_probs: whether replays give the sampler's log-probs to rounding (fp32); else they are computed again.
-        """
-        batch, draw = self.draw(rollout.episodes)
-        kinds = [StatePool.kind(batch.strategies[i], draw.steps) for i in batch.strategy.tolist()]
+        batch = self.dataset.batch(dialogues, draw.turns, seeds.tolist(), draw.strategy, strategies)
         config = model.config
         shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
-        batch = replace(batch, start=batch.start.carrying(*self.pool.start(draw, kinds, shape)))
-        self.seconds = {"rollout": 0.0, "reward": 0.0, "judge": 0.0}
-        parts, left = [], []
-        own = torch.arange(self.rank, batch.rows, self.world)
-        for rows in own.split(rollout.at_once):
-            played = self._timed("rollout", lambda rows=rows: play(
-                model, batch.select(rows), rollout, group=ppo.group_size, keep_states=critic is not None
-            ), model.device)  # fmt: skip
-            self._timed("reward", lambda played=played: self._reward(played.trajectory, rewards), model.device)
-            self._timed("judge", lambda played=played: self._judge(
-                played, model, critic, reference, rollout, critic_config, ppo, exact_log_probs
-            ), model.device)  # fmt: skip
-            parts.append(played.trajectory.to("cpu"))
-            left.append(played.final.to("cpu"))
-        trajectory = self._gather(parts, batch.rows)
-        if self.pool.config.mode != "always":
-            self.pool.put(kinds, self._gather_states(left, batch.rows))
-        return prepare(trajectory, trajectory.rewarded, ppo)
+        return replace(batch, start=batch.start.carrying(*self.pool.start(draw, batch, shape)))
 
-    def _timed[Result](self, phase: str, work: Callable[[], Result], device: torch.device) -> Result:
-        started = time.perf_counter()
-        result = work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self.seconds[phase] += time.perf_counter() - started
-        return result
-
-    def _reward(self, trajectory: Trajectory, config: RewardConfig) -> None:
-        with torch.no_grad():
-            found = score(config, self.words, trajectory)
-        trajectory.rewards = found.rewards
-        trajectory.terms = {**found.terms, "rewarded": found.rewarded.float(), "exact": found.exact}
-
-    @staticmethod
-    def _judge(played: Played, model, critic, reference, rollout, config, ppo, exact: bool) -> None:
-        trajectory, sampling = played.trajectory, rollout.sampling()
-        at_once = max(1, config.at_once(model.device) // (trajectory.batch.steps * trajectory.group))
-        if critic is not None:
-            # After the last reward of a dialogue there is nothing to expect: those turns keep the value 0.
-            counted = credited_turns(trajectory.turns, trajectory.rewarded, looks_ahead=ppo.looks_ahead)
-            trajectory.values = read_everything(critic, trajectory, played.history, config, counted)
-        if not exact:
-            trajectory.log_probs = log_probs_again(model, trajectory, sampling, at_once)
-        if reference is not None and ppo.kl_coef:
-            trajectory.reference_log_probs = log_probs_again(reference, trajectory, sampling, at_once)
-
-    def _gather(self, parts: list[Trajectory], rows: int) -> Trajectory:
-        own = join_trajectories(parts) if parts else None
-        if self.world == 1:
-            return own
-        every = [part for part in gather_object([own]) if part is not None]
-        whole = join_trajectories(every)
-        return whole.rows(in_turn(rows, self.world))
-
-    def _gather_states(self, parts: list[MemoryState], rows: int) -> MemoryState:
-        if self.world == 1:
-            return MemoryState.cat(parts)
-        every = [part for own in gather_object([parts]) for part in own]
-        return MemoryState.cat(every).rows(in_turn(rows, self.world))
+    def _dialogues(self, turns: int, episodes: int) -> np.ndarray:
+        """The next dialogues of so many turns. Rounds of another size walk through them by themselves."""
+        name = f"{turns} turns, {episodes} episodes"
+        if name not in self.samplers:
+            members = self.members.setdefault(turns, self.dataset.members(turns))
+            lengths = self.dataset.data.longest(turns + 1)[members]
+            self.samplers[name] = BucketBatchSampler(lengths, episodes, self.seed, salt=turns)
+            if name in self.waiting:
+                self.samplers[name].load_state_dict(self.waiting.pop(name))
+        return self.members[turns][self.samplers[name].next()]
 
     def state_dict(self) -> dict[str, Any]:
-        orders = {str(steps): order.state_dict() for steps, order in self.orders.items()}
-        return {"made": self.made, "orders": self.waiting | orders}
+        return {
+            "rounds": self.rounds,
+            "samplers": self.waiting | {name: sampler.state_dict() for name, sampler in self.samplers.items()},
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        # An order is made when its steps come up; until then its position waits.
-        self.made, self.waiting = state["made"], dict(state["orders"])
-        self.orders, self.members = {}, {}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        # A sampler is made when its dialogues come up; until then its position waits.
+        self.rounds, self.waiting = state["rounds"], dict(state["samplers"])
+        self.samplers, self.members = {}, {}
 
 
-def in_turn(rows: int, world: int) -> Tensor:
+def shares(batch: EpisodeBatch, at_once: int, rank: int, world: int) -> list[EpisodeBatch]:
+    """This process's dialogues of a global batch, in pieces of at most `at_once`."""
+    own = list(range(rank, batch.size, world))
+    return [batch.select(torch.tensor(own[at : at + at_once])) for at in range(0, len(own), at_once)]
+
+
+def gather(pieces: Sequence[TrainingBatch], dialogues: int, world: int) -> TrainingBatch:
+    """The whole round of so many dialogues, in its order, from the pieces of all processes."""
+    if world == 1:
+        return TrainingBatch.join(pieces)
+    own = TrainingBatch.join(pieces) if pieces else None
+    every = [part for part in gather_object([own]) if part is not None]
+    return TrainingBatch.join(every).rows(_in_turn(dialogues, world))
+
+
+def gather_states(pieces: Sequence[MemoryState], dialogues: int, world: int) -> MemoryState:
+    """The memories that all dialogues of a round left, in its order."""
+    if world == 1:
+        return MemoryState.cat(pieces)
+    every = [piece for own in gather_object([list(pieces)]) for piece in own]
+    return MemoryState.cat(every).rows(_in_turn(dialogues, world))
+
+
+def _in_turn(rows: int, world: int) -> Tensor:
     """Where each of `rows` rows, dealt out in turn to `world` processes, stands when these lay theirs end to end."""
-    dealt = torch.cat([torch.arange(rank, rows, world) for rank in range(world)])
-    return dealt.argsort()
+    dealt = [row for rank in range(world) for row in range(rank, rows, world)]
+    return torch.tensor(dealt).argsort()
 
 
-def figures(trajectory: Trajectory) -> dict[str, float]:
-    """Reward, recall, length and memory of a round, for the log."""
-    turns, rewarded = trajectory.turns, trajectory.rewarded
-    exact = trajectory.terms["exact"]
+class PhaseTimer:
+    """Seconds spent in the phases of a round, by name. `with timer("reward"): ...` adds to `seconds["reward_s"]`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Generator[None]:
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        name = f"{phase}_s"
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def round_metrics(batch: TrainingBatch) -> dict[str, float]:
+    """Reward, recall, length, memory and critic of a round, for the log."""
+    turns, rewarded, exact = batch.turns, batch.rewarded, batch.exact
     asked = turns & ~exact.isnan()
-    answered = trajectory.answer_mask.sum(-1)[turns].float()
-    found = {
-        "reward": float(trajectory.rewards[rewarded].mean()) if rewarded.any() else 0.0,
-        "recall": float(exact[asked].mean()) if asked.any() else float("nan"),
-        "answer_length": float(answered.mean()),
-        "finished": float(trajectory.finished[turns].float().mean()),
+    metrics = {
+        "reward": mean_over(batch.rewards, rewarded),
+        "answer_length": mean_over(batch.answer_mask.sum(-1).float(), turns),
+        "finished": mean_over(batch.finished.float(), turns),
+        "episode_turns": float(batch.batch.steps),
+        "episodes": float(len(batch)),
     }
-    return found | {f"reward_{d}": value for d, value in by_distance(trajectory.rewards, rewarded, trajectory).items()}
+    if asked.any():
+        metrics["recall"] = mean_over(exact, asked)
+    if len(batch.terms) > 1:
+        said = {name: turns & ~term.isnan() for name, term in batch.terms.items()}
+        metrics |= {f"term_{name}": mean_over(batch.terms[name], here) for name, here in said.items() if here.any()}
+    return metrics | {f"reward_{high}": value for high, value in by_distance(batch.rewards, rewarded, batch).items()}
 
 
-def by_distance(value: Tensor, counted: Tensor, trajectory: Trajectory) -> dict[str, float]:
+def mean_over(value: Tensor, here: Tensor) -> float:
+    """Mean of value [B, K] where `here` [B, K]; 0 where that is nowhere."""
+    return float(value[here].mean()) if bool(here.any()) else 0.0
+
+
+def by_distance(value: Tensor, counted: Tensor, rollout: Rollout) -> dict[str, float]:
     """Means of value [B, K] over counted turns by distance, in ranges that end with 1, 2, 4, 8 ..."""
-    ranges = ((high, counted & inside) for high, inside in distance_ranges(trajectory.batch.distance))
+    ranges = ((high, counted & inside) for high, inside in distance_ranges(rollout.batch.distance))
     return {str(high): float(value[here].mean()) for high, here in ranges if here.any()}
 
 
-__all__ = ["Rounds", "by_distance", "figures", "in_turn"]
+__all__ = [
+    "EpisodeSampler",
+    "PhaseTimer",
+    "by_distance",
+    "gather",
+    "gather_states",
+    "round_metrics",
+    "shares",
+]

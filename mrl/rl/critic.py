@@ -12,7 +12,7 @@ The memory comes in detached: what the critic learns never moves it.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -21,28 +21,30 @@ from torch import Tensor, nn
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, join_rows
 from mrl.model.attention import key_mask, rotary_table
-from mrl.rl.trajectory import Trajectory
+from mrl.rl.algorithms.advantages import credited_turns
+from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
+from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
+from pipeline.resumable import WHOLE_RUN
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CriticConfig:
     """Section `critic`."""
 
-    kind: Literal["memory", "frozen_memory", "classic"] = "memory"
-    loss_coef: float = 0.5
+    kind: Literal["memory", "frozen_memory", "classic"] = field(default="memory", metadata=WHOLE_RUN)
+    loss_coef: NonNegativeFloat = 0.5
     """Weight of the value loss beside the policy's."""
-    turn_share: float = 1.0
+    turn_share: Share = 1.0
     """Share of the turns that an update of the critic looks at: it reads twice what the policy does, and its errors are
     much alike."""
-    rows_at_once: int | None = None
+    rows_at_once: PositiveInt | None = None
     """Most turns in one pass without gradients. Default: 2048 on an accelerator; 256 on a CPU, where what lies between
     two layers should stay in its cache."""
 
     def __post_init__(self) -> None:
-        if self.loss_coef < 0 or (self.rows_at_once is not None and self.rows_at_once < 1):
-            raise ValueError("loss_coef must not be negative, rows_at_once at least 1")
-        if not 0 < self.turn_share <= 1:
-            raise ValueError(f"turn_share is {self.turn_share}; a share lies above 0 and is at most 1")
+        """Refuse a critic that would never learn."""
+        if self.turn_share == 0:
+            raise ValueError("turn_share is 0; a share lies above 0 and is at most 1")
 
     def at_once(self, device: torch.device) -> int:
         """`rows_at_once` on a device."""
@@ -74,18 +76,12 @@ class Critic(nn.Module):
             )
         width = config.hidden_size
         self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-        # Every turn starts out worth the same: nothing, until `expect` says what turns bring on average.
+        # Every turn starts out worth the same: nothing, until `set_value_bias` says what turns bring on average.
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)
         self.requires_grad_(True)
         if kind == "frozen_memory":
             self.readers.requires_grad_(False)
-
-    def expect(self, value: float) -> None:
-        """Say `value` more of everything. A new critic that is told the mean return learns at once what lies above and
-        below it; left to find the mean by itself it is still there when a short run ends (mrl/RESULTS.md)."""
-        with torch.no_grad():
-            self.head[2].bias += value
 
     def forward(self, ids: Tensor, mask: Tensor, state: MemoryState | None) -> Tensor:
         """Values [N] in units of reward."""
@@ -102,44 +98,56 @@ class Critic(nn.Module):
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1).clamp(min=1)
         return self.head(pooled).squeeze(-1).float()
 
-    def values(self, trajectory: Trajectory, history: MemoryHistory, wanted: Tensor | None = None) -> Tensor:
+    def values(self, rollout: Rollout, history: MemoryHistory, wanted: Tensor | None = None) -> Tensor:
         """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one row a group."""
-        batch, turns = trajectory.batch, trajectory.turns if wanted is None else wanted
+        batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
         if not bool(turns.any()):
             return torch.zeros(turns.shape, device=turns.device)
         ids, mask, _ = join_rows(
-            trajectory.writes[turns], trajectory.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
+            rollout.writes[turns], rollout.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
         )
         row, turn = turns.nonzero(as_tuple=True)
         memory = None
         if self.readers is not None:
-            memory = history.detach().after(turn + 1, row // trajectory.group)
+            memory = history.detach().after(turn + 1, row // rollout.group)
         values = self(ids, mask, memory)
         return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
 
 
-def judged_turns(trajectory: Trajectory, config: CriticConfig) -> Tensor:
+def set_value_bias(critic: Critic, value: float) -> None:
+    """Let a fresh critic say `value` of everything. One that is told the mean return learns at once what lies above and
+    below it; left to find the mean by itself it is still there when a short run ends (mrl/RESULTS.md)."""
+    with torch.no_grad():
+        critic.head[2].bias.fill_(value)
+
+
+def value_turns(batch: TrainingBatch, config: CriticConfig) -> Tensor:
     """Turns [B, K] that an update of the critic looks at; which ones the dialogues' seeds decide."""
     if config.turn_share == 1:
-        return trajectory.credited
-    draw = turn_uniforms(trajectory.batch.seeds, trajectory.turns.shape[1], Purpose.VALUED_TURNS)
-    return trajectory.credited & (draw < config.turn_share)
+        return batch.credited
+    draw = turn_uniforms(batch.batch.seeds, batch.turns.shape[1], Purpose.VALUED_TURNS).to(batch.turns.device)
+    return batch.credited & (draw < config.turn_share)
 
 
-def read_everything(
-    critic: Critic,
-    trajectory: Trajectory,
-    history: MemoryHistory,
+def predict_values(
+    critic: Critic | None,
+    scored: ScoredRollout,
+    history: MemoryHistory | None,
     config: CriticConfig,
-    wanted: Tensor | None = None,
+    *,
+    looks_ahead: bool,
 ) -> Tensor:
-    """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere, without gradients, a piece at a time."""
-    groups = max(1, config.at_once(history.slots.device) // (trajectory.batch.steps * trajectory.group))
-    wanted = trajectory.turns if wanted is None else wanted
-    found = []
+    """Values [B, K] of the turns that some reward can speak for, without gradients, a piece at a time; 0 elsewhere
+    (after the last reward of a dialogue there is nothing to expect) and everywhere without a critic. history: of the
+    leaders, one row a group."""
+    if critic is None or history is None:
+        return torch.zeros(scored.turns.shape, device=scored.turns.device)
+    wanted = credited_turns(scored.turns, scored.rewarded, looks_ahead=looks_ahead)
+    groups = max(1, config.at_once(history.slots.device) // (scored.batch.steps * scored.group))
+    pieces = []
     with torch.no_grad():
-        for at in range(0, len(trajectory), groups):
-            part = trajectory.rows(slice(at, at + groups))
-            chosen = wanted[at * trajectory.group : (at + groups) * trajectory.group]
-            found.append(critic.values(part, history.rows(slice(at, at + groups)), chosen))
-    return torch.cat(found)
+        for at in range(0, len(scored), groups):
+            index = slice(at, at + groups)
+            chosen = wanted[at * scored.group : (at + groups) * scored.group]
+            pieces.append(critic.values(scored.rows(index), history.rows(index), chosen))
+    return torch.cat(pieces)

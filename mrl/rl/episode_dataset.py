@@ -19,8 +19,8 @@ FEW = 32
 """With fewer dialogues than this that end on a question, those that end on something else are taken too."""
 
 
-class Environment:
-    """Dialogues of one split. A batch of n steps has the first interaction and the n that follow it."""
+class EpisodeDataset:
+    """Dialogues of one split. A batch of n turns has the first interaction and the n that follow it."""
 
     def __init__(self, data: EncodedDialogues, tokenizer: Any, where: str) -> None:
         self.data, self.where = data, where
@@ -30,35 +30,35 @@ class Environment:
             raise InputError(f"{where}: plain text has no questions; give rows with `query` and `interactions`")
         self.spellings = spellings(tokenizer, {fact for facts in data.facts for fact in facts})
 
-    def members(self, steps: int) -> np.ndarray:
-        """Numbers of the dialogues for so many steps: of all lengths that suffice the shortest, cut to it, if something
+    def members(self, turns: int) -> np.ndarray:
+        """Numbers of the dialogues for so many turns: of all lengths that suffice the shortest, cut to it, if something
         is asked in what is left; where there are enough, only those that end on a question. Raises InputError."""
-        turns, asks = self.data.turns, self.data.asks
-        enough = turns > steps
+        lengths, asks = self.data.turns, self.data.asks
+        enough = lengths > turns
         if not enough.any():
             raise InputError(
-                f"{self.where}: no dialogue has {steps} steps (the longest {int(turns.max()) - 1}); build a subset of "
-                f"that many with data/data_collection.py, or end the curriculum earlier"
+                f"{self.where}: no dialogue has {turns} turns (the longest {int(lengths.max()) - 1}); build a subset "
+                f"of that many with data/data_collection.py, or end the curriculum earlier"
             )
-        chosen = np.flatnonzero(turns == turns[enough].min())
+        chosen = np.flatnonzero(lengths == lengths[enough].min())
         first = self.data.first[chosen]
-        ending = chosen[asks[first + steps]]
+        ending = chosen[asks[first + turns]]
         if len(ending) >= min(FEW, len(chosen)):
             return ending
         so_far = np.concatenate([[0], np.cumsum(asks)])
-        asked = chosen[so_far[first + steps + 1] - so_far[first + 1] > 0]
+        asked = chosen[so_far[first + turns + 1] - so_far[first + 1] > 0]
         return asked if len(asked) else chosen
 
     def batch(
         self,
         dialogues: np.ndarray,
-        steps: int,
+        turns: int,
         seeds: Sequence[int],
         strategy: Sequence[int] | None = None,
         strategies: Sequence[Strategy] = (Strategy(),),
     ) -> EpisodeBatch:
-        """The first `steps` answered turns of dialogues; seeds [B] of states and sampling, strategy [B] indices."""
-        data, place = self.data, np.arange(steps)
+        """The first `turns` answered turns of dialogues; seeds [B] of states and sampling, strategy [B] indices."""
+        data, place = self.data, np.arange(turns)
         first = data.first[dialogues]
         present = place < (data.turns[dialogues] - 1)[:, None]
         turn = np.where(present, first[:, None] + 1 + place, first[:, None])
@@ -67,15 +67,18 @@ class Environment:
         beginning = self._cut(data.start[first], data.start[first + 1], np.ones(len(first), dtype=bool))
         chosen = list(strategy) if strategy is not None else [0] * len(dialogues)
         return EpisodeBatch(
-            *beginning,
-            *query,
-            *reference,
-            self._facts(turn, present),
-            torch.from_numpy(np.where(present, data.distance[turn], 0)),
-            torch.from_numpy(present),
-            EpisodeStart.fresh(seeds),
-            torch.tensor(chosen[: len(dialogues)], dtype=torch.long),
-            tuple(strategies),
+            first_ids=beginning[0],
+            first_mask=beginning[1],
+            query_ids=query[0],
+            query_mask=query[1],
+            reference_ids=reference[0],
+            reference_mask=reference[1],
+            fact_ids=self._facts(turn, present),
+            distance=torch.from_numpy(np.where(present, data.distance[turn], 0)),
+            turns=torch.from_numpy(present),
+            strategy=torch.tensor(chosen[: len(dialogues)], dtype=torch.long),
+            start=EpisodeStart.fresh(seeds),
+            strategies=tuple(strategies),
         )
 
     def _cut(self, begin: np.ndarray, end: np.ndarray, present: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -110,20 +113,20 @@ class Environment:
 def spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
     """Token ids of each fact as a text's first words and as words inside of one, where these differ."""
     listed = sorted(facts)
-    found: dict[str, list[list[int]]] = {fact: [] for fact in listed}
+    spelled: dict[str, list[list[int]]] = {fact: [] for fact in listed}
     for texts in (listed, [f" {fact}" for fact in listed]):
         encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         for fact, ids in zip(listed, encoded, strict=True):
-            if ids and ids not in found[fact]:
-                found[fact].append(list(ids))
-    return found
+            if ids and ids not in spelled[fact]:
+                spelled[fact].append(list(ids))
+    return spelled
 
 
 def _in_a_word(character: str) -> bool:
     return character.isalnum() and character not in BLANKS  # to Python, `Ġ` is a letter like any other
 
 
-def vocabulary(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
     """What rewards know of the tokenizer; embedding [V, D] is copied. Tokens tell by their first and last character
     whether they can stand inside a word."""
     size = embedding.shape[0]

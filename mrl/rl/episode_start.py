@@ -44,7 +44,7 @@ class EpisodeStart:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def rows(self, index: Tensor | slice) -> "EpisodeStart":
+    def select(self, index: Tensor | slice) -> "EpisodeStart":
         """The given dialogues, in their order."""
         carried = self.carried[index]
         states = None

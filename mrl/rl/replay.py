@@ -14,10 +14,10 @@ from mrl.losses.answer_log_probs import answer_log_probs
 from mrl.losses.bptt import unroll
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryHistory, Sampling
-from mrl.rl.trajectory import Trajectory
+from mrl.rl.trajectory import Rollout
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Replayed:
     """log_probs, entropy [n] of the scored tokens, which are those of `scored` [B, K, A] in row-major order; history:
     the leaders' states before and after each write; aux_loss of a mixture of experts, or None."""
@@ -30,17 +30,17 @@ class Replayed:
 
 
 def memory_of(
-    model: MemoryModel, trajectory: Trajectory, bptt_steps: int | None = None, save_memory: bool = False
+    model: MemoryModel, rollout: Rollout, bptt_steps: int | None = None, save_memory: bool = False
 ) -> MemoryHistory:
-    """States of a trajectory's leaders (one row a group), written anew by the model as it is now."""
-    lead = slice(None, None, trajectory.group)
-    state = trajectory.batch.start.rows(lead).state(model)
-    return unroll(model, state, trajectory.writes[lead], trajectory.writes_mask[lead], bptt_steps, save_memory)
+    """States of a rollout's leaders (one row a group), written anew by the model as it is now."""
+    lead = rollout.leaders
+    state = rollout.batch.start.select(lead).state(model)
+    return unroll(model, state, rollout.writes[lead], rollout.writes_mask[lead], bptt_steps, save_memory)
 
 
 def replay(
     model: MemoryModel,
-    trajectory: Trajectory,
+    rollout: Rollout,
     sampling: Sampling,
     *,
     wanted: Tensor | None = None,
@@ -48,51 +48,49 @@ def replay(
     save_memory: bool = False,
 ) -> Replayed:
     """Log-probs under the distribution sampled from; wanted [B, K]: turns to score (default: all)."""
-    history = memory_of(model, trajectory, bptt_steps, save_memory)
-    turns = trajectory.turns if wanted is None else trajectory.turns & wanted
-    scored = trajectory.sampled & turns[..., None]
+    history = memory_of(model, rollout, bptt_steps, save_memory)
+    turns = rollout.turns if wanted is None else rollout.turns & wanted
+    scored = rollout.sampled & turns[..., None]
     turns = scored.any(-1)
     row, turn = turns.nonzero(as_tuple=True)
     if not len(row):
         nothing = history.slots.sum() * 0.0
         return Replayed(nothing.expand(0), nothing.expand(0), scored, history, None)
-    batch = trajectory.batch
+    batch = rollout.batch
     scores = answer_log_probs(
         model,
         (batch.query_ids[turns], batch.query_mask[turns]),
-        (trajectory.answer_ids[turns], trajectory.answer_mask[turns]),
+        (rollout.answer_ids[turns], rollout.answer_mask[turns]),
         scored[turns],
-        history.after(turn + 1, row // trajectory.group),
+        history.after(turn + 1, row // rollout.group),
         sampling,
     )
     return Replayed(scores.log_probs, scores.entropy, scored, history, scores.aux_loss)
 
 
-def log_probs_again(model: MemoryModel, trajectory: Trajectory, sampling: Sampling, at_once: int) -> Tensor:
+def log_probs_again(model: MemoryModel, rollout: Rollout, sampling: Sampling, at_once: int) -> Tensor:
     """Log-probs [B, K, A] of all sampled tokens under the model as it is, without gradients, `at_once` groups at a
     time: for a reference policy, and where sampling and replay compute in different precisions."""
-    found = []
+    pieces = []
     with torch.no_grad():
-        for at in range(0, len(trajectory), at_once):
-            part = trajectory.rows(slice(at, at + at_once))
+        for at in range(0, len(rollout), at_once):
+            part = rollout.rows(slice(at, at + at_once))
             again = replay(model, part, sampling)
             blank = torch.zeros(part.sampled.shape, device=again.log_probs.device)
-            found.append(blank.masked_scatter(again.scored, again.log_probs.float()))
-    return torch.cat(found)
+            pieces.append(blank.masked_scatter(again.scored, again.log_probs.float()))
+    return torch.cat(pieces)
 
 
-def reference_loss(
-    model: MemoryModel, trajectory: Trajectory, history: MemoryHistory, wanted: Tensor
-) -> tuple[Tensor, int]:
+def reference_loss(model: MemoryModel, rollout: Rollout, history: MemoryHistory, wanted: Tensor) -> tuple[Tensor, int]:
     """Cross-entropy, summed, of the reference answers of the `wanted` turns [B, K] (leaders count once), read from the
     same states as the answers; and its number of tokens."""
-    turns = (trajectory.turns & wanted).clone()
-    if trajectory.group > 1:
-        turns[torch.arange(turns.shape[0], device=turns.device) % trajectory.group != 0] = False
+    turns = (rollout.turns & wanted).clone()
+    if rollout.group > 1:
+        turns[torch.arange(turns.shape[0], device=turns.device) % rollout.group != 0] = False
     row, turn = turns.nonzero(as_tuple=True)
     if not len(row):
         return history.slots.sum() * 0.0, 0
-    batch = trajectory.batch
+    batch = rollout.batch
     scored = batch.reference_mask[turns].clone()
     scored[:, 0] = False  # the forced first token of the reference isn't learnt
     scores = answer_log_probs(
@@ -100,27 +98,27 @@ def reference_loss(
         (batch.query_ids[turns], batch.query_mask[turns]),
         (batch.reference_ids[turns], batch.reference_mask[turns]),
         scored,
-        history.after(turn + 1, row // trajectory.group),
+        history.after(turn + 1, row // rollout.group),
     )
     return -scores.log_probs.sum(), len(scores.targets)
 
 
-def said_references(trajectory: Trajectory) -> Tensor:
+def said_references(rollout: Rollout) -> Tensor:
     """Turns [B, K] whose answer is its reference token by token, all of it sampled but the forced first one: scoring
     such an answer scores the reference too."""
-    batch = trajectory.batch
-    width = max(trajectory.answer_ids.shape[-1], batch.reference_ids.shape[-1])
+    batch = rollout.batch
+    width = max(rollout.answer_ids.shape[-1], batch.reference_ids.shape[-1])
 
     def padded(values: Tensor) -> Tensor:
         return F.pad(values, (0, width - values.shape[-1]))
 
-    mask = padded(trajectory.answer_mask)
+    mask = padded(rollout.answer_mask)
     equal = mask == padded(batch.reference_mask)
-    equal &= (padded(trajectory.answer_ids) == padded(batch.reference_ids)) | ~mask
+    equal &= (padded(rollout.answer_ids) == padded(batch.reference_ids)) | ~mask
     chosen = mask.clone()
     chosen[..., 0] = False
-    equal &= padded(trajectory.sampled) == chosen
-    return equal.all(-1) & trajectory.turns
+    equal &= padded(rollout.sampled) == chosen
+    return equal.all(-1) & rollout.turns
 
 
 __all__ = ["Replayed", "log_probs_again", "memory_of", "reference_loss", "replay", "said_references"]

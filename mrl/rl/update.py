@@ -3,186 +3,210 @@
 Every term is a sum whose weights add up to 1 over the *global* minibatch, so slices and processes simply add.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
+from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import Sampling
-from mrl.rl.advantages import credited_turns, normalize
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
-from mrl.rl.critic import Critic, CriticConfig, judged_turns
-from mrl.rl.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
+from mrl.rl.algorithms.advantages import credited_turns, normalize
+from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
+from mrl.rl.critic import Critic, CriticConfig, set_value_bias, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
-from mrl.rl.trajectory import Trajectory
+from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
 
 
-@dataclass(kw_only=True)
-class ReplayConfig:
-    """Section `replay`: how the gradient reaches memory."""
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig:
+    """Section `update`: how the gradient reaches memory, and what is learnt beside the rewards."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "turns_at_once": "micro_batch_turns",
+        "least_advantage": "min_abs_advantage",
+        "supervised_coef": "sft_coef",
+        "supervised_scope": "sft_turns",
+        "supervised_share": "sft_other_fraction",
+    }
 
     bptt_steps: int | None = None
     """Memory writes that a gradient flows back through: 1 = the newest only (as elsewhere); null: the whole episode."""
-    turns_at_once: int = 1024
+    micro_batch_turns: int = 1024
     """Most turns of a slice: longer dialogues come in smaller slices, so peak memory doesn't grow."""
     save_memory: bool = False
     """Compute each write's activations twice instead of keeping them: for very long dialogues."""
-    least_advantage: float = 0.0
+    min_abs_advantage: float = 0.0
     """Turns whose advantage is nearer to 0 than this (after normalisation) aren't scored: they would teach little and
     cost as much as the others."""
-    supervised_coef: float = 0.0
+    sft_coef: float = 0.0
     """Weight of the reference answers' cross-entropy, read from the same states (as PPO-ptx: Ouyang et al. 2022)."""
-    supervised_scope: str = "asked"
+    sft_turns: Literal["asked", "all"] = "asked"
     """asked: references of turns that need facts; all: those of other turns as well."""
-    supervised_share: float = 1.0
+    sft_other_fraction: float = 1.0
     """With all: share of the other turns whose references are learnt, others in every round. Small talk is known
     soon, and costs as much as the rest."""
 
     def __post_init__(self) -> None:
+        """Refuse counts without a meaning and shares that aren't."""
         if self.bptt_steps is not None and self.bptt_steps < 1:
             raise ValueError(f"bptt_steps is {self.bptt_steps}; give 1 or more, or null for the whole episode")
-        if self.turns_at_once < 1 or self.least_advantage < 0 or self.supervised_coef < 0:
-            raise ValueError("turns_at_once must be at least 1; least_advantage and supervised_coef not below 0")
-        if not 0 <= self.supervised_share <= 1:
-            raise ValueError(f"supervised_share is {self.supervised_share}; a share lies in 0..1")
-        if self.supervised_scope not in ("asked", "all"):
-            raise ValueError(f"supervised_scope is {self.supervised_scope!r}; choose asked or all")
+        if self.micro_batch_turns < 1 or self.min_abs_advantage < 0 or self.sft_coef < 0:
+            raise ValueError("micro_batch_turns must be at least 1; min_abs_advantage and sft_coef not below 0")
+        if not 0 <= self.sft_other_fraction <= 1:
+            raise ValueError(f"sft_other_fraction is {self.sft_other_fraction}; a share lies in 0..1")
 
 
-def prepare(trajectory: Trajectory, rewarded: Tensor, config: PPOConfig) -> Trajectory:
-    """Add advantages, returns and which turns they count for, [B, K], to a whole buffer of trajectories, of all
-    processes."""
-    algorithm = ALGORITHMS[config.algorithm]
-    counted = credited_turns(trajectory.turns, rewarded, looks_ahead=config.looks_ahead)
-    values = torch.zeros_like(trajectory.rewards) if trajectory.values is None else trajectory.values
-    advantages, returns = algorithm.advantages(trajectory.rewards, values, trajectory.turns, rewarded, config)
-    if config.normalize_advantages and algorithm.needs_critic:
-        advantages = normalize(advantages, counted)
-    trajectory.values, trajectory.returns, trajectory.credited = values, returns, counted
-    trajectory.advantages = advantages * counted
-    trajectory.__post_init__()
-    return trajectory
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The sections that a loss reads, as they are in the present stage."""
+
+    ppo: PPOConfig
+    update: UpdateConfig
+    critic: CriticConfig
+    sampling: Sampling
 
 
-def introduce(critic: Critic, trajectory: Trajectory, config: PPOConfig) -> None:
-    """Tell a new critic the mean return of the first round, and judge that round's turns by it."""
-    mean = float(trajectory.returns[trajectory.credited].mean()) if bool(trajectory.credited.any()) else 0.0
-    critic.expect(mean)
-    trajectory.values = trajectory.values + mean * trajectory.credited
-    prepare(trajectory, trajectory.rewarded, config)
+def credit(
+    scored: ScoredRollout, values: Tensor, config: PPOConfig, reference_log_probs: Tensor | None = None
+) -> TrainingBatch:
+    """What is learnt from dialogues: advantages, returns and the turns that they count for, from values [B, K]."""
+    credited = credited_turns(scored.turns, scored.rewarded, looks_ahead=config.looks_ahead)
+    advantages, returns = ALGORITHMS[config.algorithm].advantages(
+        scored.rewards, values, scored.turns, scored.rewarded, config
+    )
+    return extended(
+        TrainingBatch, scored, values=values, advantages=advantages * credited, returns=returns, credited=credited,
+        reference_log_probs=reference_log_probs,
+    )  # fmt: skip
 
 
-def scored_turns(trajectory: Trajectory, ppo: PPOConfig, config: ReplayConfig) -> Tensor:
+def calibrate_critic(critic: Critic, batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:
+    """Tell a fresh critic, which says 0 of everything, the mean return of its first round; the round as it is then."""
+    mean = float(batch.returns[batch.credited].mean()) if bool(batch.credited.any()) else 0.0
+    set_value_bias(critic, mean)
+    return credit(batch, batch.values + mean * batch.credited, config, batch.reference_log_probs)
+
+
+def normalized(batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:
+    """A whole round with advantages of mean 0 and deviation 1, where the configuration wants that."""
+    if not (config.normalize_advantages and ALGORITHMS[config.algorithm].needs_critic):
+        return batch
+    return replace(batch, advantages=normalize(batch.advantages, batch.credited))
+
+
+def scored_turns(batch: TrainingBatch, ppo: PPOConfig, config: UpdateConfig) -> Tensor:
     """Turns [B, K] whose answers take part in the policy's loss."""
-    keep = trajectory.credited & trajectory.sampled.any(-1)
-    if config.least_advantage > 0 and not ppo.kl_coef:
-        keep = keep & (trajectory.advantages.abs() >= config.least_advantage)
+    keep = batch.credited & batch.sampled.any(-1)
+    if config.min_abs_advantage > 0 and not ppo.kl_coef:
+        keep = keep & (batch.advantages.abs() >= config.min_abs_advantage)
     return keep
 
 
-def asked_turns(trajectory: Trajectory, config: ReplayConfig) -> Tensor:
+def sft_turns(batch: TrainingBatch, config: UpdateConfig) -> Tensor:
     """Turns [B, K] whose references are learnt."""
-    needed = trajectory.turns & (trajectory.batch.fact_ids >= 0).flatten(2).any(-1)
-    if config.supervised_scope == "asked":
-        return needed
-    if config.supervised_share == 1:
-        return trajectory.turns
+    episodes = batch.batch
+    if config.sft_turns == "asked":
+        return episodes.asks
+    if config.sft_other_fraction == 1:
+        return batch.turns
     # By the seed of a dialogue, which is another each time that it is played: all slices and processes agree.
-    draw = turn_uniforms(trajectory.batch.seeds, needed.shape[1], Purpose.LEARNT_REFERENCES).to(needed.device)
-    return needed | trajectory.turns & (draw < config.supervised_share)
+    draw = turn_uniforms(episodes.seeds, batch.turns.shape[1], Purpose.LEARNT_REFERENCES).to(batch.turns.device)
+    return episodes.asks | batch.turns & (draw < config.sft_other_fraction)
 
 
-def minibatch_counts(trajectory: Trajectory, config: ReplayConfig, judging: CriticConfig) -> dict[str, float]:
+def minibatch_counts(batch: TrainingBatch, recipe: Recipe) -> dict[str, float]:
     """What a global minibatch is divided by."""
     # Tokens that are left out count as well: leaving them out only spares the work, their part would be near 0.
-    sampled = trajectory.sampled & trajectory.credited[..., None]
-    asked = asked_turns(trajectory, config)[:: trajectory.group]
-    references = trajectory.batch.reference_mask[:: trajectory.group].sum(-1) - 1
+    sampled = batch.sampled & batch.credited[..., None]
+    learnt = sft_turns(batch, recipe.update)[batch.leaders]
+    references = batch.batch.reference_mask[batch.leaders].sum(-1) - 1
     return {
-        "groups": len(trajectory),
+        "groups": len(batch),
         "tokens": max(1, int(sampled.sum())),
         "answers": max(1, int(sampled.any(-1).sum())),
-        "judged": max(1, int(judged_turns(trajectory, judging).sum())),
-        "leader_turns": max(1, int(trajectory.turns[:: trajectory.group].sum())),
-        "reference_tokens": max(1, int(references[asked].clamp(min=0).sum())),
+        "value_turns": max(1, int(value_turns(batch, recipe.critic).sum())),
+        "leader_turns": max(1, int(batch.turns[batch.leaders].sum())),
+        "reference_tokens": max(1, int(references[learnt].clamp(min=0).sum())),
     }
 
 
-def policy_loss(
-    model: Any,
-    critic: Critic | None,
-    trajectory: Trajectory,
-    counts: dict[str, float],
-    ppo: PPOConfig,
-    config: ReplayConfig,
-    sampling: Sampling,
-    judging: CriticConfig,
+def update_loss(
+    model: MemoryModel, critic: Critic | None, batch: TrainingBatch, counts: dict[str, float], recipe: Recipe
 ) -> LossOutput:
-    """All terms of an update on a share of a minibatch; metrics are sums for the log."""
-    algorithm = ALGORITHMS[ppo.algorithm]
-    wanted = scored_turns(trajectory, ppo, config)
+    """All terms of an update on a share of a minibatch; its metrics are sums for the log."""
+    ppo, config = recipe.ppo, recipe.update
+    wanted = scored_turns(batch, ppo, config)
     again = replay(
-        model, trajectory, sampling, wanted=wanted, bptt_steps=config.bptt_steps, save_memory=config.save_memory
+        model, batch, recipe.sampling, wanted=wanted, bptt_steps=config.bptt_steps, save_memory=config.save_memory
     )
-    row, turn, _ = again.scored.nonzero(as_tuple=True)
-    old, gain = trajectory.log_probs[again.scored], trajectory.advantages[row, turn]
-    weight = _weights(again.scored, counts, ppo.loss_scope)
-    each = algorithm.policy_loss(again.log_probs, old, gain, ppo)
-    new = again.log_probs.detach()
-    metrics = {
-        "policy_loss": (each * weight).sum().detach(),
-        "entropy": again.entropy.detach().sum(),
-        "approx_kl": kl_estimate(old, new).sum(),
-        "clipfrac": clip_fraction(new, old, ppo.clip_range, ppo.clip_high).sum(),
-        "ratio": log_ratio(new, old).exp().sum(),
-        "scored_n": torch.tensor(float(len(row))),
-    }
-    loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
-    if ppo.kl_coef and trajectory.reference_log_probs is not None:
-        away = kl_estimate(again.log_probs, trajectory.reference_log_probs[again.scored])
-        loss = loss + ppo.kl_coef * (away * weight).sum()
-        metrics["reference_kl"] = away.detach().sum()
-    drift = (memory_drift(again.history.slots) * trajectory.turns[:: trajectory.group]).sum()
+    loss, metrics = _policy_terms(batch, again, counts, ppo)
+    drift = (memory_drift(again.history.slots) * batch.turns[batch.leaders]).sum()
     metrics["drift"] = drift.detach()
     if ppo.drift_price:
         loss = loss + ppo.drift_price * drift / counts["leader_turns"]
     if critic is not None:
-        judged = judged_turns(trajectory, judging)
-        values = critic.values(trajectory, again.history, judged)
-        error = value_loss(values, trajectory.values, trajectory.returns, ppo.value_clip)
-        error = (error * judged).sum() / counts["judged"]
-        loss = loss + judging.loss_coef * error
+        learnt = value_turns(batch, recipe.critic)
+        values = critic.values(batch, again.history, learnt)
+        error = value_loss(values, batch.values, batch.returns, ppo.value_clip)
+        error = (error * learnt).sum() / counts["value_turns"]
+        loss = loss + recipe.critic.loss_coef * error
         metrics["value_loss"] = error.detach()
-    if config.supervised_coef:
-        supervised, tokens = _supervised(model, trajectory, again, wanted, config, sampling)
-        loss = loss + config.supervised_coef * supervised / counts["reference_tokens"]
-        metrics |= {"supervised": supervised.detach(), "reference_n": torch.tensor(float(tokens))}
+    if config.sft_coef:
+        cross_entropy, tokens = _sft_term(model, batch, again, wanted, recipe)
+        loss = loss + config.sft_coef * cross_entropy / counts["reference_tokens"]
+        metrics |= {"sft": cross_entropy.detach(), "sft_n": torch.tensor(float(tokens))}
     if again.aux_loss is not None:
-        share = len(trajectory) / counts["groups"]
-        loss = loss + model.config.router_aux_loss_coef * again.aux_loss * share
+        loss = loss + model.config.router_aux_loss_coef * again.aux_loss * len(batch) / counts["groups"]
     return LossOutput(loss, metrics)
 
 
-def _supervised(
-    model: Any, trajectory: Trajectory, again: Replayed, wanted: Tensor, config: ReplayConfig, sampling: Sampling
+def _policy_terms(
+    batch: TrainingBatch, again: Replayed, counts: dict[str, float], ppo: PPOConfig
+) -> tuple[Tensor, dict[str, Any]]:
+    """Policy loss, entropy and distance from the start, with their figures."""
+    row, turn, _ = again.scored.nonzero(as_tuple=True)
+    old, new, advantages = batch.log_probs[again.scored], again.log_probs, batch.advantages[row, turn]
+    weight = _token_weights(again.scored, counts, ppo.loss_scope)
+    each = ALGORITHMS[ppo.algorithm].policy_loss(new, old, advantages, ppo)
+    loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
+    moved = new.detach()
+    metrics = {
+        "policy_loss": (each * weight).sum().detach(),
+        "entropy": again.entropy.detach().sum(),
+        "approx_kl": kl_estimate(old, moved).sum(),
+        "clipfrac": clip_fraction(moved, old, ppo.clip_range, ppo.clip_high).sum(),
+        "ratio": log_ratio(moved, old).exp().sum(),
+        "scored_n": torch.tensor(float(len(row))),
+    }
+    if ppo.kl_coef and batch.reference_log_probs is not None:
+        away = kl_estimate(new, batch.reference_log_probs[again.scored])
+        loss = loss + ppo.kl_coef * (away * weight).sum()
+        metrics["reference_kl"] = away.detach().sum()
+    return loss, metrics
+
+
+def _sft_term(
+    model: MemoryModel, batch: TrainingBatch, again: Replayed, wanted: Tensor, recipe: Recipe
 ) -> tuple[Tensor, int]:
     """Cross-entropy, summed, of the references that are learnt, and its number of tokens. Most answers are the
     reference: what scoring them gave isn't computed twice."""
-    asked = asked_turns(trajectory, config)
-    known = torch.zeros_like(asked)
-    if sampling == Sampling():
-        known = asked & wanted & said_references(trajectory)
-        known[torch.arange(len(known), device=known.device) % trajectory.group != 0] = False
+    learnt = sft_turns(batch, recipe.update)
+    known = torch.zeros_like(learnt)
+    if recipe.sampling == Sampling():
+        known = learnt & wanted & said_references(batch)
+        known[torch.arange(len(known), device=known.device) % batch.group != 0] = False
     row, turn, _ = again.scored.nonzero(as_tuple=True)
     shared = known[row, turn]
-    rest, tokens = reference_loss(model, trajectory, again.history, asked & ~known)
+    rest, tokens = reference_loss(model, batch, again.history, learnt & ~known)
     return rest - again.log_probs[shared].sum(), tokens + int(shared.sum())
 
 
-def _weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:
+def _token_weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:
     """Weight of each scored token, in row-major order."""
     if scope == "token":
         return torch.full((int(scored.sum()),), 1.0 / counts["tokens"], device=scored.device)
@@ -190,42 +214,43 @@ def _weights(scored: Tensor, counts: dict[str, float], scope: str) -> Tensor:
     return share.expand(scored.shape)[scored]
 
 
-def most_telling(trajectory: Trajectory, share: float) -> Tensor:
-    """The groups [n] of a trajectory, n = `share` of them and at least one, whose advantages are the largest."""
-    groups = len(trajectory)
-    if share == 1:
+def select_by_advantage(batch: TrainingBatch, fraction: float) -> Tensor:
+    """The groups [n] of a batch, n = `fraction` of them and at least one, whose advantages are the largest."""
+    groups = len(batch)
+    if fraction == 1:
         return torch.arange(groups)
-    counted = trajectory.credited.float()
-    size = (trajectory.advantages.abs() * counted).sum(1) / counted.sum(1).clamp(min=1)
+    counted = batch.credited.float()
+    size = (batch.advantages.abs() * counted).sum(1) / counted.sum(1).clamp(min=1)
     order = size.unflatten(0, (groups, -1)).mean(1).argsort(descending=True, stable=True)
-    return order[: max(1, round(share * groups))]
+    return order[: max(1, round(fraction * groups))]
 
 
-class Buffer:
-    """The recorded dialogues of one round and what is left to do with them; a part of the checkpoint."""
+class MinibatchBuffer:
+    """The dialogues of one round and what is left to do with them; a part of the checkpoint."""
 
     def __init__(self) -> None:
-        self.trajectory: Trajectory | None = None
+        self.batch: TrainingBatch | None = None
         self.order: list[list[int]] = []
 
-    def fill(self, trajectory: Trajectory, config: PPOConfig, seed: int) -> None:
-        """Take in a round; the minibatches of the part that is used come in an order that `seed` decides,
+    def fill(self, batch: TrainingBatch, config: PPOConfig, rng: torch.Generator) -> None:
+        """Take in a round; the minibatches of the part that is kept come in an order that `rng` decides,
         `update_epochs` times."""
-        self.trajectory = trajectory
-        generator = torch.Generator().manual_seed(seed)
-        chosen = most_telling(trajectory, config.keep_fraction)
+        self.batch = batch
+        chosen = select_by_advantage(batch, config.keep_fraction)
         size = max(1, config.minibatch_episodes // config.group_size)
         self.order = []
         for _ in range(config.update_epochs):
-            shuffled = chosen[torch.randperm(len(chosen), generator=generator)].tolist()
+            shuffled = chosen[torch.randperm(len(chosen), generator=rng)].tolist()
             self.order += [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
 
     def __bool__(self) -> bool:
         return bool(self.order)
 
-    def next(self) -> Trajectory:
-        """The next minibatch of the global buffer, on the CPU."""
-        return self.trajectory.rows(torch.tensor(self.order.pop(0)))
+    def next(self) -> TrainingBatch:
+        """The next minibatch of the global round, on the CPU. Raises ValueError where none is left."""
+        if self.batch is None or not self.order:
+            raise ValueError("the buffer is empty: collect a round first")
+        return self.batch.rows(torch.tensor(self.order.pop(0)))
 
     def drop(self) -> int:
         """Leave out what remains of the round (the policy has moved far enough); returns how many minibatches."""
@@ -234,9 +259,9 @@ class Buffer:
 
     def state_dict(self) -> dict[str, Any]:
         # Of a finished round nothing is needed any more.
-        kept = self.trajectory.state_dict() if self.order else None
-        return {"trajectory": kept, "order": self.order}
+        kept = self.batch.state_dict() if self.batch is not None and self.order else None
+        return {"batch": kept, "order": self.order}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.order = [list(part) for part in state["order"]]
-        self.trajectory = None if state["trajectory"] is None else Trajectory.from_state(state["trajectory"])
+        self.batch = None if state["batch"] is None else TrainingBatch.from_state(state["batch"])

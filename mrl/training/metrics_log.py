@@ -1,14 +1,15 @@
 """What a run says while it trains: lines of metrics.jsonl, the tracker's curves, the progress bar's figures."""
 
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
 
 from mrl.training.state import LoopState
-from pipeline.run import Run
+from pipeline.run import Run, is_main_process
 
 logger = logging.getLogger(__name__)
 Means = Callable[[Mapping[str, float]], dict[str, float]]
@@ -43,6 +44,18 @@ class MetricsLog:
         self.run.log(step=self.state.done, **metrics)
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
         self.accelerator.log(numbers, step=self.state.done)
+
+    def record_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows to look at: to samples.jsonl and, as a table, to wandb where that is on. On the main process alone."""
+        if not rows or not is_main_process():
+            return
+        with (self.run.dir / "samples.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"step": self.state.done, **row}) + "\n" for row in rows)
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "wandb":
+                columns = list(rows[0])
+                table = [[row[column] for column in columns] for row in rows]
+                tracker.log_table("samples", columns, table, step=self.state.done)
 
     def record_evaluation(self, metrics: Mapping[str, Any]) -> None:
         """Held-out figures of the present step."""

@@ -13,7 +13,7 @@ from mrl.model import ReactiveForCausalLM
 from mrl.training.gradients import add_up, add_up_shares, spread
 from pipeline.errors import SettingError
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, ShareBelowOne
-from pipeline.resumable import RESUMABLE
+from pipeline.resumable import RESUMABLE, WHOLE_RUN
 
 MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
 PARTS = (*MODEL_PARTS, "critic")
@@ -25,7 +25,7 @@ class OptimizerConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {"rates": "lr_multipliers"}
 
-    kind: Literal["adamw", "muon"] = "adamw"
+    kind: Literal["adamw", "muon"] = field(default="adamw", metadata=WHOLE_RUN)
     """muon: the matrices of attention and feed-forward layers by torch.optim.Muon (Jordan et al. 2024), brought to the
     step size of AdamW, which takes everything else."""
     learning_rate: PositiveFloat = 2e-3
@@ -35,11 +35,11 @@ class OptimizerConfig:
     one, critic); 0 freezes."""
     unfreeze: dict[str, NonNegativeInt] = field(default_factory=dict)
     """Step from which a part is trained; parts not named: from the first. Gradual unfreezing."""
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: NonNegativeFloat = field(default=0.01, metadata=WHOLE_RUN)
     """Of matrices; norms, gates' biases and vectors have none."""
-    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.98)
+    betas: tuple[ShareBelowOne, ShareBelowOne] = field(default=(0.9, 0.98), metadata=WHOLE_RUN)
     max_grad_norm: PositiveFloat = 1.0
-    shard: bool = field(default=False, metadata=RESUMABLE)
+    shard: bool = field(default=False, metadata={**RESUMABLE, **WHOLE_RUN})
     """Every process gets the gradients of its share of the parameters only, keeps their moments and updates them (ZeRO
     stage 2: Rajbhandari et al. 2020, arXiv:1910.02054); the weights themselves stay whole in each."""
     warmup_steps: NonNegativeFloat = 50

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from mrl.train import MRLStage, staged
+from mrl.train import MRLStage
 from pipeline.config import load_config
 from pipeline.errors import InputError
 
@@ -35,7 +35,7 @@ def recipe(tmp_path, episodes, tokenizer, model):
             "model": {"path": str(tmp_path / "start")},
             "data": rows,
             "curriculum": {
-                "steps": [1, 3],
+                "turns": [1, 3],
                 "epochs": 2,
                 "strategies": [{"kind": "cumulative", "weight": 2.0}, {"kind": "long_term"}],
                 "resets": {"mode": "random", "carry": "own", "from_epoch": 1, "probability": 0.5},
@@ -86,7 +86,7 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
     assert (found["status"], found["steps"], found["processes"]) == ("complete", 24, 1)
     assert 0 <= found["evaluation"]["recall"] <= 1
     assert found["stages"] == [1, 3]
-    names = ("rollout_reward", "rollout_explained_variance", "rollout_rollout_s", "rollout_episode_steps")
+    names = ("rollout_reward", "rollout_explained_variance", "rollout_rollout_s", "rollout_episode_turns")
     assert [row[-1] for row in lines(tmp_path / "straight", *names)] == [1, 1, 1, 1, 3, 3]
     first = lines(tmp_path / "straight", "approx_kl", "ratio", "entropy", "drift", "value_loss")[0]
     assert first[1] < 1e-6
@@ -141,8 +141,14 @@ def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"curriculum": {"steps": [1], "overrides": {"1": {"seed": 3}}}}, "seed can't differ by stage"),
-        ({"curriculum": {"steps": [1], "overrides": {"1": {"ppo.clip_rnage": 0.1}}}}, "clip_range"),
+        ({"curriculum": {"turns": [1], "overrides": {"1": {"seed": 3}}}}, "seed can't differ by stage"),
+        ({"curriculum": {"turns": [1], "overrides": {"1": {"ppo.clip_rnage": 0.1}}}}, "clip_range"),
+        (
+            {"curriculum": {"turns": [1], "overrides": {"1": {"critic.kind": "classic"}}}},
+            "critic.kind holds for the whole",
+        ),
+        ({"curriculum": {"turns": [1], "overrides": {"1": {"optimizer.betas": [0.5, 0.9]}}}}, "optimizer.betas holds"),
+        ({"rewards": {"weights": {"fcts": 1.0}}}, "fcts is no term"),
         ({"trainer": {"max_steps": 1, "batch_size": 3}}, "trainer.batch_size has no meaning here"),
         ({"ppo": {"algorithm": "grpo"}}, "set group_size to 2 or more"),
         ({"rollout": {"temperature": 0}}, "explore nothing"),
@@ -150,12 +156,31 @@ def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
 )
 def test_bad_recipes_are_refused_by_name(recipe, changes, message):
     with pytest.raises(InputError, match=message):
-        staged(load_config(MRLStage, recipe("bad", **changes)), 1)
+        load_config(MRLStage, recipe("bad", **changes)).at(1)
 
 
 def test_a_stage_changes_what_its_overrides_name_and_nothing_else(recipe):
     stage = load_config(MRLStage, recipe("good"))
-    later = staged(stage, 3)
+    later = stage.at(3)
     assert (stage.ppo.clip_range, later.ppo.clip_range, later.rollout.teacher_forcing) == (0.2, 0.1, True)
     assert later.ppo.minibatch_episodes == 4
-    assert staged(stage, 1) is stage
+    assert stage.at(1) == stage
+
+
+def test_names_of_before_are_taken_and_said(recipe, caplog):
+    old = recipe(
+        "old",
+        curriculum={"steps": [1], "replay": 0.1},
+        replay={"turns_at_once": 7, "least_advantage": 0.1, "supervised_coef": 0.5, "supervised_share": 0.3},
+        ppo={"used_share": 0.5, "minibatch_episodes": 4},
+        optimiser={"rates": {"critic": 2.0}},
+    )
+    stage = load_config(MRLStage, old, ["replay.supervised_scope=all"])
+    assert (stage.curriculum.turns, stage.curriculum.replay_fraction) == ([1], 0.1)
+    update = stage.update
+    assert (update.micro_batch_turns, update.min_abs_advantage, update.sft_coef) == (7, 0.1, 0.5)
+    assert (update.sft_other_fraction, update.sft_turns) == (0.3, "all")
+    assert (stage.ppo.keep_fraction, stage.optimizer.lr_multipliers) == (0.5, {"critic": 2.0})
+    for said in ("replay is now called update", "turns_at_once is now called update.micro_batch_turns",
+                 "used_share is now called ppo.keep_fraction", "steps is now called curriculum.turns"):  # fmt: skip
+        assert said in caplog.text

@@ -3,9 +3,9 @@
 
 from torch import Tensor
 
+from mrl.rl.algorithms.policy_loss import plain_loss
 from mrl.rl.algorithms.ppo import gae_over_turns
 from mrl.rl.algorithms.registry import Algorithm, PPOConfig, register
-from mrl.rl.policy_loss import plain_loss
 
 
 def policy_gradient(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, config: PPOConfig) -> Tensor:

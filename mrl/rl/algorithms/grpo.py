@@ -4,7 +4,7 @@ clip-higher, `loss_scope` says whether tokens or answers count alike."""
 
 from torch import Tensor
 
-from mrl.rl.advantages import group_advantages
+from mrl.rl.algorithms.advantages import group_advantages
 from mrl.rl.algorithms.ppo import clipped
 from mrl.rl.algorithms.registry import Algorithm, PPOConfig, register
 

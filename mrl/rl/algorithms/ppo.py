@@ -3,9 +3,9 @@ turns of a dialogue. The tokens of an answer share the advantage of their turn."
 
 from torch import Tensor
 
-from mrl.rl.advantages import gae
+from mrl.rl.algorithms.advantages import gae
+from mrl.rl.algorithms.policy_loss import clipped_loss
 from mrl.rl.algorithms.registry import Algorithm, PPOConfig, register
-from mrl.rl.policy_loss import clipped_loss
 
 
 def gae_over_turns(

@@ -1,6 +1,6 @@
 """What an answer is worth: a module for each family of terms, and their combination by name."""
 
-from mrl.rl.rewards.combined import RewardConfig, Rewards, score
+from mrl.rl.rewards.combined import RewardConfig, score
 from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.overlap import bleu, repetition
 from mrl.rl.rewards.strategies import strategy_table
@@ -8,7 +8,6 @@ from mrl.rl.rewards.words import Vocabulary, content
 
 __all__ = [
     "RewardConfig",
-    "Rewards",
     "Vocabulary",
     "bleu",
     "content",

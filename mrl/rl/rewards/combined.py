@@ -27,7 +27,7 @@ from mrl.rl.rewards import facts, overlap, similarity
 from mrl.rl.rewards.comparison import Comparison, RewardSettings, Term
 from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary, Words, content, pack
-from mrl.rl.trajectory import Trajectory, expect
+from mrl.rl.trajectory import Rollout, ScoredRollout, extended
 
 TERMS: dict[str, Term] = {**facts.TERMS, **overlap.TERMS, **similarity.TERMS}
 """All terms by name; a family of terms is a module of this package."""
@@ -77,23 +77,11 @@ class RewardConfig:
         )
 
 
-@dataclass(frozen=True)
-class Rewards:
-    """rewards, rewarded, recall, exact [B, K]: worth, whether it counts, share of facts said, all facts said (both
-    facts figures NaN where no facts are needed); terms by name [B, K], NaN where a term said nothing."""
-
-    rewards: Tensor
-    rewarded: Tensor
-    recall: Tensor
-    exact: Tensor
-    terms: dict[str, Tensor]
-
-
-def score(config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory) -> Rewards:
-    """Rewards of all answers of a trajectory, with what each dialogue's strategy counts."""
-    batch, lead = trajectory.batch, trajectory.turns.shape
+def score(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout) -> ScoredRollout:
+    """A rollout with the rewards of all its answers, as each dialogue's strategy counts them."""
+    batch, lead = rollout.batch, (rollout.batch.size, rollout.batch.steps)
     table = strategy_table(batch.strategies, lead, batch.strategy, batch.turns)
-    turns = compare(config, vocabulary, trajectory, table.saved)
+    turns = compare(config, vocabulary, rollout, table.saved)
     weights = {name: weight for name, weight in config.weights.items() if weight > 0}
     terms = {name: TERMS[name](turns) for name in weights}
     _compare_last_with_everything(turns, batch.turns, table.everything, terms)
@@ -108,18 +96,16 @@ def score(config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory) 
     rewarded = (table.factor > 0) & (weight_sum > 0)
     rewards = torch.where(rewarded, config.scale * worth * table.factor, torch.zeros_like(worth))
     recall = facts.recall(turns)
-    exact = torch.where(recall.isnan(), recall, (recall > 1 - 1e-6).float())
-    expect(rewards, rewarded, recall, exact, lead=lead, ndim=2, name="rewards")
-    return Rewards(rewards, rewarded, recall, exact, terms)
+    return extended(ScoredRollout, rollout, rewards=rewards, rewarded=rewarded, recall=recall, terms=terms)
 
 
-def compare(config: RewardConfig, vocabulary: Vocabulary, trajectory: Trajectory, saved: Tensor) -> Comparison:
-    """The words of a trajectory's turns beside what they are compared with; saved [B, K]: index of the write."""
-    batch = trajectory.batch
-    writes = content(trajectory.writes, trajectory.writes_mask, vocabulary, whole=True)
-    index = saved[..., None].expand(-1, -1, trajectory.writes.shape[-1])
+def compare(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout, saved: Tensor) -> Comparison:
+    """The words of a rollout's turns beside what they are compared with; saved [B, K]: index of the write."""
+    batch = rollout.batch
+    writes = content(rollout.writes, rollout.writes_mask, vocabulary, whole=True)
+    index = saved[..., None].expand(-1, -1, rollout.writes.shape[-1])
     return Comparison(
-        answer=content(trajectory.answer_ids, trajectory.answer_mask, vocabulary),
+        answer=content(rollout.answer_ids, rollout.answer_mask, vocabulary),
         reference=content(batch.reference_ids, batch.reference_mask, vocabulary),
         saved=Words(writes.ids.gather(1, index), writes.mask.gather(1, index)),
         writes=writes,

@@ -51,9 +51,9 @@ def honest_facts(turns: Comparison) -> Tensor:
     """Recall, worth less when said amid too many words, or by repeating more of the saved interaction than the
     reference does."""
     answer, reference, saved = turns.answer.flatten(), turns.reference.flatten(), turns.saved.flatten()
-    wanted = reference.count().clamp(min=1)
+    wanted = reference.lengths().clamp(min=1)
     copied = (shared(answer, saved, 3) - shared(reference, saved, 3)) / wanted
-    brevity = (turns.settings.length_slack * wanted / answer.count().clamp(min=1)).clamp(max=1)
+    brevity = (turns.settings.length_slack * wanted / answer.lengths().clamp(min=1)).clamp(max=1)
     return recall(turns) * (brevity * (1 - copied.clamp(0, 1))).unflatten(0, turns.shape)
 
 

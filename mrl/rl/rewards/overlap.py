@@ -31,7 +31,7 @@ def bleu(candidate: Words, reference: Words, weights: tuple[float, ...] | list[f
     Orders above 1 have 1 added to both counts (Lin and Och 2004), so short answers are not lost; an answer that shares
     no word with the reference is worth 0, one equal to it 1. weights: of the orders, normalised.
     """
-    length, wanted = candidate.count(), reference.count()
+    length, wanted = candidate.lengths(), reference.lengths()
     logs = torch.zeros_like(length)
     for order, weight in enumerate(weights, start=1):
         in_reference = _ngram_equal(candidate, reference, order).sum(2)
@@ -76,14 +76,14 @@ def bleu_with_saved(turns: Comparison) -> Tensor:
 
 def length(turns: Comparison) -> Tensor:
     """Shorter over longer of the lengths of answer and reference, [B, K]."""
-    said, wanted = turns.answer.count(), turns.reference.count()
+    said, wanted = turns.answer.lengths(), turns.reference.lengths()
     return torch.minimum(said, wanted) / torch.maximum(said, wanted).clamp(min=1)
 
 
 def no_repetition(turns: Comparison) -> Tensor:
     """1 minus the share of repeated word pairs beyond the reference's, [B, K]; 0 for an empty answer."""
     beyond = repetition(turns.answer.flatten()) - repetition(turns.reference.flatten())
-    return (turns.answer.count() > 0) * (1 - beyond.clamp(min=0)).unflatten(0, turns.shape)
+    return (turns.answer.lengths() > 0) * (1 - beyond.clamp(min=0)).unflatten(0, turns.shape)
 
 
 TERMS: dict[str, Term] = {

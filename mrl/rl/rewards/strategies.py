@@ -1,5 +1,6 @@
 """What each dialogue's strategy rewards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ class StrategyTable:
 
 
 def strategy_table(
-    strategies: tuple[Strategy, ...] | list[Strategy], lead: tuple[int, int], choice: Tensor, turns: Tensor
+    strategies: Sequence[Strategy], lead: tuple[int, int], choice: Tensor, turns: Tensor
 ) -> StrategyTable:
     """What each dialogue's strategy makes of each of its turns; choice [B], turns [B, K]."""
     rows, steps = lead

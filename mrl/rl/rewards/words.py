@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mrl.rl.trajectory import expect
+from mrl.rl.row_record import expect
 
 
 class Words(NamedTuple):
@@ -22,7 +22,7 @@ class Words(NamedTuple):
         """[B, K, n] -> [B * K, n]."""
         return Words(self.ids.flatten(0, 1), self.mask.flatten(0, 1))
 
-    def count(self) -> Tensor:
+    def lengths(self) -> Tensor:
         """Words of each row [...], fp32."""
         return self.mask.sum(-1).float()
 

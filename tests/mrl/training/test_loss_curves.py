@@ -29,7 +29,7 @@ STAGES = {
         train.MRLStage,
         {
             "trainer": {"max_steps": 2, "log_every": 1, "precision": "fp32"},
-            "curriculum": {"steps": [3]},
+            "curriculum": {"turns": [3]},
             "rollout": {"episodes": 8, "max_new_tokens": 5},
             "ppo": {"minibatch_episodes": 4, "kl_coef": 0.01},
             "rounds_per_epoch": 2,

@@ -1,6 +1,7 @@
 """Rewards on sentences: what the field's BLEUs give, largest for the reference, and not to be had by copying."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ from mrl.rl.rewards import (
 )
 from mrl.rl.rewards.overlap import agreement, shared
 from mrl.rl.rewards.words import Words
-from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy, Trajectory, pad_stack
+from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Rollout, Strategy
+from tests.mrl.rl.toy import pad_stack
 
 PAD, EOS, ANSWER, THINK, QUERY, BOS = 0, 1, 2, 3, 4, 5
 WORDS = "my dog is called rex . what name does have your noted and the cat tom lives in oslo where ann ##a".split()
@@ -128,7 +130,7 @@ CUMULATIVE = (Strategy(),)
 TURNS = [("what name does my dog have", "your dog is called rex .", "rex")] * 2
 
 
-def trajectory(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: bool = False) -> Trajectory:
+def rollout_of(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: bool = False) -> Rollout:
     """Dialogues of FIRST and TURNS in which these answers were given."""
     rows, steps = len(answers), len(answers[0])
     query = [BOS, QUERY, *(IDS[w] for w in TURNS[0][0].split())]
@@ -151,7 +153,7 @@ def trajectory(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: boo
         strategy=torch.arange(rows) % len(strategies),
         strategies=strategies,
     )
-    return Trajectory(
+    return Rollout(
         batch=batch,
         writes=writes[0],
         writes_mask=writes[1],
@@ -182,7 +184,7 @@ ONLY_FACTS = RewardConfig(weights={"facts": 1.0})
 def test_the_reference_is_perfect_and_beats_every_degenerate_answer(weights, vocabulary):
     config = RewardConfig(weights=weights, scale=10.0)
     answers = [[TURNS[0][1]] * 2, *([text] * 2 for text in DEGENERATE.values())]
-    rewards = score(config, vocabulary, trajectory(answers)).rewards
+    rewards = score(config, vocabulary, rollout_of(answers)).rewards
     torch.testing.assert_close(rewards[0], torch.tensor([10.0, 10.0]))
     for name, row in zip(DEGENERATE, rewards[1:], strict=True):
         # Five of the six words of the saved query are the reference's; anything else is farther off.
@@ -198,7 +200,7 @@ def test_facts_alone_are_not_to_be_had_by_copying_or_listing(vocabulary):
         ["rex tom ann oslo cat dog rex tom ann oslo"],
         ["rex"],
     ]
-    rewards = score(ONLY_FACTS, vocabulary, trajectory(answers)).rewards[:, 0]
+    rewards = score(ONLY_FACTS, vocabulary, rollout_of(answers)).rewards[:, 0]
     assert rewards[0] == 1
     assert rewards[1] < 0.75
     assert rewards[2] < 0.95
@@ -206,15 +208,16 @@ def test_facts_alone_are_not_to_be_had_by_copying_or_listing(vocabulary):
 
 
 def test_the_frame_and_thoughts_earn_nothing(vocabulary):
-    plain = score(ONLY_FACTS, vocabulary, trajectory([["noted ."]]))
-    thinking = score(ONLY_FACTS, vocabulary, trajectory([["noted ."]], thoughts=True))
+    plain = score(ONLY_FACTS, vocabulary, rollout_of([["noted ."]]))
+    thinking = score(ONLY_FACTS, vocabulary, rollout_of([["noted ."]], thoughts=True))
     assert plain.rewards.item() == thinking.rewards.item() == 0
     assert plain.recall.item() == thinking.exact.item() == 0
 
 
 def test_terms_that_say_nothing_leave_their_weight_to_others(vocabulary):
-    made = trajectory([["your dog is called rex ."]])
-    made.batch.fact_ids = torch.full_like(made.batch.fact_ids, NO_TOKEN)
+    made = rollout_of([["your dog is called rex ."]])
+    blank = torch.full_like(made.batch.fact_ids, NO_TOKEN)
+    made = replace(made, batch=replace(made.batch, fact_ids=blank))
     result = score(RewardConfig(), vocabulary, made)
     assert result.rewards.item() == pytest.approx(1)
     assert result.recall.isnan().all()
@@ -263,10 +266,10 @@ def test_leaning_on_the_old_topic_costs_only_until_the_last_turn(vocabulary):
     dense = Strategy(kind="long_term", dense=True)
     dear = Strategy(kind="long_term", dense=True, topic_change_penalty=0.5)
     answers = [["my dog is called rex .", "your dog is called rex ."]] * 2
-    made = trajectory(answers, strategies=(dense, dear))
-    made.batch.reference_ids = torch.where(
-        made.batch.reference_ids == IDS["rex"], IDS["oslo"], made.batch.reference_ids
-    )
+    made = rollout_of(answers, strategies=(dense, dear))
+    said = made.batch.reference_ids
+    other = torch.where(said == IDS["rex"], IDS["oslo"], said)
+    made = replace(made, batch=replace(made.batch, reference_ids=other))
     rewards = score(RewardConfig(), vocabulary, made).rewards
     assert rewards[1, 0] < rewards[0, 0]
     assert rewards[1, 1] == rewards[0, 1]
@@ -275,8 +278,8 @@ def test_leaning_on_the_old_topic_costs_only_until_the_last_turn(vocabulary):
 def test_a_row_is_worth_the_same_alone_and_among_others(vocabulary):
     config = RewardConfig(weights=EVERYTHING)
     answers = [["rex", "your dog is called rex ."], ["noted .", "tom lives in oslo"], ["", "my dog"]]
-    together = score(config, vocabulary, trajectory(answers)).rewards
-    alone = torch.cat([score(config, vocabulary, trajectory([row])).rewards for row in answers])
+    together = score(config, vocabulary, rollout_of(answers)).rewards
+    alone = torch.cat([score(config, vocabulary, rollout_of([row])).rewards for row in answers])
     torch.testing.assert_close(together, alone)
 
 
@@ -285,7 +288,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from mrl.rl.episode_dataset import spellings, vocabulary
+    from mrl.rl.episode_dataset import spellings, vocabulary_of
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
@@ -294,7 +297,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     backend.train_from_iterator(["Ann saw San Jose and Anna at 5:15 pm on March 10th."] * 9, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
     tokenizer.add_special_tokens({"additional_special_tokens": ["[A]"]})
-    words = vocabulary(tokenizer, torch.zeros(len(tokenizer), 4), tokenizer.convert_tokens_to_ids("[A]"))
+    words = vocabulary_of(tokenizer, torch.zeros(len(tokenizer), 4), tokenizer.convert_tokens_to_ids("[A]"))
 
     def said(answer: str, fact: str) -> float:
         ways = spellings(tokenizer, {fact})[fact]

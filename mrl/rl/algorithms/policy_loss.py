@@ -9,7 +9,7 @@ Symbols: B dialogues, K turns, A tokens of an answer.
 import torch
 from torch import Tensor
 
-from mrl.rl.advantages import require_same_shape
+from mrl.rl.algorithms.advantages import require_same_shape
 
 LOG_RATIO_LIMIT = 10.0
 """Log-ratios are held within ± this before they are exponentiated: a token that has moved e^10 times says no more than
@@ -65,7 +65,8 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float 
 
 
 def memory_drift(states: Tensor) -> Tensor:
-    """How far each write moved the memory, [B, K], from states [K + 1, L, B, S, D]: sqrt(k + 1) * mean squared change.
+    """How far each write moved the memory, [B, K], from its slots before and after each, [K + 1, L, B, S, D]:
+    sqrt(k + 1) * mean squared change.
 
     The root makes late writes dearer: a memory should settle. (IMPO's term with its coefficient where it belongs.)
     """

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrl.rl.policy_loss import (
+from mrl.rl.algorithms.policy_loss import (
     LOG_RATIO_LIMIT,
     clip_fraction,
     clipped_loss,

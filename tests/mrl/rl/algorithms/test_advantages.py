@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrl.rl.advantages import credited_turns, explained_variance, gae, group_advantages, normalize
+from mrl.rl.algorithms.advantages import credited_turns, explained_variance, gae, group_advantages, normalize
 
 
 def row(*values: float) -> torch.Tensor:

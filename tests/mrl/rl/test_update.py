@@ -1,0 +1,232 @@
+"""Rounds become updates: what is credited, which turns are learnt, and that slices add up to the whole."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mrl.rl.algorithms import PPOConfig
+from mrl.rl.critic import Critic, CriticConfig, predict_values, set_value_bias, value_turns
+from mrl.rl.episode_start import EpisodeStart
+from mrl.rl.replay import memory_of, reference_loss, replay, said_references
+from mrl.rl.rewards import RewardConfig, score
+from mrl.rl.rollout import generate_rollouts
+from mrl.rl.trajectory import Strategy, TrainingBatch
+from mrl.rl.update import (
+    MinibatchBuffer,
+    UpdateConfig,
+    calibrate_critic,
+    credit,
+    minibatch_counts,
+    select_by_advantage,
+    sft_turns,
+    update_loss,
+)
+from tests.mrl.rl.toy import OPTIONS, batch_of, recipe, round_of
+
+
+def gradients(modules, loss_of, parts) -> list[torch.Tensor]:
+    modules.zero_grad()
+    for part in parts:
+        loss_of(part).backward()
+    return [p.grad.clone() for p in modules.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "grpo"])
+def test_slices_of_a_minibatch_add_up(model, dataset, vocabulary, algorithm):
+    ppo = PPOConfig(algorithm=algorithm, group_size=2, minibatch_episodes=12, kl_coef=0.1, loss_scope="answer")
+    critic = Critic(model, "memory").eval()
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo, critic)
+    batch = replace(batch, reference_log_probs=batch.log_probs - 0.1 * batch.sampled)
+    sections = recipe(ppo, UpdateConfig(sft_coef=0.3), CriticConfig(turn_share=0.6))
+    assert 0 < int(value_turns(batch, sections.critic).sum()) < int(batch.turns.sum())
+    counts = minibatch_counts(batch, sections)
+    both = torch.nn.ModuleList([model, critic])
+
+    def loss_of(part: TrainingBatch) -> torch.Tensor:
+        return update_loss(model, critic, part.trim(), counts, sections).loss
+
+    whole = gradients(both, loss_of, [batch])
+    sliced = gradients(both, loss_of, [batch.rows(slice(i, None, 4)) for i in range(4)])
+    assert len(whole) == len(sliced) > 20
+    for one, two in zip(whole, sliced, strict=True):
+        torch.testing.assert_close(one, two, atol=2e-5, rtol=2e-4)
+
+
+def test_before_the_first_step_nothing_has_moved(model, dataset, vocabulary):
+    ppo = PPOConfig(minibatch_episodes=6)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    metrics = update_loss(model, None, batch, minibatch_counts(batch, recipe(ppo)), recipe(ppo)).metrics
+    assert float(metrics["ratio"] / metrics["scored_n"]) == pytest.approx(1, abs=1e-5)
+    assert float(metrics["approx_kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(metrics["clipfrac"]) == 0
+
+
+def test_only_turns_that_teach_something_are_scored(model, dataset, vocabulary):
+    ppo = PPOConfig(minibatch_episodes=6)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    batch = replace(batch, advantages=torch.where(batch.batch.distance > 0, 1.0, 0.01) * batch.turns)
+    few = recipe(ppo, UpdateConfig(min_abs_advantage=0.5))
+    metrics = update_loss(model, None, batch, minibatch_counts(batch, few), few).metrics
+    asked = batch.sampled & (batch.batch.distance > 0)[..., None]
+    assert int(metrics["scored_n"]) == int(asked.sum()) < int(batch.sampled.sum())
+
+
+def test_turns_without_a_reward_move_neither_policy_nor_critic(model, dataset, vocabulary):
+    ppo = PPOConfig(gamma=0.0, normalize_advantages=False, entropy_coef=0.0, minibatch_episodes=6)
+    delayed = replace(batch_of(dataset), strategies=(Strategy(kind="long_term"),))
+    critic = Critic(model.eval(), "memory").eval()
+    set_value_bias(critic, 0.7)  # a critic that expects something
+    batch = round_of(model, delayed, vocabulary, ppo, critic)
+    last = torch.arange(3).expand_as(batch.turns) == batch.turns.sum(1, keepdim=True) - 1
+    assert torch.equal(batch.credited, batch.turns & last)
+    assert torch.equal(value_turns(batch, CriticConfig()), batch.credited)
+    assert not batch.advantages[~last].any()
+    assert batch.values[batch.credited].tolist() == pytest.approx([0.7] * int(batch.credited.sum()))
+
+    def gradient(rows: TrainingBatch) -> torch.Tensor:
+        model.zero_grad()
+        update_loss(model, critic, rows, minibatch_counts(rows, recipe(ppo)), recipe(ppo)).loss.backward()
+        return model.model.embedding.weight.grad.clone()
+
+    # what would be there is never read
+    other = replace(batch, advantages=batch.advantages - 9.0 * ~batch.credited)
+    torch.testing.assert_close(gradient(other), gradient(batch))
+
+
+@pytest.mark.parametrize("scope", ["token", "answer"])
+def test_entropy_is_a_mean_over_what_was_sampled(model, dataset, vocabulary, scope):
+    # 31 times too small elsewhere: divided by the number of tokens twice.
+    ppo = PPOConfig(gamma=0.0, entropy_coef=1.0, loss_scope=scope, minibatch_episodes=6)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    batch = replace(batch, advantages=torch.zeros_like(batch.advantages))
+    loss = update_loss(model, None, batch, minibatch_counts(batch, recipe(ppo)), recipe(ppo)).loss
+    again = replay(model, batch, OPTIONS.sampling())
+    entropy = torch.zeros(again.scored.shape).masked_scatter(again.scored, again.entropy.detach())
+    each = entropy.sum(-1) / again.scored.sum(-1).clamp(min=1)
+    wanted = again.entropy.mean() if scope == "token" else each[again.scored.any(-1)].mean()
+    torch.testing.assert_close(-loss, wanted)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_answers_that_are_their_reference_teach_it_without_a_second_pass(
+    model, dataset, vocabulary, group, monkeypatch
+):
+    ppo = PPOConfig(gamma=0.0, entropy_coef=0.0, group_size=group, minibatch_episodes=12)
+    plain = replace(OPTIONS, temperature=1.0, top_p=1.0)
+    rollout = generate_rollouts(model.eval(), batch_of(dataset), plain, group=group).rollout
+    episodes = rollout.batch
+    width = episodes.reference_ids.shape[-1]
+    same = torch.zeros_like(rollout.turns)
+    same[::2] = True  # these dialogues' answers become the references (of both rows of a group)
+    same &= rollout.turns & (rollout.answer_mask.sum(-1) <= width)
+    for wanted, said in ((episodes.reference_ids, rollout.answer_ids), (episodes.reference_mask, rollout.answer_mask)):
+        wanted[same] = F.pad(said, (0, max(0, width - said.shape[-1])))[..., :width][same]
+    assert torch.equal(said_references(rollout) & same, same)
+    assert same.any()
+    scored = score(RewardConfig(), vocabulary, rollout)
+    batch = credit(scored, torch.zeros(scored.turns.shape), ppo)
+    batch = replace(batch, advantages=torch.zeros_like(batch.advantages))
+    sections = recipe(ppo, UpdateConfig(sft_coef=1.0, sft_turns="all"), rollout=plain)
+    counts = minibatch_counts(batch, sections)
+    passes = []
+    decode = model.decode
+    monkeypatch.setattr(
+        model, "decode", lambda ids, *rest, **more: passes.append(len(ids)) or decode(ids, *rest, **more)
+    )
+    fast = update_loss(model, None, batch, counts, sections)
+    leaders = int(batch.turns[::group].sum())
+    assert passes[1] <= leaders - int(same[::group].sum())
+    slow, tokens = reference_loss(model, batch, memory_of(model, batch), batch.turns)
+    torch.testing.assert_close(fast.loss, slow / counts["reference_tokens"])
+    assert fast.metrics["sft_n"] == tokens == counts["reference_tokens"]
+
+
+def test_of_turns_without_facts_a_share_is_learnt_whatever_the_slice(model, dataset, vocabulary):
+    ppo = PPOConfig(minibatch_episodes=6)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo).rows(torch.arange(6).repeat(400))
+    batch = replace(batch, batch=replace(batch.batch, start=EpisodeStart.fresh(torch.arange(2400) * 2**40)))
+    needed = sft_turns(batch, UpdateConfig(sft_turns="asked"))
+    other = batch.turns & ~needed
+    assert needed.any()
+    assert other.any()
+    assert torch.equal(sft_turns(batch, UpdateConfig(sft_turns="all")), batch.turns)
+    config = UpdateConfig(sft_turns="all", sft_other_fraction=0.3)
+    some = sft_turns(batch, config)
+    assert some[needed].all()
+    assert not some[~batch.turns].any()
+    assert float(some[other].float().mean()) == pytest.approx(0.3, abs=0.04)
+    assert torch.equal(sft_turns(batch.rows(torch.arange(7, 90)), config), some[7:90])
+
+
+def test_a_buffer_visits_every_dialogue_and_survives_a_checkpoint(model, dataset, vocabulary):
+    ppo = PPOConfig(minibatch_episodes=4, update_epochs=2, group_size=2)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    buffer = MinibatchBuffer()
+    with pytest.raises(ValueError, match="empty"):
+        buffer.next()
+    buffer.fill(batch, ppo, torch.Generator().manual_seed(3))
+    assert [len(part) for part in buffer.order] == [2, 2, 2, 2, 2, 2]
+    assert sorted(np.concatenate(buffer.order[:3])) == list(range(6))
+    buffer.next()
+    copy = MinibatchBuffer()
+    copy.load_state_dict(buffer.state_dict())
+    one, two = buffer.next(), copy.next()
+    assert torch.equal(one.answer_ids, two.answer_ids)
+    assert one.batch.strategies == two.batch.strategies == (Strategy(),)
+    assert copy.drop() == 4
+    assert not copy
+    assert copy.state_dict()["batch"] is None, "of a finished round nothing is kept"
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_updates_are_made_from_the_dialogues_with_the_largest_advantages(model, dataset, vocabulary, group):
+    ppo = PPOConfig(group_size=group, minibatch_episodes=2, keep_fraction=0.5, update_epochs=1)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    advantages, credited = torch.zeros_like(batch.advantages), batch.credited.clone()
+    advantages[[1 * group, 4 * group, 5 * group]] = torch.tensor([[-3.0], [2.0], [1.0]])
+    credited[0] = False
+    advantages[0] = 9.0  # counts for nothing
+    batch = replace(batch, advantages=advantages, credited=credited)
+    assert select_by_advantage(batch, 0.5).tolist() == [1, 4, 5]
+    assert select_by_advantage(batch, 0.01).tolist() == [1]
+    buffer = MinibatchBuffer()
+    buffer.fill(batch, ppo, torch.Generator().manual_seed(3))
+    assert sorted(i for part in buffer.order for i in part) == [1, 4, 5]
+
+
+def test_a_single_dialogue_of_a_single_turn_is_enough(model, dataset, vocabulary):
+    ppo = PPOConfig(minibatch_episodes=1)
+    batch = round_of(model, batch_of(dataset, turns=1, rows=1), vocabulary, ppo)
+    assert update_loss(model, None, batch, minibatch_counts(batch, recipe(ppo)), recipe(ppo)).loss.isfinite()
+
+
+def test_a_fresh_critic_is_told_the_mean_of_its_first_round(model, dataset, vocabulary):
+    ppo = PPOConfig(gamma=0.0, normalize_advantages=False, minibatch_episodes=6)
+    critic = Critic(model.eval(), "classic").eval()
+    batch = round_of(model, batch_of(dataset), vocabulary, ppo, critic)
+    assert not batch.values.any(), "a fresh critic says 0 of everything"
+    told = calibrate_critic(critic, batch, ppo)
+    mean = float(batch.rewards[batch.credited].mean())
+    assert mean > 0
+    assert told.values[told.credited].tolist() == pytest.approx([mean] * int(told.credited.sum()))
+    assert not told.values[~told.credited].any()
+    torch.testing.assert_close(told.advantages, (told.rewards - told.values) * told.credited)
+    said = predict_values(critic, told, memory_of(model, told), CriticConfig(), looks_ahead=False)
+    torch.testing.assert_close(said, told.values)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"bptt_steps": 0}, "bptt_steps"),
+        ({"micro_batch_turns": 0}, "micro_batch_turns"),
+        ({"sft_coef": -1.0}, "sft_coef"),
+        ({"sft_other_fraction": 2.0}, "sft_other_fraction"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        UpdateConfig(**wrong)
