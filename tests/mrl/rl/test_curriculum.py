@@ -30,17 +30,17 @@ def test_turn_counts(settings, expected):
     [
         ({"turns": [2, 1]}, "must grow"),
         ({"turns": []}, "must grow"),
-        ({"turns": [0, 1]}, "greater than or equal to 1"),
+        ({"turns": [0, 1]}, "should be at least 1"),
         ({"kind": "linear", "increment": 0}, "increment"),
         ({"kind": "exponential", "factor": 1.0}, "growing rule"),
-        ({"replay_fraction": 1.0}, "less than 1"),
+        ({"replay_fraction": 1.0}, "replay_fraction should be"),
         ({"overrides": {"5": {}}}, "overrides.5 is no stage"),
         ({"strategies": [{"weight": 0.0}]}, "positive weight"),
         ({"min_epochs": 9}, "min_epochs 9"),
         ({"promote_at": 9.0}, "recall lies in 0..1"),
         ({"unfreeze": [{"parts": []}]}, "parts is empty"),
         ({"unfreeze": [{"parts": ["encodr"]}]}, "parts are"),
-        ({"resets": {"probability": 1.5}}, "less than or equal to 1"),
+        ({"resets": {"probability": 1.5}}, "probability should be"),
     ],
 )
 def test_curricula_that_make_no_sense_are_refused(wrong, message):
