@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import config_hash, load_config, parse_config
 from pipeline.errors import InputError
-from pipeline.renamed_keys import renames_of, wrong_renames
+from pipeline.renamed_keys import dataclasses_in, renames_of, wrong_renames
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -110,6 +110,18 @@ def test_old_names_lead_to_settings_of_today(module: str, name: str) -> None:
     assert wrong_renames(class_of(module, name)) == []
 
 
+@pytest.mark.parametrize(("module", "name"), [s for s in STAGES if s[1] not in ("SFTStage", "DPOStage", "StudyConfig")])
+def test_sections_are_frozen(module: str, name: str) -> None:
+    """What was written into config.json is what ran: no section of a stage can change."""
+    seen, waiting = set(), [class_of(module, name)]
+    while waiting:
+        section = waiting.pop()
+        if section not in seen:
+            seen.add(section)
+            waiting += [c for hint in typing.get_type_hints(section).values() for c in dataclasses_in(hint)]
+    assert [c.__name__ for c in seen if not c.__dataclass_params__.frozen] == []
+
+
 @pytest.mark.parametrize(("module", "name"), [s for s in STAGES if s[1] not in ("BlendConfig", "StudyConfig")])
 def test_an_empty_output_dir_is_refused(module: str, name: str) -> None:
     with pytest.raises(InputError, match="output_dir"):
@@ -144,7 +156,8 @@ ACCEPTED_ONCE = {
         "trainer.max_steps=0", "trainer.max_steps=-7", "trainer.accumulation=-1", "trainer.patience=0",
         "trainer.patience=-1", "optimizer.weight_decay=-1", "optimizer.learning_rate=0", "optimizer.learning_rate=.nan",
         "optimizer.learning_rate=-1", "optimizer.lr_multipliers.encoder=-1", "optimizer.betas=[1.0, 0.9]",
-        "data.folder=''", "model.tokenizer=''", "trainer.processes=0", "push_to_hub=''", "trainer.max_minutes=0",
+        "data.folder=''", "data.train=[{path: ''}]", "model.tokenizer=''", "trainer.processes=0", "push_to_hub=''",
+        "trainer.max_minutes=0",
     ],
     ("mrl.memory_sft", "MemorySFTStage", "mrl/config/quickstart/memory_sft.yaml"): [
         "objective.other_turns=-1", "objective.other_share=-1", "held_out_dialogues=0",
@@ -156,7 +169,9 @@ ACCEPTED_ONCE = {
         "ppo.entropy_coef=-1", "ppo.target_kl=-1", "ppo.gamma=2", "ppo.gae_lambda=-1", "ppo.clip_range=-1",
         "ppo.algorithm=ppoo", "curriculum.resets.pool_size=0", "curriculum.resets.probability=2", "rewards.scale=0",
         "rollout.episodes=0", "rollout.temperature=-1", "rollout.max_new_tokens=0", "rewards.weights={fcts: 1}",
-        "rounds_per_epoch=0", "critic.kind=foo",
+        "rounds_per_epoch=0", "critic.kind=foo", "curriculum.promote_at=9", "curriculum.unfreeze=[{parts: []}]",
+        "curriculum.unfreeze=[{parts: [encoder], epoch: -5}]", "curriculum.turns=[]", "update.micro_batch_turns=0",
+        "rounds_per_epoch=-1",
     ],
 }  # fmt: skip
 """Values that a recipe took without a word, or that ended in a traceback (a walk over 195 of them)."""

@@ -17,6 +17,7 @@ from data.sources.messages import BadRows, MessageOptions, conversation_of
 from data.sources.reading import FileQuery, find_files, read_rows
 from data.sources.to_episodes import to_exchanges
 from pipeline.errors import InputError
+from pipeline.ranges import PositiveInt, Text
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,13 @@ class Conversation:
 class RowSource:
     """Where rows are: a folder of data_collection.py, files of any format it reads, or a dataset of the Hub."""
 
-    path: str
-    subset: str | None = None
+    path: Text
+    subset: Text | None = None
     """Subset of a folder (`*`: all of them), or configuration on the Hub. Default: the only one."""
-    split: str | None = None
+    split: Text | None = None
     """Split, with a slice if wanted (`train[:10%]`): files named after it, or rows whose column `split` has it.
     Default: `train` where there are splits, else all rows."""
-    revision: str | None = None
+    revision: Text | None = None
     """Commit, branch or tag of a dataset of the Hub."""
     conversations: Literal["messages", "sharegpt"] = "messages"
     """sharegpt: rows hold `conversations` of `{from, value}`."""
@@ -60,19 +61,16 @@ class RowSource:
     """Rows whose messages are no usable conversation are refused, or left out and counted."""
     where: dict[str, list[str]] = field(default_factory=dict)
     """Kept: rows whose column has one of the listed values."""
-    group_by: str | None = None
+    group_by: Text | None = None
     """Column whose value names a group; figures are given for each group as well (bAbI: task)."""
     fold: int | None = None
     """Kept: each tenth of the rows that the other keys keep, beginning with this one (0 to 9): a part to validate on
     where the data has none (data/generators/name_permutation.py leaves the same rows out with `without_fold`)."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Most rows."""
 
     def __post_init__(self) -> None:
-        """Refuse a limit that keeps nothing."""
         check_fold(self.fold, "fold")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError("limit must be at least 1; leave it out to read everything")
 
 
 def read_conversations(source: RowSource) -> list[Conversation]:
