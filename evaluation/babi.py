@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from evaluation.command_line import at_least
 from evaluation.inference import generate_answers, states_before
 from evaluation.metrics import words
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
@@ -88,8 +89,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="output_dir of a stage, a folder with weights, or a Hub name")
     parser.add_argument("--data", default=DATA, help="episodes with columns task and split")
     parser.add_argument("--tasks", nargs="+", help="numbers; default: all that the data has")
-    parser.add_argument("--episodes", type=int, help="at most so many")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial states")
+    parser.add_argument("--episodes", type=at_least(1), help="at most so many")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the initial states")
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser.parse_args(arguments)

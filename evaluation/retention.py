@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import plots
+from evaluation.command_line import at_least, temperature
 from evaluation.memory.full_history import load_full_history, measure_full_history, measure_full_latency
 from evaluation.memory.latency import measure_latency
 from evaluation.memory.questions import DISTANCES, ENOUGH, read_questions
@@ -39,8 +40,6 @@ FIRST = "memory_sft"
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """retention.json: recall with its controls, latency, sizes, samples."""
-    if options.temperature < 0:
-        raise InputError(f"--temperature is {options.temperature}; give 0 (greedy) or more")
     model, tokenizer = load_reactive(ModelConfig(path=options.model))
     model.to(best_device()).eval()
     if not model.config.memory_slots:
@@ -55,14 +54,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tallies = {options.name if name == "memory" else prefix + name: tally for name, tally in tallies.items()}
     sizes = {"parameters": sum(p.numel() for p in model.parameters())}
     longest = max(conversations, key=lambda c: len(c.exchanges))
-    latency = measure_latency(model, tokenizer, longest, max(2, options.repeats))
+    latency = measure_latency(model, tokenizer, longest, options.repeats)
     if options.baseline:
         baseline = load_full_history(options.baseline)
         tallies["full_history_baseline"] = measure_full_history(
             *baseline, conversations, questions, options.max_new_tokens
         )
         sizes["baseline_parameters"] = sum(p.numel() for p in baseline[0].parameters())
-        whole = measure_full_latency(*baseline, longest, max(2, min(20, options.repeats)))
+        whole = measure_full_latency(*baseline, longest, min(20, options.repeats))
         latency["latency"] |= whole.pop("latency")
         latency |= whole
     return {
@@ -108,14 +107,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--subset")
     parser.add_argument("--split")
-    parser.add_argument("--episodes", type=int, help="at most so many")
+    parser.add_argument("--episodes", type=at_least(1), help="at most so many")
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
     parser.add_argument("--name", default=FIRST, help="what the model's recall is called in the report")
     parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")
-    parser.add_argument("--temperature", type=float, default=0.0, help="sample the model's answers; 0 = greedy")
-    parser.add_argument("--max-new-tokens", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=150, help="timed rounds")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial states")
+    parser.add_argument("--temperature", type=temperature, default=0.0, help="sample the model's answers; 0 = greedy")
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=16)
+    parser.add_argument("--repeats", type=at_least(2), default=150, help="timed rounds")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the initial states")
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser.parse_args(arguments)

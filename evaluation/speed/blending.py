@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from evaluation.command_line import at_least
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = 6
 WORDS = 30_000
@@ -94,7 +96,7 @@ def measure(folder: Path, rows: int, source_bytes: int) -> dict[str, float | int
 def main() -> None:
     """Prepare in a child, so that its memory isn't ours, then measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--rows", type=at_least(SOURCES), default=60_000)
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:

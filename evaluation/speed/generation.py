@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
+from evaluation.command_line import at_least, temperature
 from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
 
@@ -164,13 +165,12 @@ def main() -> None:
     """Measure the three, each in a process of its own, and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {"batch": 16, "tokens": 64, "width": 128, "layers": 4, "slots": 32, "prompt": 32, "vocab": 2000}
-    for name, value in {**sizes, "heads": 4, "kv-heads": 4, "repeats": 9, "threads": 0}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
+    for name, value in {**sizes, "heads": 4, "kv-heads": 4, "repeats": 9}.items():
+        parser.add_argument(f"--{name}", type=at_least(1), default=value)
+    parser.add_argument("--threads", type=at_least(0), default=0, help="0: as many as torch takes")
+    parser.add_argument("--temperature", type=temperature, default=1.0, help="0 is greedy")
     parser.add_argument("--only", choices=("reactive", "plain", "stateless"), help="one of the three, in this process")
     arguments = parser.parse_args()
-    if arguments.slots < 1:
-        parser.error("--slots must be at least 1; --only stateless measures the decoder without memory")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.only:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from evaluation.command_line import at_least
 from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
@@ -128,7 +129,7 @@ def main() -> None:
         "slots": 32, "vocab": 2000, "update-epochs": 1, "turns-at-once": 64, "repeats": 3,
     }  # fmt: skip
     for name, value in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=at_least(1), default=value)
     parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
     arguments = parser.parse_args()
     model, critic, vocabulary = build(arguments)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import torch
 
+from evaluation.command_line import at_least
 from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.dialogues.collation import Episodes
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {"batch": 16, "turns": 8, "tokens": 32, "width": 128, "layers": 4, "heads": 4, "slots": 32, "vocab": 2000}
     for name, value in (sizes | {"repeats": 5}).items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=at_least(1), default=value)
     arguments = parser.parse_args()
     steps = {
         "": reactive(arguments),

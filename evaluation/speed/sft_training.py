@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from evaluation.command_line import at_least
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ROOT.parent / "shared" / "data" / "sft" / "reasoning_gsm8k_train.parquet"
 TRAINER: dict[str, Any] = {
@@ -30,6 +32,9 @@ TRAINER: dict[str, Any] = {
     "logging_steps": 10,
     "report_to": ["none"],
 }
+
+LOGGED_ROWS = TRAINER["per_device_train_batch_size"] * TRAINER["logging_steps"]
+"""Rows until the first loss is logged; with fewer there is none to report."""
 
 
 def prepare(folder: Path, rows: Path, count: int) -> None:
@@ -148,13 +153,15 @@ def peak_flops() -> float | None:
 def main() -> None:
     """Prepare, run both, print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--rows", type=at_least(LOGGED_ROWS), default=600)
     parser.add_argument("--data", type=Path, default=ROWS)
     parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reference:
         reference(options.reference)
         return
+    if not options.data.is_file():
+        parser.error(f"--data: {options.data} does not exist; name a Parquet file with a column messages")
     with tempfile.TemporaryDirectory(prefix="trlm-bench-") as name:
         folder = Path(name)
         prepare(folder, options.data, options.rows)

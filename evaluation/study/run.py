@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
+from evaluation.command_line import at_least
 from evaluation.study.config import StudyConfig
 from evaluation.study.figures import draw_study
 from evaluation.study.results import collect
@@ -52,7 +53,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-path", type=Path, default=DEFAULT)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared out among them")
+    parser.add_argument("--jobs", type=at_least(1), default=2, help="runs at a time; they share the cores")
     return parser.parse_args(arguments)
 
 
