@@ -7,17 +7,15 @@ folders. What is ambiguous or unknown is refused with the list of what is there;
 
 import glob
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import xxhash
-import yaml
 
+from data.sources.folder_cards import METADATA, Declared, built_files, built_hash, declared_files
 from data.sources.split_names import (
     CANONICAL,
     RowSlice,
@@ -38,13 +36,10 @@ SUFFIXES = tuple(
     kind + packed for kind in (*TABLES, TEXT) for packed in (COMPRESSED if kind != ".parquet" else COMPRESSED[:1])
 )
 """What can be read. A folder's .txt files count only where it holds nothing else."""
-METADATA = "dataset_metadata.json"
 NOT_ROWS = frozenset(
     {METADATA, MANIFEST, "dataset_info.json", "dataset_infos.json", "state.json", "config.json", "metrics.json"}
 )
 ALL = "*"
-Declared = dict[str, dict[str, list[Path]]]
-"""Files by subset and split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +78,22 @@ class Selection:
         Raises InputError when a file of a built blend isn't what was built.
         """
         digest = xxhash.xxh3_128(repr((self.split if self.split_column else None, str(self.rows))).encode())
-        for file in self.files:
-            built = _built_hash(file)
-            found = hash_file(file, "sha256" if built else "xxh3")
-            if built and found != built:
-                raise InputError(
-                    f"{self.query.at()}: {file} isn't what was built (its SHA-256 differs from {METADATA}); build the"
-                    " blend again"
-                )
-            digest.update(found.encode())
+        for file, built in self._built_hashes():
+            digest.update((built or hash_file(file)).encode())
         return digest.hexdigest()
+
+    def check_built(self) -> None:
+        """Raises InputError when a file of a built blend isn't what was built."""
+        for _ in self._built_hashes():
+            pass
+
+    def _built_hashes(self) -> Iterator[tuple[Path, str | None]]:
+        """Each file with its SHA-256, found to be that of the build; None for a file that isn't of one."""
+        for file in self.files:
+            built = built_hash(file)
+            if built and hash_file(file, "sha256") != built:
+                raise InputError(f"{self.query.at()}: {file} isn't what was built, see {METADATA}; build it again")
+            yield file, built
 
 
 def is_local(name: str) -> bool:
@@ -170,7 +171,7 @@ def hash_file(file: Path, kind: str = "xxh3") -> str:
 def _in_folder(query: FileQuery, folder: Path, split: str | None) -> tuple[list[Path], bool]:
     if ((folder / METADATA).exists() or (folder / ".build").exists()) and not (folder / MANIFEST).exists():
         raise InputError(f"{query.at()}: {folder} is an unfinished build; run data/data_collection.py again")
-    if declared := _declared(folder):
+    if declared := built_files(folder) or declared_files(folder):
         return _of_declared(query, folder, declared, split), False
     root = _subset_folder(query, folder)
     files = _data_files(root)
@@ -184,30 +185,6 @@ def _in_folder(query: FileQuery, folder: Path, split: str | None) -> tuple[list[
             f" all of them by '{ALL}'"
         )
     return chosen, split_column
-
-
-def _declared(folder: Path) -> Declared:
-    """What the folder's card says: empty where it has none or names no files."""
-    card = folder / "README.md"
-    try:
-        text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        head = yaml.safe_load(text.split("\n---", 1)[0].removeprefix("---")) if text.startswith("---\n") else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    configs = head.get("configs") if isinstance(head, dict) else None
-    found: Declared = {}
-    for config in configs if isinstance(configs, list) else []:
-        entries = config.get("data_files") if isinstance(config, dict) else None
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, dict) and {"split", "path"} <= set(entry):
-                files = sorted({f for p in _patterns(entry["path"]) for f in folder.glob(p) if f.is_file()})
-                found.setdefault(str(config.get("config_name", "default")), {})[str(entry["split"])] = files
-    return found
-
-
-def _patterns(path: Any) -> list[str]:
-    paths = path if isinstance(path, list) else [path]
-    return [p for p in map(str, paths) if p and not p.startswith("/") and "://" not in p]
 
 
 def _of_declared(query: FileQuery, folder: Path, declared: Declared, split: str | None) -> list[Path]:
@@ -303,18 +280,6 @@ def _check_twins(query: FileQuery, files: Sequence[Path]) -> None:
 def _common_folder(files: Sequence[Path]) -> Path:
     """The innermost folder that all files are in."""
     return Path(os.path.commonpath([file.absolute().parent for file in files]))
-
-
-def _built_hash(file: Path) -> str | None:
-    """The SHA-256 that a build wrote down for the file, None where it is no shard of one."""
-    metadata = file.parent.parent / METADATA
-    if not metadata.is_file():
-        return None
-    try:
-        shards: list[Mapping[str, Any]] = json.loads(metadata.read_text(encoding="utf-8"))["files"]
-        return {str(s["path"]): str(s["sha256"]) for s in shards}.get(f"{file.parent.name}/{file.name}")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{metadata}: isn't the metadata of a build; build the blend again") from None
 
 
 def _listed(names: Sequence[str]) -> str:

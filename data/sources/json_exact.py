@@ -40,6 +40,8 @@ def parse_json(text: str, where: str, remedy: str = "correct it") -> Any:
         return _DECODER.decode(text)
     except RecursionError:
         raise InputError(f"{where}: nests deeper than {DEEPEST} levels; flatten it") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: isn't JSON ({error.msg} at character {error.pos + 1}); {remedy}") from None
     except ValueError as error:
         raise InputError(f"{where}: isn't usable as JSON ({' '.join(str(error).split())[:160]}); {remedy}") from None
 

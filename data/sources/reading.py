@@ -57,7 +57,11 @@ def read_batches(
 
 
 def read_rows(selection: Selection) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The selected rows one by one, each with its place (`file:row`), as Python values."""
+    """The selected rows one by one, each with its place (`file:row`), as Python values.
+
+    Raises InputError, also where a file of a built blend isn't what was built.
+    """
+    selection.check_built()
     for batch in read_batches(selection):
         yield from zip(batch.places(), to_rows(batch.records), strict=True)
 

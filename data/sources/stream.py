@@ -16,7 +16,7 @@ from data.sources.columns import ColumnEdit, only_rows
 from data.sources.config import SourceConfig
 from data.sources.messages import BadRows
 from data.sources.to_episodes import to_interactions
-from data.sources.to_messages import to_messages
+from data.sources.to_messages import check_messages, to_messages
 from pipeline.errors import InputError
 from pipeline.hub import retrying
 
@@ -75,6 +75,7 @@ class Source:
                 made = to_messages(edited, self.config.messages, bad)
             else:
                 made = edited.records
+                check_messages(edited)
             if len(made):
                 yield made
         if not self.columns_known:

@@ -3,10 +3,11 @@
 import numpy as np
 import pyarrow as pa
 
-from data.sources.arrow_types import to_rows
+from data.sources.arrow_types import is_json, is_list, to_rows
 from data.sources.batches import Batch
 from data.sources.json_exact import rows_to_batch
 from data.sources.messages import BadRows, MessageOptions, conversation_of
+from pipeline.errors import InputError
 
 COLUMNS = ("conversations", "messages")
 
@@ -38,4 +39,19 @@ def to_messages(batch: Batch, options: MessageOptions, bad: BadRows) -> pa.Recor
     )
 
 
-__all__ = ["to_messages"]
+def check_messages(batch: Batch) -> None:
+    """Raises InputError where a column `messages` can't be conversations: by its type, the rows aren't looked at."""
+    if "messages" not in batch.records.schema.names or not len(batch):
+        return
+    kind = batch.records.schema.field("messages").type
+    item = kind.value_type if is_list(kind) else None
+    fields = {f.name for f in item} if item is not None and pa.types.is_struct(item) else set()
+    if {"role", "content"} <= fields or is_json(kind) or pa.types.is_null(kind) or (item is not None and is_json(item)):
+        return
+    shape = f"objects with {', '.join(sorted(fields))}" if fields else str(kind)
+    sharegpt = {"from", "value"} <= fields
+    remedy = "set conversations: sharegpt" if sharegpt else "convert it, or give the column another name"
+    raise InputError(f"{batch.place(0)}: messages are {shape} and not of role and content; {remedy}")
+
+
+__all__ = ["check_messages", "to_messages"]

@@ -111,7 +111,7 @@ def test_splits_and_subsets_are_found_by_their_names(episodes):
 def test_a_file_that_is_not_json_is_refused_by_line(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"query": "a", "answer": "b"}) + "\n{broken\n")
-    with pytest.raises(InputError, match=r"rows.jsonl:2: isn't usable as JSON"):
+    with pytest.raises(InputError, match=r"rows.jsonl:2: isn't JSON"):
         read_conversations(RowSource(path=str(file)))
 
 

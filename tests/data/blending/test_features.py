@@ -197,3 +197,17 @@ def test_only_compares_numbers_as_numbers(tmp_path):
         ["9", "4"],
     )
     assert len(said(build(tmp_path, {"name": file, "only": {"ok": ["true"]}}, name="ok")[0])) == 5
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        (SHAREGPT, r"rows\.jsonl:1: messages are objects with from, value .* set conversations: sharegpt"),
+        (json.dumps(SHAREGPT), r"rows\.jsonl:1: messages are string and not of role and content"),
+        (["hi"], "messages are list<item: string>"),
+    ],
+)
+def test_a_column_of_messages_that_are_none_is_refused(tmp_path, messages, said):
+    file = write(tmp_path / "rows.jsonl", {"messages": messages})
+    with pytest.raises(InputError, match=said):
+        build(tmp_path, {"name": file})

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from data import data_collection
 from data.sources.hf_dataset import load_local
 from data.sources.reading import FileQuery, find_files, read_rows
+from pipeline.errors import InputError
 from tests.data.sources.test_reading import chats, written
 
 
@@ -125,3 +126,55 @@ def test_generated_rows_survive_a_blend(tmp_path_factory, one, other, third):
 
     assert exact(load_local(chosen(out))) == exact([one, other, third])
     assert exact(row for _, row in read_rows(chosen(out))) == exact([one, other, third])
+
+
+def test_subsets_and_splits_of_a_blend_are_named(tmp_path):
+    sources = {mark: written(tmp_path / f"{mark}.jsonl", *({"text": f"{mark}{i}"} for i in range(9))) for mark in "ab"}
+    subsets = {mark: {"datasets": [{"name": str(file)}]} for mark, file in sources.items()}
+    config = tmp_path / "two.yaml"
+    config.write_text(json.dumps({"name": "two", "subsets": subsets, "held_out": 2}))
+    out = tmp_path / "two"
+    data_collection.main(data_collection.parse_options(["--config-path", str(config), "--output-dir", str(out)]))
+
+    def texts(path: object, **asked: str) -> set[str]:
+        return {row["text"] for _, row in read_rows(find_files(FileQuery(path=str(path), **asked)))}
+
+    train, held_out = texts(out, subset="a"), texts(out, subset="a", split="validation")
+    assert train | held_out == {f"a{i}" for i in range(9)}
+    assert (len(train), len(held_out)) == (7, 2)
+    assert texts(out / "a" / "*.jsonl") == train
+    assert texts(out / "a" / "*.jsonl", split="validation") == held_out
+    assert texts(out, subset="*") == train | texts(out, subset="b")
+    assert {row["text"] for row in datasets.load_dataset(str(out), "a", split="validation")} == held_out
+    for subset, said in (("c", "no subset 'c'"), (None, "has the subsets a, b; name one")):
+        with pytest.raises(InputError, match=said):
+            texts(out, **({"subset": subset} if subset else {}))
+    with pytest.raises(InputError, match="has no split 'validation'; it has train"):
+        texts(next((out / "a").glob("train*")), split="validation")
+
+
+def test_files_of_a_blend_that_are_missing_changed_or_strange_are_refused(tmp_path):
+    out = build(tmp_path, written(tmp_path / "a.jsonl", *({"text": "a", "n": i} for i in range(9))))
+    (shard,) = (out / "data").glob("*.jsonl")
+    content = shard.read_bytes()
+    (out / "data" / "train-copy.jsonl").write_bytes(content)
+    assert len(list(read_rows(chosen(out)))) == 9  # of the build's own files
+    with pytest.raises(InputError, match="is no file of the build"):
+        list(read_rows(chosen(out / "data" / "train-copy.jsonl")))
+    for damaged in (content.replace(b'"a"', b'"b"', 1), content[: content.rindex(b"{")]):
+        shard.write_bytes(damaged)
+        for reader in (lambda: list(read_rows(chosen(out))), lambda: load_local(chosen(shard))):
+            with pytest.raises(InputError, match="isn't what was built"):
+                reader()
+    shard.unlink()
+    with pytest.raises(InputError, match="can't be read"):
+        chosen(out)
+    (out / "manifest.json").unlink()
+    with pytest.raises(InputError, match="unfinished build"):
+        chosen(out)
+
+
+def test_long_integers_are_told_apart(tmp_path):
+    ids = [12345678901234567890 + i for i in range(4)]
+    out = build(tmp_path, written(tmp_path / "a.jsonl", *({"id": i} for i in ids)), deduplicate=["id"])
+    assert sorted(row["id"] for row in load_local(chosen(out))) == ids

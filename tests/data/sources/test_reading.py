@@ -146,7 +146,7 @@ def test_the_row_and_the_column_of_what_is_wrong_are_named(tmp_path):
     good = {"messages": [{"role": "user", "content": "q"}], "score": 0.5}
     lines = [json.dumps(good)] * 300
     for bad, said in [
-        ('{"messages": [}', "isn't usable as JSON"),
+        ('{"messages": [}', "isn't JSON (Expecting value at character 15)"),
         (json.dumps({**good, "score": "high"}), "column score is text here (high)"),
         (json.dumps({**good, "messages": "hi"}), "column messages is text here (hi)"),
         (json.dumps({**good, "messages": [{"role": "user", "content": 5}]}), "column messages is a list here"),
