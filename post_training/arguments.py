@@ -1,8 +1,12 @@
 """The `trainer` section: TRL's own arguments, checked before work, completed with what this machine and run decide."""
 
 import logging
+import os
 import sys
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import datasets
 import torch
@@ -13,10 +17,26 @@ from pipeline.config import check_arguments
 from pipeline.device import best_device, best_dtype, cpu_has_bf16
 from pipeline.errors import InputError
 from pipeline.hub import tracker
+from pipeline.ranges import NonNegativeFloat, PositiveInt
 from pipeline.run import Run
+from post_training.trl_options import LIMITS, refuse_contradictions, refuse_ignored
 
 logger = logging.getLogger(__name__)
-RENAMED = {"max_seq_length": "max_length", "gradient_checkpointing": "activation_checkpointing"}
+RENAMED = {
+    "max_seq_length": "max_length",
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
+
+@dataclass(kw_only=True, frozen=True)
+class EarlyStoppingConfig:
+    """Section `early_stopping`: end the run when the held-out figure gets no better, and keep the best weights."""
+
+    patience: PositiveInt
+    """So many evaluations in a row without an improvement."""
+    min_improvement: NonNegativeFloat = 0.0
+    """What counts as one."""
 
 
 def modernise(section: dict[str, Any]) -> dict[str, Any]:
@@ -88,37 +108,83 @@ def settle_process() -> None:
 
 
 def training_arguments[A: TrainingArguments](
-    cls: type[A], section: dict[str, Any], run: Run, *, evaluates: bool, **defaults: Any
+    cls: type[A],
+    section: dict[str, Any],
+    run: Run,
+    *,
+    evaluates: bool,
+    early_stopping: EarlyStoppingConfig | None = None,
+    **defaults: Any,
 ) -> A:
     """Build `cls` from the checked section. `defaults` hold unless the YAML says otherwise. Raises InputError."""
     section = modernise(section)
-    checked = check_arguments(cls, section, "trainer", renamed=RENAMED)
-    for key, owner in (("output_dir", "output_dir"), ("seed", "seed"), ("resume_from_checkpoint", "resume")):
-        if key in checked:
-            raise InputError(f"trainer.{key}: write {owner} at the top level of the YAML")
+    checked = check_arguments(cls, section, "trainer", renamed=RENAMED, limits=LIMITS)
+    stage = cast(Literal["sft", "dpo"], cls.__name__.removesuffix("Config").lower())
+    refuse_ignored(checked, stage)
+    refuse_contradictions(checked, stage)
+    _require_evaluation(checked, early_stopping, evaluates)
+    if token := checked.pop("hub_token", None):
+        os.environ["HF_TOKEN"] = token  # where the Hub's clients look; no object that is written to disk holds it
+    on_cpu = bool(checked.get("use_cpu")) or best_device().type == "cpu"
+    if on_cpu and checked.get("activation_offloading"):
+        raise InputError("trainer.activation_offloading: there is no accelerator to offload from; take it out")
     on_terminal = sys.stderr.isatty()
     settings: dict[str, Any] = {
         "report_to": [tracker()],
         "activation_checkpointing": False,  # recompute only where the YAML says that memory asks for it
         "eval_strategy": "epoch" if evaluates else "no",
         "per_device_eval_batch_size": checked.get("per_device_train_batch_size", 8),
-        "dataloader_pin_memory": best_device().type != "cpu",
-        "use_cpu": best_device().type == "cpu",
+        "dataloader_pin_memory": not on_cpu,
+        "use_cpu": on_cpu,
         "disable_tqdm": not on_terminal,
         "logging_nan_inf_filter": False,  # a loss that isn't a number must be seen
         "run_name": run.dir.name,
+        **(_for_early_stopping(checked) if early_stopping else {}),
         **defaults,
         **checked,
-        **precision(checked),
+        **precision(checked, torch.device("cpu") if on_cpu else None),
         "output_dir": str(run.dir),
         "seed": run.seed,
         "data_seed": checked.get("data_seed", run.seed),
     }
+    with trl_refusals():
+        return cls(**settings)
+
+
+def _require_evaluation(checked: dict[str, Any], early_stopping: EarlyStoppingConfig | None, evaluates: bool) -> None:
+    """Raise InputError for settings about evaluations that would never take place."""
     if not evaluates:
         if checked.get("eval_strategy", "no") != "no":
             raise InputError("trainer.eval_strategy: there is nothing to evaluate; name dataset.held_out")
-        settings["eval_strategy"] = "no"
+        if early_stopping is not None:
+            raise InputError("early_stopping: there is nothing to evaluate; name dataset.held_out")
+        for name in ("eval_steps", "eval_on_start", "eval_delay", "load_best_model_at_end", "metric_for_best_model"):
+            if checked.get(name):
+                raise InputError(f"trainer.{name}: there is nothing to evaluate; name dataset.held_out")
+    elif checked.get("eval_steps") and checked.get("eval_strategy") != "steps":
+        raise InputError("trainer.eval_steps: it does nothing without trainer.eval_strategy: steps")
+    if early_stopping is not None and checked.get("eval_strategy") == "no":
+        raise InputError("early_stopping: trainer.eval_strategy: no never evaluates; write epoch or steps")
+
+
+def _for_early_stopping(checked: dict[str, Any]) -> dict[str, Any]:
+    """Checkpoints where evaluations are, so that the best weights are there, and a patience that outlives a resume."""
+    strategy = checked.get("eval_strategy", "epoch")
+    steps = {"save_steps": checked["eval_steps"]} if strategy == "steps" and "eval_steps" in checked else {}
+    return {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+        "save_strategy": strategy,
+        "restore_callback_states_from_checkpoint": True,
+        **steps,
+    }
+
+
+@contextmanager
+def trl_refusals() -> Generator[None]:
+    """What TRL's and transformers' classes refuse while they are built, as one line about the trainer section."""
     try:
-        return cls(**settings)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"trainer: {str(error).splitlines()[0]}") from None
+        yield
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"trainer: {first}") from error

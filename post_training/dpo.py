@@ -2,11 +2,12 @@
 
     uv run post_training/dpo.py --config-path post_training/config/stage_3.yaml
 
-TRL's DPOTrainer does the training. Different from it: the YAML's chat template is applied; both answers end with
-exactly one EOS; reference log-probabilities are computed once, before training, so that no second model is kept; a
+TRL's DPOTrainer does the training. Different from it: both answers end with exactly one EOS and only the assistant's
+tokens are scored; reference log-probabilities are computed once, before training, so that no second model is kept; a
 batch's documents are laid end to end. Preference accuracy on held-out pairs is measured before and after.
 """
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,77 +15,89 @@ from typing import Any
 from trl import DPOConfig, DPOTrainer
 
 from pipeline.run import Run, stage_main
-from pipeline.stage_config import TrainingStageConfig
-from post_training.arguments import modernise_dpo, settle_process, training_arguments
-from post_training.chat import preview
-from post_training.checkpoint import StageTrainer, resume_point
-from post_training.dataset import DatasetConfig, encode_preferences, load_splits
-from post_training.policy import PolicyConfig, load_policy
-from post_training.preferences import preference_accuracy
+from post_training.arguments import modernise_dpo, settle_process, training_arguments, trl_refusals
+from post_training.chat import ChatEncoder, preview
+from post_training.checkpoint import resume_point
+from post_training.dataset import load_splits
+from post_training.pairs import COLUMNS, PairsConfig, ScoredPairCollator, encode_pairs, labels_of
+from post_training.policy import load_policy
+from post_training.preferences import report_preferences, score_preferences
 from post_training.ragged import lay_end_to_end
+from post_training.recipe import PostTrainingConfig, report_inputs, stopping
 from post_training.results import finish, train
+from post_training.stage_trainer import StageTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "stage_3.yaml"
 
 
 @dataclass(kw_only=True, frozen=True)
-class DPOStage(TrainingStageConfig):
+class DPOStage(PostTrainingConfig):
     """A DPO recipe."""
 
-    model: PolicyConfig
-    dataset: DatasetConfig
-    chat_template: str | None = None
-    """Jinja. Default: the template that comes with the model."""
+    dataset: PairsConfig
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Any field of TRL's DPOConfig."""
+    """Fields of TRL's DPOConfig; `trl_options.py` says which."""
 
 
 class PackedDPOTrainer(StageTrainer, DPOTrainer):
     """DPOTrainer over encoded pairs without padding."""
 
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """Pairs come encoded and cut."""
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = [*COLUMNS, "ref_chosen_logps", "ref_rejected_logps"]
+
+    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+        self.lay_out()
+        return super()._precompute_ref_logps(*args, **kwargs)
+
+    def lay_out(self) -> None:
+        """Lay documents end to end, unless a figure is asked for that only TRL's own forward has."""
+        if not self.args.use_weighting:
+            lay_end_to_end(self.plain_model)
+
 
 def main(stage: DPOStage, run: Run) -> None:
     """Load, measure, train, measure again, save."""
     settle_process()
-    section, longest_prompt = modernise_dpo(stage.trainer, stage.dataset.max_prompt_length)
+    section, max_prompt_length = modernise_dpo(stage.trainer, stage.dataset.max_prompt_length)
     args = training_arguments(
-        DPOConfig, section, run, evaluates=stage.dataset.held_out is not None, precompute_ref_log_probs=True
+        DPOConfig,
+        section,
+        run,
+        evaluates=stage.dataset.evaluates,
+        early_stopping=stage.early_stopping,
+        precompute_ref_log_probs=True,
     )
-    model, tokenizer = load_policy(stage.model, stage.chat_template)
-    splits = encode_preferences(
-        load_splits(stage.dataset, columns="preferences", seed=stage.seed),
-        tokenizer,
-        max_length=args.max_length,
-        max_prompt_length=longest_prompt,
-        workers=args.dataset_num_proc,
-    )
-    run.report(data_fingerprint=splits.fingerprint, rows=len(splits.train))
-    first = splits.train[0]
-    for answer in ("chosen_ids", "rejected_ids"):
-        ids = first["prompt_ids"] + first[answer]
-        run.preview(f"{answer}: " + preview(tokenizer, ids, [-100] * len(first["prompt_ids"]) + first[answer]))
-    resume_from = resume_point(run)
-    PackedDPOTrainer.run = run
-    trainer = PackedDPOTrainer(
-        model=model,
-        args=args,
-        processing_class=tokenizer,
-        train_dataset=splits.train,
-        eval_dataset=splits.held_out,
-    )
-    lay_end_to_end(model)
-    before = preference_accuracy(model, splits.held_out, max_length=args.max_length) if splits.held_out else None
-    train(trainer, run, resume_from)
-    if before is not None:
-        after = preference_accuracy(model, splits.held_out, max_length=args.max_length)
-        run.report(
-            preference_accuracy=after["mean"],
-            preference_accuracy_before=before["mean"],
-            preference_accuracy_sum={"before": before["sum"], "after": after["sum"]},
-            preference_pairs=after["pairs"],
-            preference_accuracy_before_after={"before": before["mean"], "after": after["mean"]},
+    model, tokenizer, adapter = load_policy(stage.model, stage.chat_template, stage.peft)
+    splits = load_splits(stage.dataset, seed=stage.seed)
+    examples = encode_pairs(splits, ChatEncoder(tokenizer), stage.dataset, args, max_prompt_length)
+    args.max_length = None  # they are cut already
+    report_inputs(run, examples, model)
+    for answer in ("chosen", "rejected"):
+        run.preview(f"{answer}: " + preview(tokenizer, *labels_of(examples.train[0], answer)))
+    resume = resume_point(run)
+    keeps_reference = not args.precompute_ref_log_probs and adapter is None
+    with trl_refusals():
+        trainer = PackedDPOTrainer(
+            run,
+            model=model,
+            ref_model=copy.deepcopy(model) if keeps_reference else None,
+            args=args,
+            data_collator=ScoredPairCollator(tokenizer.pad_token_id, pad_to_multiple_of=args.pad_to_multiple_of),
+            processing_class=tokenizer,
+            train_dataset=examples.train,
+            eval_dataset=examples.evaluated,
+            peft_config=adapter,
+            callbacks=stopping(stage.early_stopping),
         )
-    finish(trainer, run, splits)
+    trainer.lay_out()
+    before = score_preferences(trainer.model, examples)
+    train(trainer, run, resume)
+    report_preferences(run, before, score_preferences(trainer.model, examples))
+    finish(trainer, run, examples, stage.peft)
 
 
 if __name__ == "__main__":

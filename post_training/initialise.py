@@ -131,8 +131,8 @@ def lay_look_back(model: LlamaForCausalLM, head: int, distance: int, strength: f
 def main(config: InitialiseConfig, run: Run) -> None:
     """Build, save, count."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
         first = str(error).strip().split("\n")[0]
         raise InputError(
             f"tokenizer: {config.tokenizer} can't be loaded: {first}; train it with data/tokenizer.py"

@@ -1,16 +1,20 @@
 """The model that is trained and its tokenizer: loading, special tokens, and agreement on how a turn ends."""
 
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.artifact import is_complete
+from pipeline.artifact import is_complete, verify
 from pipeline.errors import InputError
 from pipeline.hub import retrying
+from post_training.adapter import AdapterConfig, lora_config
+from post_training.chat_template import read_template
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ def resolve_model(name: str) -> str:
         return name
     inner = folder / MODEL_FOLDER
     if is_complete(inner):
+        verify(inner)
         return str(inner)
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise InputError(
@@ -58,46 +63,96 @@ def resolve_model(name: str) -> str:
     return str(folder)
 
 
-def load_policy(config: PolicyConfig, chat_template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_policy(
+    config: PolicyConfig, chat_template: str | None, adapter: AdapterConfig | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, LoraConfig | None]:
     """Load model and tokenizer, give them the template and the tokens of the YAML. Raises InputError.
 
-    Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD.
+    Third comes what PEFT is to be given, None without the section `peft`.
+
+    Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD, and every weight
+    is one of the file and a finite number.
     """
     path = resolve_model(config.name)
-    revision = config.revision if path == config.name else None
-    try:
-        tokenizer = retrying(
-            lambda: AutoTokenizer.from_pretrained(
-                config.tokenizer or path,
-                revision=None if config.tokenizer else revision,
-                trust_remote_code=config.trust_remote_code,
-            ),
-            what=f"loading the tokenizer of {config.tokenizer or path}",
-        )
-        model = retrying(
-            lambda: AutoModelForCausalLM.from_pretrained(
-                path,
-                revision=revision,
-                dtype=getattr(torch, config.dtype),
-                attn_implementation=config.attn_implementation,
-                trust_remote_code=config.trust_remote_code,
-            ),
-            what=f"loading {path}",
-        )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"model.name: {config.name} can't be loaded: {first}; check the name and the network"
-        ) from None
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
+    template = read_template(chat_template)
+    tokenizer = load_tokenizer(config, path)
+    model = _load_model(config, path)
+    if template is not None:
+        tokenizer.chat_template = template
     elif not tokenizer.chat_template:
         raise InputError(f"chat_template: {config.name} brings no chat template; write one into the YAML")
+    added = [token for token in config.special_tokens if token not in tokenizer.get_vocab()]
     add_special_tokens(model, tokenizer, config.special_tokens)
     agree_on_turn_end(model, tokenizer, eos=config.eos_token, pad=config.pad_token)
     if not set(config.special_tokens) <= set(tokenizer.get_vocab()):
         raise InputError(f"model.special_tokens: {config.special_tokens} could not all be added")
-    return model, tokenizer
+    return model, tokenizer, lora_config(adapter, model, added)
+
+
+def load_tokenizer(config: PolicyConfig, path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights at `path`, or the one that the section names. Raises InputError."""
+    source = config.tokenizer or path
+    try:
+        return retrying(
+            lambda: AutoTokenizer.from_pretrained(
+                source,
+                revision=config.revision if source == config.name else None,
+                trust_remote_code=config.trust_remote_code,
+            ),
+            what=f"loading the tokenizer of {source}",
+        )
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        key = "model.tokenizer" if config.tokenizer else "model.name"
+        raise InputError(f"{key}: the tokenizer of {source} can't be loaded: {_first_line(error)}") from None
+
+
+def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
+    if (Path(path) / "adapter_config.json").is_file():
+        raise InputError(
+            f"model.name: {config.name} is an adapter; make it with peft.output: merged, or merge it first"
+        )
+    try:
+        model, told = retrying(
+            lambda: AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=config.revision if path == config.name else None,
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=config.attn_implementation,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+            ),
+            what=f"loading {path}",
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged files raise what JSON, safetensors or the model's own class happen to raise
+        raise InputError(
+            f"model.name: {config.name} can't be loaded: {_first_line(error)}; check the name, files and network"
+        ) from None
+    if missing := sorted(told["missing_keys"]):
+        raise InputError(
+            f"model.name: {config.name} lacks {len(missing)} weights ({', '.join(missing[:3])}), which would be "
+            "random; take a complete model"
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter.detach()).all():
+            raise InputError(
+                f"model.name: {name} of {config.name} holds numbers that aren't finite; take other weights"
+            )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Sixteen digits that stand for every weight: what a reference or an adapter's base has to be again on resume."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:

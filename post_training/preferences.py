@@ -13,29 +13,32 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from pipeline.progress import progress_bar
+from pipeline.run import Run
 from post_training.chat import IGNORED
-from post_training.ragged import lay_end_to_end
+from post_training.examples import Examples
+from post_training.pairs import labels_of
 
 
-def _batch(rows: dict[str, Sequence[Any]], column: str, limit: int | None) -> dict[str, torch.Tensor]:
-    ids = [[*p, *a][:limit] for p, a in zip(rows["prompt_ids"], rows[column], strict=True)]
-    width = max(map(len, ids))
+def _batch(pairs: Sequence[dict[str, Any]], answer: str) -> dict[str, torch.Tensor]:
+    """Padded ids, mask and labels [pairs, longest] of the prompts with the answer "chosen" or "rejected"."""
+    rows = [labels_of(pair, answer) for pair in pairs]
+    width = max(len(ids) for ids, _ in rows)
     batch = {
-        "input_ids": torch.zeros(len(ids), width, dtype=torch.long),
-        "attention_mask": torch.zeros(len(ids), width, dtype=torch.long),
-        "labels": torch.full((len(ids), width), IGNORED, dtype=torch.long),
+        "input_ids": torch.zeros(len(rows), width, dtype=torch.long),
+        "attention_mask": torch.zeros(len(rows), width, dtype=torch.long),
+        "labels": torch.full((len(rows), width), IGNORED, dtype=torch.long),
     }
-    for row, (tokens, prompt) in enumerate(zip(ids, rows["prompt_ids"], strict=True)):
-        batch["input_ids"][row, : len(tokens)] = torch.tensor(tokens)
-        batch["attention_mask"][row, : len(tokens)] = 1
-        batch["labels"][row, len(prompt) : len(tokens)] = torch.tensor(tokens[len(prompt) :])
+    for row, (ids, labels) in enumerate(rows):
+        batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
+        batch["attention_mask"][row, : len(ids)] = 1
+        batch["labels"][row, : len(ids)] = torch.tensor(labels)
     return batch
 
 
 @torch.no_grad()
 def answer_scores(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed and mean log-probability of the labelled tokens of each row of `batch`, [rows] each."""
-    if lay_end_to_end(model):
+    if getattr(model, "_ragged", False):
         log_probs = model(**batch, fused_lm_head=True).log_probs
     else:
         labels = batch["labels"][:, 1:]
@@ -47,22 +50,46 @@ def answer_scores(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tup
     return total, total / (batch["labels"][:, 1:] != IGNORED).sum(dim=1).clamp(min=1)
 
 
-def preference_accuracy(
-    model: PreTrainedModel, pairs: Dataset, *, batch_size: int = 16, max_length: int | None = None
-) -> dict[str, float]:
-    """`mean` and `sum` accuracy over encoded pairs (columns prompt_ids, chosen_ids, rejected_ids), and their number."""
+def preference_accuracy(model: PreTrainedModel, pairs: Dataset, *, batch_size: int = 16) -> dict[str, float]:
+    """`mean` and `sum` accuracy over encoded pairs (columns of `pairs.COLUMNS`), and their number."""
     was_training = model.training
     model.eval()
     device = model.device
     won = {"mean": 0, "sum": 0}
     for start in progress_bar(range(0, len(pairs), batch_size), desc="preference accuracy", unit="batch"):
         rows = pairs[start : start + batch_size]
-        scores = []
-        for column in ("chosen_ids", "rejected_ids"):
-            batch = {k: v.to(device) for k, v in _batch(rows, column, max_length).items()}
-            scores.append(answer_scores(model, batch))
+        batch = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+        scores = [
+            answer_scores(model, {k: v.to(device) for k, v in _batch(batch, answer).items()})
+            for answer in ("chosen", "rejected")
+        ]
         (chosen_sum, chosen_mean), (rejected_sum, rejected_mean) = scores
         won["sum"] += int((chosen_sum > rejected_sum).sum())
         won["mean"] += int((chosen_mean > rejected_mean).sum())
     model.train(was_training)
     return {"mean": won["mean"] / len(pairs), "sum": won["sum"] / len(pairs), "pairs": len(pairs)}
+
+
+def score_preferences(model: PreTrainedModel, examples: Examples) -> dict[str, dict[str, float]]:
+    """`preference_accuracy` of each held-out set, by name."""
+    return {name: preference_accuracy(model, pairs) for name, pairs in examples.held_out.items()}
+
+
+def report_preferences(run: Run, before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> None:
+    """Report accuracy before and after training: of the section `held_out`, and of every set where there are more."""
+    main = "held_out" if "held_out" in after else next(iter(after), None)
+    if main is None:
+        return
+    run.report(
+        preference_accuracy=after[main]["mean"],
+        preference_accuracy_before=before[main]["mean"],
+        preference_accuracy_sum={"before": before[main]["sum"], "after": after[main]["sum"]},
+        preference_pairs=after[main]["pairs"],
+        preference_accuracy_before_after={"before": before[main]["mean"], "after": after[main]["mean"]},
+    )
+    if len(after) > 1:
+        sets = {name: {"before": before[name]["mean"], "after": after[name]["mean"]} for name in after}
+        run.report(preference_accuracy_by_set=sets)
+
+
+__all__ = ["answer_scores", "preference_accuracy", "report_preferences", "score_preferences"]

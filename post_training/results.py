@@ -1,7 +1,6 @@
 """What a training run leaves: figures, the finished weights with their card, the last push."""
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +11,16 @@ from transformers.trainer_callback import PrinterCallback
 
 from pipeline.artifact import atomic_dir, write_text
 from pipeline.card import model_card
-from pipeline.config import config_hash, to_dict
+from pipeline.config import to_dict
 from pipeline.device import describe_device
 from pipeline.hub import redact
 from pipeline.provenance import git_commit, versions
 from pipeline.run import Run, is_main_process
-from post_training.checkpoint import LogOnSave, StageTrainer
-from post_training.dataset import Splits
+from post_training.adapter import AdapterConfig, merged
+from post_training.checkpoint import ResumePoint
+from post_training.examples import Examples
 from post_training.policy import MODEL_FOLDER
+from post_training.stage_trainer import LogOnSave, SaveOnSignal, StageTrainer, full_disk_named, require_finite
 
 logger = logging.getLogger(__name__)
 
@@ -34,88 +35,108 @@ class LineForPeople(TrainerCallback):
         logger.info("step %d/%d %s", state.global_step, state.max_steps, shown)
 
 
-def train(trainer: Any, run: Run, resume_from: str | None) -> None:
+def train(trainer: StageTrainer, run: Run, resume: ResumePoint | None) -> None:
     """Train, evaluate what is held out, and report losses, tokens/s and evaluation figures to `run`."""
     trainer.remove_callback(PrinterCallback)
-    for callback in (run.callback(), LineForPeople(), LogOnSave()):
+    on_signal = SaveOnSignal()
+    for callback in (run.callback(), LineForPeople(), LogOnSave(), on_signal):
         trainer.add_callback(callback)
+    if resume is not None:
+        trainer.tokens_seen, trainer.seconds_before, trainer.ended_before = resume.tokens, resume.train_s, resume.ended
     trainer.seconds_elsewhere = 0.0
-    started = time.monotonic()
-    trainer.train(resume_from_checkpoint=resume_from)
-    seconds = time.monotonic() - started - trainer.seconds_elsewhere
-    history = trainer.state.log_history
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    tokens = int(trainer._total_train_tokens)
+    trainer.training_since = time.monotonic()
+    with on_signal.listening():
+        trainer.train(resume_from_checkpoint=str(resume.folder) if resume is not None else None)
+    seconds = resume.train_s if resume is not None and resume.ended else trainer.train_seconds
+    require_finite(trainer.model, f"step {trainer.state.global_step}")
+    _report(trainer, run, seconds)
+    if trainer.eval_dataset is not None:
+        run.report(evaluation=_evaluation(trainer))
+
+
+def _report(trainer: StageTrainer, run: Run, seconds: float) -> None:
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tokens = trainer.tokens_seen
     run.report(
         final_loss=losses[-1] if losses else None,
         last_losses=losses[-5:],
         steps=trainer.state.global_step,
         epochs=round(trainer.state.epoch or 0, 3),
         tokens=tokens,
-        tokens_per_s=round(tokens / seconds, 1) if tokens else 0.0,
+        tokens_per_s=round(tokens / seconds, 1) if seconds > 0 else 0.0,
         train_s=round(seconds, 2),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
+        trained_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         device=describe_device(),
         precision="bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",
-        laid_end_to_end=bool(getattr(trainer.model, "_ragged", False)),
+        laid_end_to_end=bool(getattr(trainer.plain_model, "_ragged", False)),
     )
-    if losses and not math.isfinite(losses[-1]):
-        logger.error("the last loss is not a number; lower trainer.learning_rate or trainer.max_grad_norm")
-    if trainer.eval_dataset is not None:
-        current = [e for e in history if "eval_loss" in e and e["step"] == trainer.state.global_step]
-        figures = current[-1] if current else trainer.evaluate()
-        skipped = ("per_second", "runtime", "step", "epoch", "num_tokens")
-        run.report(
-            evaluation={k: v for k, v in figures.items() if isinstance(v, int | float) and not k.endswith(skipped)}
-        )
+    if trainer.state.best_metric is not None:
+        run.report(best_metric=trainer.state.best_metric, best_step=trainer.state.best_global_step)
 
 
-def finish(trainer: Any, run: Run, splits: Splits) -> None:
+def _evaluation(trainer: StageTrainer) -> dict[str, float]:
+    """Figures of the held-out rows under the final weights, measured now unless the last step's evaluation is it."""
+    at_end = [
+        entry
+        for entry in trainer.state.log_history
+        if entry["step"] == trainer.state.global_step and any(k.startswith("eval_") for k in entry)
+    ]
+    if not at_end or trainer.args.load_best_model_at_end:
+        at_end = [trainer.evaluate()]
+    skipped = ("per_second", "runtime", "step", "epoch", "num_tokens")
+    figures = {k: v for entry in at_end for k, v in entry.items() if k.startswith("eval_")}
+    return {k: v for k, v in figures.items() if isinstance(v, int | float) and not k.endswith(skipped)}
+
+
+def finish(trainer: StageTrainer, run: Run, examples: Examples, adapter: AdapterConfig | None) -> None:
     """Write `output_dir/model` (weights, tokenizer, card, manifest last) and push it when the YAML says so."""
     folder = run.dir / MODEL_FOLDER
     config = to_dict(run.config)
     manifest = {
         "stage": run.stage,
         "config": redact(config),
-        "config_hash": config_hash(run.config),
+        "config_hash": run.config_hash,
         "git_commit": git_commit(),
         "versions": versions(),
-        "data_fingerprint": splits.fingerprint,
+        "data_fingerprint": examples.fingerprint,
+        "examples_fingerprint": examples.examples_fingerprint,
         "seed": run.seed,
     }
     run.report(model_dir=str(folder))
+    if adapter is not None and adapter.output == "merged":
+        trainer.model = merged(trainer.model)
     if is_main_process():
-        with atomic_dir(folder, manifest) as temporary:
-            _save(trainer, temporary)
-            write_text(temporary / "README.md", card(run, splits, config))
+        with full_disk_named(folder), atomic_dir(folder, manifest) as temporary:
+            trainer.save_model(str(temporary), _internal_call=True)
+            write_text(temporary / "README.md", card(run, examples, config))
     else:
-        _save(trainer, run.dir)  # sharded models need every process to take part; only the first one writes
+        trainer.save_model(
+            str(run.dir), _internal_call=True
+        )  # sharded models need every process; only the first writes
     trainer.accelerator.wait_for_everyone()
     if trainer.args.push_to_hub and is_main_process():
-        where = StageTrainer.push(trainer, folder, "End of training")
+        where = trainer.push(folder, "End of training")
         run.report(hub=trainer.hub_model_id, hub_commit=where, failed_pushes=trainer.failed_pushes)
 
 
-def _save(trainer: Any, folder: Path) -> None:
-    trainer.save_model(str(folder), _internal_call=True)
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.json of the run says the same readably
-
-
-def card(run: Run, splits: Splits, config: Mapping[str, Any]) -> str:
-    """The model card: stage, data, recipe and the figures reported so far."""
+def card(run: Run, examples: Examples, config: Mapping[str, Any]) -> str:
+    """The model card: stage, data, recipe, what became of the rows, and the figures reported so far."""
     figures = {k: run.facts[k] for k in ("final_loss", "tokens", "tokens_per_s", "steps") if k in run.facts}
+    figures |= {name: value for name, value in examples.counts.items() if value}
     figures |= run.facts.get("evaluation") or {}
     for name, value in (run.facts.get("preference_accuracy_before_after") or {}).items():
         figures[f"preference accuracy {name}"] = value
     recipe = {k: v for k, v in redact(config)["trainer"].items() if not isinstance(v, dict)}
+    source = examples.source
     return model_card(
         name=config.get("name") or run.dir.name,
         stage=run.stage,
         summary=config.get("description") or f"A language model after {run.stage} with trlm.",
         base_model=config["model"]["name"],
-        datasets=[f"{splits.source} (fingerprint {splits.fingerprint})"],
-        hub_datasets=[splits.source] if splits.source.count("/") == 1 and not Path(splits.source).exists() else [],
-        recipe={**recipe, "rows": len(splits.train), "seed": run.seed},
+        datasets=[f"{source} (fingerprint {examples.fingerprint})"],
+        hub_datasets=[source] if source.count("/") == 1 and not Path(source).exists() else [],
+        recipe={**recipe, "rows": len(examples.train), "seed": run.seed},
         figures=figures,
         command=f"uv run post_training/{run.stage}.py --config-path CONFIG.yaml",
     )

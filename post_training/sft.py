@@ -13,61 +13,68 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.run import Run, stage_main
-from pipeline.stage_config import TrainingStageConfig
-from post_training.arguments import settle_process, training_arguments
-from post_training.chat import preview
-from post_training.checkpoint import StageTrainer, resume_point
-from post_training.dataset import DatasetConfig, encode_messages, load_splits
-from post_training.policy import PolicyConfig, load_policy
+from post_training.arguments import settle_process, training_arguments, trl_refusals
+from post_training.chat import ChatEncoder, preview
+from post_training.checkpoint import resume_point
+from post_training.conversations import ConversationsConfig, encode_conversations
+from post_training.dataset import load_splits
+from post_training.policy import load_policy
 from post_training.ragged import lay_end_to_end
+from post_training.recipe import PostTrainingConfig, report_inputs, stopping
 from post_training.results import finish, train
+from post_training.stage_trainer import StageTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "stage_1.yaml"
 
 
 @dataclass(kw_only=True, frozen=True)
-class SFTStage(TrainingStageConfig):
+class SFTStage(PostTrainingConfig):
     """An SFT recipe."""
 
-    model: PolicyConfig
-    dataset: DatasetConfig
-    chat_template: str | None = None
-    """Jinja. Default: the template that comes with the model."""
+    dataset: ConversationsConfig
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Any field of TRL's SFTConfig."""
+    """Fields of TRL's SFTConfig; `trl_options.py` says which."""
 
 
 class PackedSFTTrainer(StageTrainer, SFTTrainer):
     """SFTTrainer over encoded rows without padding."""
 
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, packing: bool, *rest: Any) -> Any:
+        """Rows come encoded and cut; only TRL's packing and shuffling are left to do."""
+        if packing:
+            return super()._prepare_dataset(dataset, processing_class, args, packing, *rest)
+        return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
+
 
 def main(stage: SFTStage, run: Run) -> None:
     """Load, train, evaluate, save."""
     settle_process()
-    args = training_arguments(SFTConfig, stage.trainer, run, evaluates=stage.dataset.held_out is not None)
-    model, tokenizer = load_policy(stage.model, stage.chat_template)
-    splits = encode_messages(
-        load_splits(stage.dataset, columns="messages", seed=stage.seed),
-        tokenizer,
-        assistant_only=args.assistant_only_loss,
-        max_length=args.max_length if not args.packing else None,
-        workers=args.dataset_num_proc,
+    args = training_arguments(
+        SFTConfig, stage.trainer, run, evaluates=stage.dataset.evaluates, early_stopping=stage.early_stopping
     )
+    model, tokenizer, adapter = load_policy(stage.model, stage.chat_template, stage.peft)
+    encoder = ChatEncoder(tokenizer)
+    examples = encode_conversations(load_splits(stage.dataset, seed=stage.seed), encoder, stage.dataset, args)
     args.assistant_only_loss = False  # the labels say it already, and TRL takes the option for rows of messages only
-    run.report(data_fingerprint=splits.fingerprint, rows=len(splits.train))
-    run.preview(preview(tokenizer, splits.train[0]["input_ids"], splits.train[0]["labels"]))
-    resume_from = resume_point(run)
-    PackedSFTTrainer.run = run
-    trainer = PackedSFTTrainer(
-        model=model,
-        args=args,
-        processing_class=tokenizer,
-        train_dataset=splits.train,
-        eval_dataset=splits.held_out,
-    )
-    lay_end_to_end(model)
-    train(trainer, run, resume_from)
-    finish(trainer, run, splits)
+    args.max_length = args.max_length if args.packing or args.eval_packing else None  # they are cut already
+    report_inputs(run, examples, model)
+    resume = resume_point(run)
+    with trl_refusals():
+        trainer = PackedSFTTrainer(
+            run,
+            model=model,
+            args=args,
+            processing_class=tokenizer,
+            train_dataset=examples.train,
+            eval_dataset=examples.evaluated,
+            peft_config=adapter,
+            callbacks=stopping(stage.early_stopping),
+        )
+    first = trainer.train_dataset[0]
+    run.preview(preview(tokenizer, first["input_ids"], first["labels"]))
+    lay_end_to_end(trainer.plain_model)
+    train(trainer, run, resume)
+    finish(trainer, run, examples, stage.peft)
 
 
 if __name__ == "__main__":

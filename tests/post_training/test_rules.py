@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from data.sources.messages import BadRow
 from pipeline.errors import InputError
-from post_training.chat import IGNORED, encode, encode_pair
-from post_training.dataset import split_pair
+from post_training.chat import IGNORED, ChatEncoder, Encoded
 from post_training.operators import causal_products, label_log_probs, root_mean_square_norm
 from post_training.policy import PolicyConfig, add_special_tokens, agree_on_turn_end, load_policy
 from post_training.ragged import lay_end_to_end
+from post_training.rows import Conversation, pair_row
 from tests.post_training import toy
 
 CHAT = [
@@ -25,6 +26,10 @@ WITH_TAIL = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def encode(tokenizer, conversations: list[list[dict]], *, assistant_only: bool) -> list[Encoded]:
+    return ChatEncoder(tokenizer).encode([Conversation(c) for c in conversations], assistant_only)
 
 
 @pytest.mark.parametrize("assistant_only", [True, False])
@@ -94,7 +99,7 @@ def test_new_tokens_start_from_the_mean_of_the_old_rows(tied):
 
 def test_a_loaded_policy_agrees_on_its_tokens_and_takes_the_yamls_template(tmp_path):
     folder = toy.save(tmp_path / "toy")
-    model, tokenizer = load_policy(PolicyConfig(name=str(folder), special_tokens=["<think>", "</think>"]), WITH_TAIL)
+    model, tokenizer, _ = load_policy(PolicyConfig(name=str(folder), special_tokens=["<think>", "</think>"]), WITH_TAIL)
     assert tokenizer.chat_template == WITH_TAIL
     for config in (model.config, model.generation_config):
         assert (config.eos_token_id, config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -195,16 +200,18 @@ def test_operators_have_the_values_and_gradients_of_plain_ones():
 
 def test_a_preference_pair_is_its_shared_beginning_and_two_ends():
     tokenizer = toy.tokenizer()
-    (pair,) = toy.pairs(1)
-    prompt, chosen, rejected = split_pair(pair["prompt"], pair["chosen"], pair["rejected"])
-    assert prompt == pair["prompt"]
-    assert split_pair(None, pair["chosen"], pair["rejected"]) == (prompt, chosen, rejected)
-    ids = encode_pair(tokenizer, prompt, chosen, rejected)
-    for answer, messages in zip(ids[1:], (pair["chosen"], pair["rejected"]), strict=True):
-        assert tokenizer.decode(ids[0] + answer).startswith(f"<|im_start|>user\n{messages[0]['content']}<|im_end|>")
-        assert tokenizer.decode(answer) == messages[1]["content"] + "<|im_end|>"
-    with pytest.raises(InputError, match="no prompt"):
-        split_pair(None, "one", "two")
+    (row,) = toy.pairs(1)
+    pair = pair_row(row, "row")
+    assert pair.prompt == row["prompt"]
+    assert pair_row({"chosen": row["chosen"], "rejected": row["rejected"]}, "row") == pair
+    encoded = ChatEncoder(tokenizer).encode_pair(pair)
+    for ids, messages in ((encoded.chosen, row["chosen"]), (encoded.rejected, row["rejected"])):
+        text = tokenizer.decode(encoded.prompt + ids)
+        assert text.startswith(f"<|im_start|>user\n{messages[0]['content']}<|im_end|>")
+        assert tokenizer.decode(ids) == messages[1]["content"] + "<|im_end|>"
+    assert all(encoded.chosen_scored)
+    with pytest.raises(BadRow, match="no prompt"):
+        pair_row({"chosen": "one", "rejected": "two"}, "row")
 
 
 def test_a_loss_without_weights_is_the_logarithm_of_the_vocabulary():

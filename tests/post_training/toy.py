@@ -2,11 +2,16 @@
 
 import json
 import random
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipeline.config import parse_config
+from pipeline.run import open_run
 
 CHATML = """{%- for message in messages -%}
 <|im_start|>{{ message['role'] }}
@@ -101,3 +106,25 @@ def save(folder: Path, **settings) -> Path:
     model(len(made), **settings).save_pretrained(folder)
     made.save_pretrained(folder)
     return folder
+
+
+def run(stage: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Run sft or dpo in this process, as the script would. Returns metrics.json; raises what the stage raises."""
+    module = import_module(f"post_training.{stage}")
+    config = parse_config(getattr(module, f"{stage.upper()}Stage"), recipe)
+    with open_run(config, stage=stage, output_dir=config.output_dir, seed=config.seed) as opened:
+        module.main(config, opened)
+    return json.loads((config.output_dir / "metrics.json").read_text())
+
+
+def recipe(start: Path, data: Path, output: Path, *, dataset: dict | None = None, **trainer: Any) -> dict[str, Any]:
+    """A short recipe over the toy model in `start` and the rows in `data`."""
+    return {
+        "output_dir": str(output),
+        "model": {"name": str(start)},
+        "dataset": {"name": str(data), **(dataset or {})},
+        "trainer": {
+            "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no",
+            "report_to": "none", "max_steps": 2, **trainer,
+        },
+    }  # fmt: skip
