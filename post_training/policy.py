@@ -1,6 +1,7 @@
 """The model that is trained and its tokenizer: loading, special tokens, and agreement on how a turn ends."""
 
 import hashlib
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 
 import torch
 from peft import LoraConfig
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.artifact import is_complete, verify
@@ -18,6 +20,7 @@ from post_training.chat_template import read_template
 
 logger = logging.getLogger(__name__)
 
+THOUGHT_MARKS = ("<think>", "</think>")
 MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
 
@@ -83,6 +86,7 @@ def load_policy(
         raise InputError(f"chat_template: {config.name} brings no chat template; write one into the YAML")
     added = [token for token in config.special_tokens if token not in tokenizer.get_vocab()]
     add_special_tokens(model, tokenizer, config.special_tokens)
+    keep_thought_marks(tokenizer)
     agree_on_turn_end(model, tokenizer, eos=config.eos_token, pad=config.pad_token)
     if not set(config.special_tokens) <= set(tokenizer.get_vocab()):
         raise InputError(f"model.special_tokens: {config.special_tokens} could not all be added")
@@ -185,6 +189,23 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
             layer.weight[new_ids] = layer.weight[:old].float().mean(dim=0).to(layer.weight.dtype)
     logger.info("added %s as ids %s, rows start from the mean of %d old ones", missing, new_ids, old)
     return new_ids
+
+
+def keep_thought_marks(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let <think> and </think> stay tokens of their own, but no longer special ones.
+
+    Decoding without special tokens, as lm_eval and most programs do it, drops a special mark and leaves the thought
+    in the answer, where nothing can tell them apart any more. The ids don't change.
+    """
+    backend = getattr(tokenizer, "_tokenizer", None)
+    marks = set(THOUGHT_MARKS) & set(tokenizer.all_special_tokens)
+    if backend is None or not marks:
+        return
+    rules = json.loads(backend.to_str())
+    for token in rules["added_tokens"]:
+        token["special"] = token["special"] and token["content"] not in marks
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(rules))
+    tokenizer.extra_special_tokens = [token for token in tokenizer.extra_special_tokens if token not in marks]
 
 
 def agree_on_turn_end(
