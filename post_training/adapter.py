@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from pipeline.errors import InputError
-from pipeline.ranges import PositiveFloat, PositiveInt, ShareBelowOne
+from pipeline.ranges import PositiveInt, ShareBelowOne
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -20,7 +20,7 @@ class AdapterConfig:
 
     r: PositiveInt = 16
     """Rank: the adapter of a layer is a product of two matrices with so many columns and rows."""
-    lora_alpha: PositiveFloat = 32
+    lora_alpha: PositiveInt = 32
     """The product is scaled by lora_alpha / r."""
     lora_dropout: ShareBelowOne = 0.0
     target_modules: list[str] | Literal["all-linear"] = "all-linear"

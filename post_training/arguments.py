@@ -10,8 +10,8 @@ from typing import Any, Literal, cast
 
 import datasets
 import torch
-import transformers
 from transformers import TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from pipeline.config import check_arguments
 from pipeline.device import best_device, best_dtype, cpu_has_bf16
@@ -104,7 +104,7 @@ def settle_process() -> None:
     torch.set_flush_denormal(True)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-        transformers.utils.logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
 
 
 def training_arguments[A: TrainingArguments](

@@ -46,7 +46,7 @@ class EncodedPair:
 class ChatEncoder:
     """Conversations as token ids, under one tokenizer and its template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         """Raises InputError where the template doesn't show every turn (`CheckedTemplate`)."""
         self.tokenizer = tokenizer
         self.template = CheckedTemplate(tokenizer)
@@ -187,7 +187,7 @@ def preview(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], labels: Sequ
         trained = labels[index] != IGNORED
         while end < len(ids) and (labels[end] != IGNORED) == trained:
             end += 1
-        text = tokenizer.decode(list(ids[index:end]), skip_special_tokens=False)
+        text = str(tokenizer.decode(list(ids[index:end]), skip_special_tokens=False))
         pieces.append(f"{start}{text}{stop}" if trained else text)
         index = end
     return "".join(pieces)

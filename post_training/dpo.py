@@ -15,7 +15,7 @@ from typing import Any
 from trl import DPOConfig, DPOTrainer
 
 from pipeline.run import Run, stage_main
-from post_training.arguments import modernise_dpo, settle_process, training_arguments, trl_refusals
+from post_training.arguments import modernise_dpo, settle_process, training_arguments
 from post_training.chat import ChatEncoder, preview
 from post_training.checkpoint import resume_point
 from post_training.dataset import load_splits
@@ -23,7 +23,7 @@ from post_training.pairs import COLUMNS, PairsConfig, ScoredPairCollator, encode
 from post_training.policy import load_policy
 from post_training.preferences import report_preferences, score_preferences
 from post_training.ragged import lay_end_to_end
-from post_training.recipe import PostTrainingConfig, report_inputs, stopping
+from post_training.recipe import PostTrainingConfig, build_trainer, report_inputs
 from post_training.results import finish, train
 from post_training.stage_trainer import StageTrainer
 
@@ -42,7 +42,7 @@ class DPOStage(PostTrainingConfig):
 class PackedDPOTrainer(StageTrainer, DPOTrainer):
     """DPOTrainer over encoded pairs without padding."""
 
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs come encoded and cut."""
         return dataset
 
@@ -55,7 +55,7 @@ class PackedDPOTrainer(StageTrainer, DPOTrainer):
 
     def lay_out(self) -> None:
         """Lay documents end to end, unless a figure is asked for that only TRL's own forward has."""
-        if not self.args.use_weighting:
+        if not getattr(self.args, "use_weighting", False):
             lay_end_to_end(self.plain_model)
 
 
@@ -71,33 +71,25 @@ def main(stage: DPOStage, run: Run) -> None:
         early_stopping=stage.early_stopping,
         precompute_ref_log_probs=True,
     )
-    model, tokenizer, adapter = load_policy(stage.model, stage.chat_template, stage.peft)
+    model, tokenizer, adapter = policy = load_policy(stage.model, stage.chat_template, stage.peft)
     splits = load_splits(stage.dataset, seed=stage.seed)
-    examples = encode_pairs(splits, ChatEncoder(tokenizer), stage.dataset, args, max_prompt_length)
+    pairs = encode_pairs(splits, ChatEncoder(tokenizer), stage.dataset, args, max_prompt_length)
     args.max_length = None  # they are cut already
-    report_inputs(run, examples, model)
+    report_inputs(run, pairs, model)
     for answer in ("chosen", "rejected"):
-        run.preview(f"{answer}: " + preview(tokenizer, *labels_of(examples.train[0], answer)))
-    resume = resume_point(run)
-    keeps_reference = not args.precompute_ref_log_probs and adapter is None
-    with trl_refusals():
-        trainer = PackedDPOTrainer(
-            run,
-            model=model,
-            ref_model=copy.deepcopy(model) if keeps_reference else None,
-            args=args,
-            data_collator=ScoredPairCollator(tokenizer.pad_token_id, pad_to_multiple_of=args.pad_to_multiple_of),
-            processing_class=tokenizer,
-            train_dataset=examples.train,
-            eval_dataset=examples.evaluated,
-            peft_config=adapter,
-            callbacks=stopping(stage.early_stopping),
-        )
+        run.preview(f"{answer}: " + preview(tokenizer, *labels_of(pairs.train[0], answer)))
+    continued = resume_point(run)
+    padding: Any = args.pad_to_multiple_of
+    collator = ScoredPairCollator(tokenizer.pad_token_id, pad_to_multiple_of=padding)
+    reference = None if args.precompute_ref_log_probs or adapter is not None else copy.deepcopy(model)
+    trainer = build_trainer(
+        PackedDPOTrainer, run, stage, policy, args, pairs, data_collator=collator, ref_model=reference
+    )
     trainer.lay_out()
-    before = score_preferences(trainer.model, examples)
-    train(trainer, run, resume)
-    report_preferences(run, before, score_preferences(trainer.model, examples))
-    finish(trainer, run, examples, stage.peft)
+    before = score_preferences(trainer.trained, pairs)
+    train(trainer, run, continued)
+    report_preferences(run, before, score_preferences(trainer.trained, pairs))
+    finish(trainer, run, pairs, stage.peft)
 
 
 if __name__ == "__main__":

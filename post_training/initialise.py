@@ -13,6 +13,7 @@ query and key whose rotations agree at that distance). Everything stays trainabl
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
@@ -82,18 +83,19 @@ def new_model(
     heads = architecture.num_attention_heads
     if len(start.look_back) > min(heads, architecture.num_key_value_heads or heads):
         raise InputError("start.look_back: there are fewer heads in a layer than distances; drop some")
-    shape = {**vars(architecture), "num_key_value_heads": architecture.num_key_value_heads or heads}
+    shape: dict[str, Any] = {**vars(architecture), "num_key_value_heads": architecture.num_key_value_heads or heads}
     model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(tokenizer), attention_bias=bool(start.look_back)))
     with torch.no_grad():
         if start.copying:
-            for layer in model.model.layers:
+            layers: Any = model.model.layers
+            for layer in layers:
                 lay_copying(layer.self_attn, start.copying)
         for head, distance in enumerate(start.look_back):
             lay_look_back(model, head, distance, start.look_back_strength)
     return model
 
 
-def lay_copying(attention: torch.nn.Module, gain: float) -> None:
+def lay_copying(attention: Any, gain: float) -> None:
     """Output matrix = transpose of an orthogonal value matrix: a token that is read is written on, times gain²."""
     value, output = attention.v_proj.weight, attention.o_proj.weight
     torch.nn.init.orthogonal_(value)
@@ -104,7 +106,7 @@ def lay_copying(attention: torch.nn.Module, gain: float) -> None:
     output.copy_(per_head.T / groups)
 
 
-def lay_look_back(model: LlamaForCausalLM, head: int, distance: int, strength: float) -> None:
+def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None:
     """Make a head of the first layer attend `distance` tokens back, whatever the tokens are.
 
     Rotary embedding turns pair i of a query at t and of a key at s by w_i·t and w_i·s. With the key bias along the
@@ -131,7 +133,7 @@ def lay_look_back(model: LlamaForCausalLM, head: int, distance: int, strength: f
 def main(config: InitialiseConfig, run: Run) -> None:
     """Build, save, count."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         first = str(error).strip().split("\n")[0]
         raise InputError(

@@ -111,7 +111,8 @@ class _LabelLogProbs(torch.autograd.Function):
         return log_probs, top
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> Any:
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        grad = grads[0]
         hidden, weight, labels, normalisers = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)

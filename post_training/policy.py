@@ -5,7 +5,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from peft import LoraConfig
@@ -47,6 +47,14 @@ class PolicyConfig:
     trust_remote_code: bool = False
 
 
+class Policy(NamedTuple):
+    """A model that is to be trained, its tokenizer, and what PEFT is to be given (None without the section `peft`)."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    adapter: LoraConfig | None
+
+
 def resolve_model(name: str) -> str:
     """The folder with weights that `name` stands for, or `name` itself for the Hub. Raises InputError."""
     folder = Path(name)
@@ -66,12 +74,8 @@ def resolve_model(name: str) -> str:
     return str(folder)
 
 
-def load_policy(
-    config: PolicyConfig, chat_template: str | None, adapter: AdapterConfig | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, LoraConfig | None]:
+def load_policy(config: PolicyConfig, chat_template: str | None, adapter: AdapterConfig | None = None) -> Policy:
     """Load model and tokenizer, give them the template and the tokens of the YAML. Raises InputError.
-
-    Third comes what PEFT is to be given, None without the section `peft`.
 
     Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD, and every weight
     is one of the file and a finite number.
@@ -90,10 +94,10 @@ def load_policy(
     agree_on_turn_end(model, tokenizer, eos=config.eos_token, pad=config.pad_token)
     if not set(config.special_tokens) <= set(tokenizer.get_vocab()):
         raise InputError(f"model.special_tokens: {config.special_tokens} could not all be added")
-    return model, tokenizer, lora_config(adapter, model, added)
+    return Policy(model, tokenizer, lora_config(adapter, model, added))
 
 
-def load_tokenizer(config: PolicyConfig, path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: PolicyConfig, path: str) -> Any:
     """The tokenizer beside the weights at `path`, or the one that the section names. Raises InputError."""
     source = config.tokenizer or path
     try:
@@ -116,7 +120,7 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
             f"model.name: {config.name} is an adapter; make it with peft.output: merged, or merge it first"
         )
     try:
-        model, told = retrying(
+        loaded: Any = retrying(
             lambda: AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=config.revision if path == config.name else None,
@@ -127,6 +131,7 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
             ),
             what=f"loading {path}",
         )
+        model, told = loaded
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # damaged files raise what JSON, safetensors or the model's own class happen to raise
@@ -159,7 +164,7 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
+def add_special_tokens(model: PreTrainedModel, tokenizer: Any, tokens: list[str]) -> list[int]:
     """Add `tokens` where missing and start their rows from the mean of the old ones. Returns the new ids.
 
     A random row has another length than the trained ones and its logit starts anywhere; the mean row starts new
@@ -176,12 +181,14 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     if not missing:
         return []
     new_ids = tokenizer.convert_tokens_to_ids(missing)
-    rows = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     if max(new_ids) >= rows:
         model.resize_token_embeddings(max(new_ids) + 1, mean_resizing=False)
     old = min(rows_used, rows)
     seen: set[int] = set()
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    for layer in tables:
         if layer is None or layer.weight.data_ptr() in seen:  # tied weights: one table
             continue
         seen.add(layer.weight.data_ptr())
@@ -191,7 +198,7 @@ def add_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     return new_ids
 
 
-def keep_thought_marks(tokenizer: PreTrainedTokenizerBase) -> None:
+def keep_thought_marks(tokenizer: Any) -> None:
     """Let <think> and </think> stay tokens of their own, but no longer special ones.
 
     Decoding without special tokens, as lm_eval and most programs do it, drops a special mark and leaves the thought

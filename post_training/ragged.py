@@ -186,7 +186,7 @@ def lay_end_to_end(model: PreTrainedModel) -> bool:
     model.forward = types.MethodType(forward, model)
     if next(model.parameters()).device.type == "cpu":
         _quicken_norms(model)
-    model._ragged = True
+    model._ragged = True  # ty: ignore[invalid-assignment]
     return True
 
 

@@ -1,15 +1,18 @@
 """What the recipes of this room have in common beside `pipeline.stage_config`: keys, and what is said of a start."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
+from pipeline.errors import InputError
 from pipeline.run import Run
 from pipeline.stage_config import TrainingStageConfig
 from post_training.adapter import AdapterConfig
-from post_training.arguments import EarlyStoppingConfig
+from post_training.arguments import EarlyStoppingConfig, trl_refusals
 from post_training.examples import Examples
-from post_training.policy import PolicyConfig, weights_fingerprint
+from post_training.policy import Policy, PolicyConfig, weights_fingerprint
+from post_training.stage_trainer import StageTrainer
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -42,4 +45,38 @@ def stopping(config: EarlyStoppingConfig | None) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(config.patience, config.min_improvement)] if config is not None else []
 
 
-__all__ = ["PostTrainingConfig", "report_inputs", "stopping"]
+def build_trainer[T: StageTrainer](
+    cls: type[T],
+    run: Run,
+    stage: PostTrainingConfig,
+    policy: Policy,
+    args: TrainingArguments,
+    examples: Examples,
+    **more: Any,
+) -> T:
+    """The stage's trainer over its examples. Raises InputError with what TRL refuses."""
+    if args.metric_for_best_model in ("loss", "eval_loss") and isinstance(examples.evaluated, dict):
+        args.metric_for_best_model = f"{next(iter(examples.evaluated))}_loss"  # the first of several sets: `held_out`
+    with trl_refusals():
+        trainer = cls(
+            run,
+            model=policy.model,
+            args=args,
+            processing_class=policy.tokenizer,
+            train_dataset=examples.train,
+            eval_dataset=examples.evaluated,
+            peft_config=policy.adapter,
+            callbacks=stopping(stage.early_stopping),
+            **more,
+        )
+    rows: Any = trainer.train_dataset
+    batch = args.per_device_train_batch_size * args.world_size
+    if args.dataloader_drop_last and len(rows) < batch:
+        raise InputError(
+            f"trainer.dataloader_drop_last: {len(rows)} examples fill no batch of {batch}, so nothing is trained; "
+            "lower trainer.per_device_train_batch_size"
+        )
+    return trainer
+
+
+__all__ = ["PostTrainingConfig", "build_trainer", "report_inputs", "stopping"]

@@ -48,7 +48,7 @@ def train(trainer: StageTrainer, run: Run, resume: ResumePoint | None) -> None:
     with on_signal.listening():
         trainer.train(resume_from_checkpoint=str(resume.folder) if resume is not None else None)
     seconds = resume.train_s if resume is not None and resume.ended else trainer.train_seconds
-    require_finite(trainer.model, f"step {trainer.state.global_step}")
+    require_finite(trainer.trained, f"step {trainer.state.global_step}")
     _report(trainer, run, seconds)
     if trainer.eval_dataset is not None:
         run.report(evaluation=_evaluation(trainer))
@@ -65,8 +65,8 @@ def _report(trainer: StageTrainer, run: Run, seconds: float) -> None:
         tokens=tokens,
         tokens_per_s=round(tokens / seconds, 1) if seconds > 0 else 0.0,
         train_s=round(seconds, 2),
-        parameters=sum(p.numel() for p in trainer.model.parameters()),
-        trained_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        parameters=sum(p.numel() for p in trainer.trained.parameters()),
+        trained_parameters=sum(p.numel() for p in trainer.trained.parameters() if p.requires_grad),
         device=describe_device(),
         precision="bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",
         laid_end_to_end=bool(getattr(trainer.plain_model, "_ragged", False)),
@@ -105,7 +105,7 @@ def finish(trainer: StageTrainer, run: Run, examples: Examples, adapter: Adapter
     }
     run.report(model_dir=str(folder))
     if adapter is not None and adapter.output == "merged":
-        trainer.model = merged(trainer.model)
+        trainer.model = merged(trainer.trained)
     if is_main_process():
         with full_disk_named(folder), atomic_dir(folder, manifest) as temporary:
             trainer.save_model(str(temporary), _internal_call=True)

@@ -82,7 +82,8 @@ class SaveOnSignal(TrainerCallback):
 def require_finite(model: torch.nn.Module, where: str) -> None:
     """Raise InputError naming the first parameter of `model` that holds a NaN or an infinity."""
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter.detach()).all():
+        finite: Any = torch.isfinite(parameter.detach()).all()
+        if not (finite.full_tensor() if hasattr(finite, "full_tensor") else finite):  # sharded: every process's part
             raise InputError(
                 f"{where}: {name} holds numbers that aren't finite, so nothing is kept of it; lower "
                 "trainer.learning_rate or trainer.max_grad_norm"
@@ -123,9 +124,14 @@ class StageTrainer(Trainer):
         return self.seconds_before + time.monotonic() - self.training_since - self.seconds_elsewhere
 
     @property
+    def trained(self) -> Any:
+        """What is trained: a PreTrainedModel, or a PeftModel around one."""
+        return self.model
+
+    @property
     def plain_model(self) -> PreTrainedModel:
         """The model itself, without an adapter's shell around it."""
-        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        return self.trained.get_base_model() if hasattr(self.trained, "peft_config") else self.trained
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The card is written by results.py, with figures."""
@@ -157,16 +163,25 @@ class StageTrainer(Trainer):
         finally:
             self.seconds_elsewhere += time.monotonic() - started
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return super()._determine_best_metric(metrics, trial)
+        except KeyError:
+            there = ", ".join(sorted(k.removeprefix("eval_") for k in metrics if k.startswith("eval_")))
+            raise InputError(
+                f"trainer.metric_for_best_model: nothing is called {self.args.metric_for_best_model}; valid: {there}"
+            ) from None
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         # A pickle; config.json of the run says the same readably.
-        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        (Path(output_dir or self.run.dir) / "training_args.bin").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         started = time.monotonic()
         step = self.state.global_step
         folder = self.run.dir / f"checkpoint-{step}"
-        require_finite(self.model, f"step {step}")
+        require_finite(self.trained, f"step {step}")
         train_seconds = self.train_seconds
         if is_main_process():
             shutil.rmtree(folder, ignore_errors=True)  # remains of a killed save

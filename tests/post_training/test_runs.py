@@ -116,7 +116,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(start, chats,
 
     recipe = toy.recipe(start, chats, tmp_path / "stopped", max_steps=6)
     with monkeypatch.context() as patch:
-        patch.setattr("post_training.sft.stopping", lambda _: [Terminate()])
+        patch.setattr("post_training.recipe.stopping", lambda _: [Terminate()])
         with pytest.raises(KeyboardInterrupt):
             toy.run("sft", recipe)
     assert json.loads((tmp_path / "stopped" / "metrics.json").read_text())["status"] == "interrupted"
@@ -151,7 +151,7 @@ def test_numbers_that_are_not_finite_never_end_as_complete(
     stage, last, save, start, chats, pairs, tmp_path, monkeypatch
 ):
     data = chats if stage == "sft" else pairs
-    monkeypatch.setattr(f"post_training.{stage}.stopping", lambda _: [Poison(last=last)])
+    monkeypatch.setattr("post_training.recipe.stopping", lambda _: [Poison(last=last)])
     recipe = toy.recipe(start, data, tmp_path, max_steps=4, save_strategy=save, save_steps=1, logging_steps=100)
     with pytest.raises(InputError, match=r"loss is|aren't finite"):
         toy.run(stage, recipe)
@@ -256,3 +256,23 @@ def test_a_reference_model_beside_the_policy_scores_as_the_one_computed_before(s
         recipe["model"]["special_tokens"] = ["<think>", "</think>"]  # the reference has them as well
         losses.append(toy.run("dpo", recipe)["last_losses"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_batch_that_is_never_full_is_refused(start, chats, tmp_path):
+    recipe = toy.recipe(start, chats, tmp_path, per_device_train_batch_size=64, dataloader_drop_last=True)
+    with pytest.raises(InputError, match="40 examples fill no batch of 64"):
+        toy.run("sft", recipe)
+
+
+def test_named_sets_are_evaluated_and_the_first_one_decides(start, chats, tmp_path):
+    dataset = {"held_out": {"rows": 4}, "evaluate_on": {"more": {"name": str(chats), "rows": 6}}}
+    recipe = toy.recipe(start, chats, tmp_path, dataset=dataset, eval_strategy="steps", eval_steps=1)
+    recipe["trainer"].pop("save_strategy")
+    recipe["early_stopping"] = {"patience": 5}
+    facts = toy.run("sft", recipe)
+    assert {"eval_held_out_loss", "eval_more_loss"} <= set(facts["evaluation"])
+    assert facts["best_metric"] == pytest.approx(facts["evaluation"]["eval_held_out_loss"], rel=1e-4)
+    assert facts["held_out_rows"]["more"]["rows"] == 6
+    recipe["trainer"]["metric_for_best_model"] = "accuracy"
+    with pytest.raises(InputError, match="held_out_loss"):
+        toy.run("sft", {**recipe, "output_dir": str(tmp_path / "other")})
