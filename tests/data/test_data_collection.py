@@ -71,7 +71,7 @@ def test_a_blend_from_the_hub_is_streamed_shuffled_traced_and_pushed_through_fau
     config = blend(
         tmp_path / "b.yaml",
         datasets=[
-            {"name": "org/chat", "subset": "SFT", "split": "calm", "entries": 60},
+            {"name": "org/chat", "subset": "SFT", "split": "calm", "entries": 60, "revision": "main"},
             {"name": "org/chat", "subset": "Mid", "split": "lively", "entries": 50, "rename_columns": {"note": "kind"}},
         ],
     )
