@@ -1,5 +1,6 @@
 """The layout holds: import contracts, names that shadow nothing, nothing that only this machine knows."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -42,17 +43,29 @@ def test_nothing_is_called_after_a_drawer():
 
 
 def test_scripts_are_not_imported():
-    scripts = {p.stem: p for room in ROOMS for p in (ROOT / room).glob("*.py") if "__main__" in p.read_text()}
-    assert scripts
-    pattern = re.compile(r"^\s*(?:from|import)\s+(?:pipeline|data|post_training|mrl|evaluation)\.(\w+)", re.MULTILINE)
+    inside = {p: p.read_text() for p in sources(".py") if p.relative_to(ROOT).parts[0] in ROOMS}
+    scripts = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts): p for p, text in inside.items() if "__main__" in text
+    }
+    assert {"mrl.train", "evaluation.study.run", "evaluation.speed.generation"} <= scripts.keys()
     offenders = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*.py")
-        for name in pattern.findall(path.read_text())
-        if name in scripts and scripts[name].parent == ROOT / room
+        f"{path.relative_to(ROOT)} imports {script}"
+        for path, text in inside.items()
+        for script in scripts.keys() & imported(text)
+        if scripts[script] != path
     ]
     assert offenders == []
+
+
+def imported(source: str) -> set[str]:
+    """Dotted names that a source imports; `from a import b` may mean the module a.b as well."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def test_no_file_names_a_registry_or_a_machine():
