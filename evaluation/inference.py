@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mrl.dialogues.collation import collate_episodes
-from mrl.dialogues.tokenization import EncodedDialogues, TurnTokens, build_prompt
+from mrl.dialogues.tokenization import EncodedDialogues, TurnTokens, build_prompts
 from mrl.losses.answer_lm import memory_states
 from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
 from mrl.rl.episode_dataset import EpisodeDataset
@@ -50,10 +50,12 @@ def generate_answers(
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
     seeds: list[int] | None = None,
+    references: Sequence[str] | None = None,
 ) -> list[str]:
-    """Answers to queries, each read against its row of the state; greedy ones, or sampled by a seed a row."""
+    """Answers to queries, each read against its row of the state; greedy ones, or sampled by a seed a row. references:
+    the right answers, where they are known; a query is cut as in training to what they leave of an interaction."""
     names = TurnTokens.of(tokenizer, "--model")
-    prompts = [build_prompt(tokenizer, names, query, model.config.max_interaction_length) for query in queries]
+    prompts = build_prompts(tokenizer, names, queries, model.config.max_interaction_length, references)
     width = max(map(len, prompts))
     ids = torch.tensor([i + [names.pad] * (width - len(i)) for i in prompts], device=model.device)
     mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in prompts], device=model.device)

@@ -43,7 +43,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mrl.dialogues.corpus import load_corpus
+from mrl.dialogues.corpus import load_corpus, require_facts
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
@@ -167,6 +167,9 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     policy, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, policy.config.max_interaction_length, run)
     stages = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}
+    if any({name for name, weight in s.rewards.weights.items() if weight} == {"facts"} for s in stages.values()):
+        require_facts(corpus.train, "data.train")
+        require_facts(corpus.held_out, "data.held_out")
     train = EpisodeDataset(corpus.train, tokenizer, "data.train")
     held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
     for turns in stages:  # refused now, not in the stage that would miss them

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from evaluation.inference import GREEDY
 from mrl.dialogues.dataset import Conversation
-from mrl.dialogues.tokenization import TurnTokens, build_prompt
+from mrl.dialogues.tokenization import TurnTokens, build_prompts
 from mrl.model import ReactiveForCausalLM
 
 REPORTED_TURNS = (1, 2, 4, 8, 16, 32, 64)
@@ -33,7 +33,8 @@ def measure_latency(
     """
     names = TurnTokens.of(tokenizer, "--model")
     exchange = conversation.exchanges[-1]
-    prompt = build_prompt(tokenizer, names, exchange.query or "?", model.config.max_interaction_length)
+    limit = model.config.max_interaction_length
+    (prompt,) = build_prompts(tokenizer, names, [exchange.query or "?"], limit, [exchange.answer])
     ids = torch.tensor([prompt], device=model.device)
     answer = tokenizer(exchange.answer, add_special_tokens=False)["input_ids"]
     interaction = torch.tensor([[*prompt, names.answer, *answer, names.eos]], device=model.device)

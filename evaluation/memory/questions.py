@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evaluation.metrics import recalled, token_f1
+from evaluation.metrics import token_f1
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
+from mrl.dialogues.facts import recalled
 from pipeline.errors import InputError
 
 DISTANCES = (1, 2, 4, 8, 16, 32)

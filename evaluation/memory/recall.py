@@ -63,7 +63,8 @@ def measure_memory(
             )
             for name, memory in _memories(history, part, dialogues, conversations).items():
                 answers = generate_answers(
-                    model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds
+                    model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds,
+                    [q.answer for _, q in part],
                 )  # fmt: skip
                 for (_, question), answer in zip(part, answers, strict=True):
                     tallies[name].add(question, answer)

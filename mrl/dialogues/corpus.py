@@ -1,13 +1,15 @@
 """The section `data` of the supervised stages: rows read, encoded, counted; what is trained on and what is held out."""
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mrl.dialogues.dataset import RowSource, fingerprint, read_conversations
+from mrl.dialogues.dataset import Conversation, RowSource, fingerprint, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from pipeline.errors import InputError
 from pipeline.ranges import Text
@@ -49,22 +51,38 @@ class Corpus:
 
 def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run) -> Corpus:
     """Read and encode all sources. Raises InputError for rows that can't be used."""
-    words, encoded = {}, {}
+    words, encoded, counts = {}, {}, {}
     for name in ("train", "held_out"):
-        sources = config.sources(name)
-        words[name] = [conversation for source in sources for conversation in read_conversations(source)]
+        counts[name] = Counter[str]()
+        words[name] = [c for source in config.sources(name) for c in read_conversations(source, counts[name])]
         encoded[name] = encode_dialogues(
             words[name], tokenizer, max_length=max_length, too_long=config.too_long, where=f"data.{name}"
         )
+        counts[name].update(encoded[name].counts)
+        logger.info("data.%s: %s", name, ", ".join(f"{count} {what}" for what, count in counts[name].items()))
+    shared = _shared(words["train"], words["held_out"])
     train, held_out = encoded["train"], encoded["held_out"]
-    logger.info(
-        "%d dialogues to train on (%d turns, %d tokens), %d held out",
-        len(train), int(train.turns.sum()), len(train.tokens), len(held_out),
-    )  # fmt: skip
     run.report(
-        rows=len(train), turns=int(train.turns.sum()), corpus_tokens=len(train.tokens), held_out_rows=len(held_out)
-    )
+        rows=len(train), turns=int(train.turns.sum()), corpus_tokens=len(train.tokens), held_out_rows=len(held_out),
+        held_out_rows_in_train=shared, data={name: dict(counted) for name, counted in counts.items()},
+    )  # fmt: skip
     return Corpus(train, held_out, fingerprint(words["train"]))
+
+
+def _shared(train: Sequence[Conversation], held_out: Sequence[Conversation]) -> int:
+    """How many held-out dialogues are trained on, word for word; a warning says so."""
+
+    def spoken(conversation: Conversation) -> tuple[tuple[str | None, str], ...]:
+        return tuple((e.query, e.answer) for e in conversation.exchanges)
+
+    known = {spoken(conversation) for conversation in train}
+    shared = sum(spoken(conversation) in known for conversation in held_out)
+    if shared:
+        logger.warning(
+            "%s of %d held-out dialogues stand in data.train word for word: their figures tell what was memorised",
+            "all" if shared == len(held_out) else shared, len(held_out),
+        )  # fmt: skip
+    return shared
 
 
 def turn_numbers(data: EncodedDialogues, most: int | None = None) -> np.ndarray:
@@ -86,6 +104,18 @@ def preview(tokenizer: Any, data: EncodedDialogues, dialogue: int = 0) -> str:
         shown = [f"⟨{p}⟩" if flag & 1 else p for p, flag in zip(pieces, data.flags[span].tolist(), strict=True)]
         lines.append(" ".join(shown))
     return "\n".join(lines)
+
+
+def require_facts(data: EncodedDialogues, where: str) -> None:
+    """Refuse dialogues whose answers no fact can be looked for in, for a stage that rewards nothing else. Raises
+    InputError."""
+    said = data.counts["facts"] - data.counts["facts that their answer doesn't say"]
+    if said <= 0:
+        why = "no fact stands in its answer" if data.counts["facts"] else "no turn names facts"
+        raise InputError(
+            f"{where}: {why}, and the reward looks for nothing else: mark them (`facts: [...]` beside an answer, or "
+            "`interactions: {facts: carried}` when the data is built), or give rewards.weights another term, as bleu"
+        )
 
 
 def require_questions(data: EncodedDialogues, where: str) -> None:

@@ -6,6 +6,7 @@ Row forms: `{query, answer, think?, interactions: [{query, answer, think?, facts
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,8 @@ from data.sources.folds import check_fold, in_fold
 from data.sources.messages import BadRows, MessageOptions, conversation_of
 from data.sources.reading import FileQuery, find_files, read_rows
 from data.sources.to_episodes import to_exchanges
-from pipeline.errors import InputError
+from mrl.dialogues.facts import settle_marks
+from pipeline.errors import InputError, shown
 from pipeline.ranges import PositiveInt, Text
 
 logger = logging.getLogger(__name__)
@@ -25,13 +27,15 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Exchange:
     """One interaction in words. `facts`: strings that its answer has to contain; `distance`: turns back to where the
-    farthest of them was given (0: none needed). `query` is None for plain text."""
+    farthest of them was given (0: none needed, or not known); `asks`: whether answering takes memory
+    (`mrl.dialogues.facts`). `query` is None for plain text."""
 
     query: str | None
     answer: str
     think: str = ""
     facts: tuple[str, ...] = ()
     distance: int = 0
+    asks: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,18 @@ class RowSource:
         check_fold(self.fold, "fold")
 
 
-def read_conversations(source: RowSource) -> list[Conversation]:
-    """All conversations of a source. Raises InputError with file, row and key where a row can't be used."""
+def read_conversations(source: RowSource, counts: Counter[str] | None = None) -> list[Conversation]:
+    """All conversations of a source. Raises InputError with file, row and key where a row can't be used.
+
+    counts: takes in how many rows were `read` and what became of them.
+    """
     found: list[Conversation] = []
-    kept = 0
+    read = kept = 0
     bad = BadRows(source.bad_rows)
     for where, row in _rows(source):
         if source.limit is not None and len(found) >= source.limit:
             break
+        read += 1
         if all(str(row.get(column)) in wanted for column, wanted in source.where.items()):
             kept += 1
             if source.fold is not None and not in_fold(kept - 1, source.fold):
@@ -89,9 +97,13 @@ def read_conversations(source: RowSource) -> list[Conversation]:
             exchanges = bad.attempt(partial(parse_row, row, where, source.conversations))
             if exchanges is not None:
                 found.append(Conversation(exchanges, where, group))
+    if counts is not None:
+        counts.update({"read": read, "kept": len(found), "left out by where": read - kept})
+        counts.update({f"left out: {reason}": count for reason, count in bad.counts.items()})
+        counts["left out by fold"] += kept - len(found) - bad.counts.total()
     if bad.counts:
-        shown = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common())
-        logger.warning("%s: %d rows left out (%s)", source.path, bad.counts.total(), shown)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common())
+        logger.warning("%s: %d rows left out (%s)", source.path, bad.counts.total(), reasons)
     if not found:
         raise InputError(f"{_shown(source)}: no rows; check path, subset, split and where")
     return found
@@ -101,7 +113,8 @@ def fingerprint(conversations: Sequence[Conversation]) -> str:
     """Twelve hexadecimal digits that change with any word of the data."""
     digest = hashlib.sha256()
     for conversation in conversations:
-        digest.update(repr([(e.query, e.answer, e.think, e.facts) for e in conversation.exchanges]).encode())
+        turns = [(e.query, e.answer, e.think, e.facts, e.distance, e.asks) for e in conversation.exchanges]
+        digest.update(repr(turns).encode())
     return digest.hexdigest()[:12]
 
 
@@ -145,7 +158,11 @@ def parse_row(
         rest = [] if rest is None else rest
         if not isinstance(rest, list):
             raise InputError(f"{where}: interactions is a {type(rest).__name__}, expected a list")
-        return (_exchange(row, where, ""), *(_exchange(r, where, f"interactions[{i}].") for i, r in enumerate(rest)))
+        records = [row, *rest]
+        prefixes = ["", *(f"interactions[{i}]." for i in range(len(rest)))]
+        turns = [_exchange(*each, place, where) for place, each in enumerate(zip(records, prefixes, strict=True))]
+        given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
+        return settle_marks(turns, given)
     if row.get("messages") is not None or row.get("conversations") is not None:
         options = MessageOptions(conversations=conversations, think="split", last_turn="cut")
         turns = to_exchanges(conversation_of(row, where, options), where)
@@ -163,14 +180,27 @@ def _text(record: Any, key: str, where: str, prefix: str) -> str:
         raise InputError(f"{where}: {prefix.rstrip('.')} is a {type(record).__name__}, expected an object")
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        shown = "missing" if value is None else "empty" if isinstance(value, str) else f"a {type(value).__name__}"
-        raise InputError(f"{where}: {prefix}{key} is {shown}; give it words or drop the row")
+        state = "missing" if value is None else "empty" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise InputError(f"{where}: {prefix}{key} is {state}; give it words or drop the row")
     return value
 
 
-def _exchange(record: Any, where: str, prefix: str) -> Exchange:
+def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
+    """The exchange number `place` of a row, counted from 0."""
     query, answer = (_text(record, key, where, prefix) for key in ("query", "answer"))
-    facts = record.get("facts") or ()
-    if isinstance(facts, str) or not all(isinstance(f, str) for f in facts):
+    think, facts, distance = (record.get(key) for key in ("think", "facts", "distance"))
+    if think is not None and not isinstance(think, str):
+        raise InputError(f"{where}: {prefix}think is a {type(think).__name__}; give it words or leave it out")
+    facts = () if facts is None else facts
+    if not isinstance(facts, list | tuple) or not all(isinstance(f, str) and f.strip() for f in facts):
         raise InputError(f"{where}: {prefix}facts must be a list of strings that the answer has to contain")
-    return Exchange(query, answer, record.get("think") or "", tuple(facts), int(record.get("distance") or 0))
+    if isinstance(distance, float) and distance.is_integer():
+        distance = int(distance)  # a column with gaps becomes floats in many tools
+    if distance is not None and (isinstance(distance, bool) or not isinstance(distance, int)):
+        raise InputError(f"{where}: {prefix}distance is {shown(distance)}; give a number of turns, or leave it out")
+    if distance is not None and not 0 <= distance <= place:
+        raise InputError(
+            f"{where}: {prefix}distance is {distance}, but {place} turns come before this one; give the number of "
+            "turns back to where its facts were said, 0 for none, or leave it out"
+        )
+    return Exchange(query, answer, think or "", tuple(facts), distance or 0)

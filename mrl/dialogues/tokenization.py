@@ -6,6 +6,7 @@ choose between `[T]` and `[A]` by itself.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.dialogues.facts import find_fact
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -63,8 +65,9 @@ def load_tokenizer(path: Path | str) -> Any:
 class EncodedDialogues:
     """Dialogues in flat arrays. Turn t holds tokens[start[t]:start[t+1]]; dialogue d the turns first[d]:first[d+1].
 
-    `distance` and `asks` are per turn: how far back its facts lie, and whether answering it takes memory (data that
-    gives no distance at all: every turn counts as asking), `facts` the strings that each turn's answer has to contain.
+    `distance` and `asks` are per turn: how far back its facts lie, and whether answering it takes memory. `facts` are
+    the strings that each turn's answer has to contain, written as the answer writes them where it does. `counts`:
+    turns, facts, and what was cut, in words for people.
     """
 
     tokens: np.ndarray
@@ -77,6 +80,7 @@ class EncodedDialogues:
     names: TurnTokens
     thinks: bool
     facts: list[tuple[str, ...]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -114,39 +118,72 @@ def encode_dialogues(
     names = TurnTokens.of(tokenizer, where)
     pieces = _Pieces(tokenizer, conversations)
     thinks = any(e.think for c in conversations for e in c.exchanges)
-    tokens, flags, start, first, distance, cut, facts = [], [], [0], [0], [], [], []
+    turns: list[_Turn] = []
+    exchanges: list[Exchange] = []
+    first = [0]
     for conversation in conversations:
         for exchange in conversation.exchanges:
-            for ids, marks, longer in _encode(exchange, pieces, names, max_length):
-                if longer and too_long == "refuse":
-                    raise InputError(
-                        f"{conversation.where}: a turn of {longer} tokens is longer than {max_length} "
-                        f"(max_interaction_length): shorten it, raise the limit, or set too_long: truncate"
-                    )
-                cut += [longer] if longer else []
-                tokens.append(ids)
-                flags.append(marks)
-                start.append(start[-1] + len(ids))
-                distance.append(exchange.distance)
-                facts.append(exchange.facts)
-        first.append(len(start) - 1)
-    if cut:
-        logger.warning(
-            "%d of %d turns have more than %d tokens (the longest %d) and were cut at the end",
-            len(cut), len(start) - 1, max_length, max(cut),
-        )  # fmt: skip
+            made = _encode(exchange, pieces, names, max_length)
+            if (longest := max(turn.longer for turn in made)) and too_long == "refuse":
+                raise InputError(
+                    f"{conversation.where}: a turn of {longest} tokens is longer than {max_length} "
+                    f"(max_interaction_length): shorten it, raise the limit, or set too_long: truncate"
+                )
+            turns += made
+            exchanges += [exchange] * len(made)
+        first.append(len(turns))
+    counts = _counts(turns, exchanges)
+    _warn(where, counts, max_length, max(turn.longer for turn in turns))
     return EncodedDialogues(
-        np.concatenate(tokens).astype(np.int64),
-        np.concatenate(flags).astype(np.uint8),
-        np.array(start),
+        np.concatenate([turn.ids for turn in turns]).astype(np.int64),
+        np.concatenate([turn.flags for turn in turns]).astype(np.uint8),
+        np.cumsum([0, *(len(turn.ids) for turn in turns)]),
         np.array(first),
-        np.array(distance),
-        np.array(distance) > 0 if any(distance) else np.ones(len(distance), dtype=bool),
+        np.array([exchange.distance for exchange in exchanges]),
+        np.array([exchange.asks for exchange in exchanges]),
         [c.group for c in conversations],
         names,
         thinks,
-        facts,
+        [_as_written(exchange) for exchange in exchanges],
+        counts,
     )
+
+
+def _as_written(exchange: Exchange) -> tuple[str, ...]:
+    places = [find_fact(exchange.answer, fact) for fact in exchange.facts]
+    return tuple(exchange.answer[slice(*at)] if at else fact for fact, at in zip(exchange.facts, places, strict=True))
+
+
+def _counts(turns: Sequence["_Turn"], exchanges: Sequence[Exchange]) -> Counter[str]:
+    absent = sum(find_fact(e.answer, fact) is None for e in exchanges for fact in e.facts)
+    return Counter(
+        {
+            "turns": len(turns),
+            "turns that ask": sum(e.asks for e in exchanges),
+            "facts": sum(len(e.facts) for e in exchanges),
+            "facts that their answer doesn't say": absent,
+            "turns cut": sum(turn.longer > 0 for turn in turns),
+            "answers cut": sum(turn.answer_cut for turn in turns),
+            "facts lost by a cut": sum(turn.lost for turn in turns),
+        }
+    )
+
+
+def _warn(where: str, counts: Counter[str], limit: int, longest: int) -> None:
+    if counts["turns cut"]:
+        logger.warning(
+            "%s: %d of %d turns have more than %d tokens (the longest %d) and were cut at the end; %d of these lost a "
+            "part of the answer, and with it %d facts that can't be said any more: raise max_interaction_length in "
+            "model.new, or set too_long: refuse",
+            where, counts["turns cut"], counts["turns"], limit, longest, counts["answers cut"],
+            counts["facts lost by a cut"],
+        )  # fmt: skip
+    if counts["facts that their answer doesn't say"]:
+        logger.warning(
+            "%s: %d of %d facts don't stand in the answer that should contain them: the answer as it is would count as "
+            "wrong",
+            where, counts["facts that their answer doesn't say"], counts["facts"],
+        )  # fmt: skip
 
 
 class _Pieces:
@@ -174,28 +211,45 @@ class _Pieces:
         offsets = self.encodings[text].offsets
         marks = [0] * len(offsets)
         for fact in facts:
-            at = text.lower().find(fact.lower()) if fact else -1
-            if at < 0:
-                continue
-            for index, (begin, end) in enumerate(offsets):
-                if begin < at + len(fact) and end > at and text[begin:end].strip():
-                    marks[index] = FACT
+            for index in self.fact_tokens(text, fact):
+                marks[index] = FACT
         return marks
 
+    def fact_tokens(self, text: str, fact: str) -> list[int]:
+        """Places of the tokens of `text` that overlap the fact."""
+        if (found := find_fact(text, fact)) is None:
+            return []
+        offsets = enumerate(self.encodings[text].offsets)
+        return [i for i, (begin, end) in offsets if begin < found[1] and end > found[0] and text[begin:end].strip()]
 
-def _encode(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int) -> list[tuple[list, list, int]]:
-    """Ids, flags and excess length of the turns that one exchange makes."""
+
+@dataclass(frozen=True)
+class _Turn:
+    """One encoded turn. longer: its length if that was more than the limit, else 0; lost: facts that were cut off."""
+
+    ids: list[int]
+    flags: list[int]
+    longer: int = 0
+    answer_cut: bool = False
+    lost: int = 0
+
+
+def _encode(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int) -> list[_Turn]:
+    """The turns that one exchange makes."""
     if exchange.query is not None:
         return [_encode_turn(exchange, pieces, names, limit)]
     ids, room = pieces.ids(exchange.answer), limit - 2
     parts = [ids[at : at + room] for at in range(0, len(ids), room)]
-    return [([names.bos, *part, names.eos], [0, *[SCORED] * (len(part) + 1)], 0) for part in parts]
+    return [_Turn([names.bos, *part, names.eos], [0, *[SCORED] * (len(part) + 1)]) for part in parts]
 
 
-def _encode_turn(
-    exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int
-) -> tuple[list[int], list[int], int]:
-    """Ids and flags of one turn, and its length if that was more than the limit (else 0)."""
+def query_room(limit: int, answer: int) -> int:
+    """Most tokens of [BOS], [Q] and query beside an answer of so many tokens, its markers and end token included: what
+    the answer leaves, and at least half."""
+    return limit - min(answer, limit // 2)
+
+
+def _encode_turn(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int) -> _Turn:
     answer = pieces.ids(exchange.answer)
     said = [SCORED | mark for mark in pieces.fact_marks(exchange.answer, exchange.facts)]
     head = [names.bos, names.query, *pieces.ids(exchange.query)]
@@ -206,21 +260,38 @@ def _encode_turn(
         answer = [names.think, *think, *answer]
         said = [MARKER, *[SCORED] * len(think), SCORED, *said[1:]]
     total = len(head) + len(answer) + 1
-    longer = total if total > limit else 0
-    if longer:
-        # At least half of the room is the query's, if it needs that much.
-        room = max(limit - len(head), min(len(answer) + 1, limit // 2))
-        head, head_flags = head[: limit - room], head_flags[: limit - room]
-        answer, said = answer[: room - 1], said[: room - 1]
-    return [*head, *answer, names.eos], [*head_flags, *said, SCORED], longer
+    if total <= limit:
+        return _Turn([*head, *answer, names.eos], [*head_flags, *said, SCORED])
+    kept = query_room(limit, len(answer) + 1)
+    head, head_flags = head[:kept], head_flags[:kept]
+    room = limit - len(head) - 1
+    left = len(pieces.ids(exchange.answer)) - max(0, len(answer) - room)
+    places = [pieces.fact_tokens(exchange.answer, fact) for fact in exchange.facts]
+    lost = sum(bool(tokens) and tokens[-1] >= left for tokens in places)
+    ids, flags = [*head, *answer[:room], names.eos], [*head_flags, *said[:room], SCORED]
+    return _Turn(ids, flags, total, len(answer) > room, lost)
 
 
-def build_prompt(tokenizer: Any, names: TurnTokens, query: str, max_length: int) -> list[int]:
-    """Ids of `[BOS][Q]query`, for answering. Raises InputError for an empty query; a long one is cut with a warning."""
-    if not query.strip():
+def build_prompts(
+    tokenizer: Any, names: TurnTokens, queries: Sequence[str], max_length: int, answers: Sequence[str] | None = None
+) -> list[list[int]]:
+    """Ids of `[BOS][Q]query` of each query, for answering. A query that is too long is cut at its end, as in training:
+    to what its answer (of `answers`, where they are known) leaves; else a quarter of the limit is left to the answer.
+    One warning says how many were cut. Raises InputError for an empty query."""
+    if not all(query.strip() for query in queries):
         raise InputError("the query is empty; ask something")
-    exchange = Exchange(query, "")
-    ids = [names.bos, names.query, *_Pieces(tokenizer, [Conversation((exchange,), "query")]).ids(query)]
-    if len(ids) > max_length // 2:
-        logger.warning("a query of %d tokens is cut to %d, half of the interaction limit", len(ids), max_length // 2)
-    return ids[: max_length // 2]
+    answers = answers if answers is not None else [""] * len(queries)
+    exchanges = tuple(Exchange(query, answer) for query, answer in zip(queries, answers, strict=True))
+    pieces = _Pieces(tokenizer, [Conversation(exchanges, "query")])
+    prompts = []
+    for query, answer in zip(queries, answers, strict=True):
+        room = query_room(max_length, len(pieces.ids(answer)) + 2 if answer else max_length // 4)
+        prompts.append(([names.bos, names.query, *pieces.ids(query)], room))
+    longer = [len(ids) for ids, room in prompts if len(ids) > room]
+    if longer:
+        logger.warning(
+            "%d of %d queries are too long for max_interaction_length %d (the longest has %d tokens) and were cut at "
+            "their end, where the question often stands",
+            len(longer), len(queries), max_length, max(longer),
+        )  # fmt: skip
+    return [ids[:room] for ids, room in prompts]

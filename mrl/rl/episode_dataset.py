@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrl.dialogues.facts import case_variants
 from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import Vocabulary
@@ -111,15 +112,19 @@ class EpisodeDataset:
 
 
 def spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
-    """Token ids of each fact as a text's first words and as words inside of one, where these differ."""
-    listed = sorted(facts)
-    spelled: dict[str, list[list[int]]] = {fact: [] for fact in listed}
-    for texts in (listed, [f" {fact}" for fact in listed]):
+    """Token ids of each fact as a text's first words and as words inside of one, in the cases that people write it in,
+    where these differ: case doesn't count (`mrl.dialogues.facts`)."""
+    listed = [(fact, variant) for fact in sorted(facts) for variant in case_variants(fact)]
+    found: dict[str, list[list[int]]] = {fact: [] for fact in facts}
+    for blank in ("", " "):
+        texts = [f"{blank}{variant}" for _, variant in listed]
         encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        for fact, ids in zip(listed, encoded, strict=True):
-            if ids and ids not in spelled[fact]:
-                spelled[fact].append(list(ids))
-    return spelled
+        for (fact, _), ids in zip(listed, encoded, strict=True):
+            if ids and ids not in found[fact]:
+                found[fact].append(list(ids))
+    # A case that the tokenizer has no word for would be said by every unknown word.
+    unknown = tokenizer.unk_token_id
+    return {fact: [ids for ids in ways if unknown not in ids] or ways[:1] for fact, ways in found.items()}
 
 
 def _in_a_word(character: str) -> bool:

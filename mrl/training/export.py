@@ -35,6 +35,8 @@ def _card(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> str:
     sections = {name: part for name, part in config.items() if isinstance(part, dict) and name not in ("model", "data")}
     chosen = {f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()}
     figures = {k: run.facts[k] for k in ("steps", "tokens", "tokens_per_s", "parameters") if k in run.facts}
+    for part, counts in run.facts.get("data", {}).items():
+        figures |= {f"{part}: {what}": count for what, count in counts.items()}
     return model_card(
         name=stage.name or run.dir.name,
         stage=run.stage,

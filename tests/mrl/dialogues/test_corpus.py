@@ -1,0 +1,64 @@
+"""What is trained on and held out, counted in the figures."""
+
+import json
+import logging
+
+import pytest
+
+from mrl.dialogues.corpus import CorpusConfig, load_corpus, require_facts
+from mrl.dialogues.dataset import RowSource
+from pipeline.errors import InputError
+
+
+class Facts:
+    """Stands for a run: keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.facts: dict = {}
+
+    def report(self, **facts) -> None:
+        self.facts |= facts
+
+
+def sources(tmp_path, name: str, rows: list[dict]) -> list[RowSource]:
+    (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return [RowSource(path=str(tmp_path / f"{name}.jsonl"))]
+
+
+def row(*answers: str, **marks) -> dict:
+    return {"query": "who", "answer": "Ann", "interactions": [{"query": "what", "answer": a, **marks} for a in answers]}
+
+
+def test_counts_are_reported_and_shared_dialogues_said(tmp_path, tokenizer, caplog):
+    train = sources(tmp_path, "train", [row("cat"), row("dog"), row("owl", facts=["owl"])])
+    run = Facts()
+    with caplog.at_level(logging.WARNING):
+        load_corpus(CorpusConfig(train=train, held_out=sources(tmp_path, "new", [row("fox")])), tokenizer, 20, run)
+        assert not caplog.messages
+        held_out = sources(tmp_path, "held_out", [row("dog"), row("fox")])
+        load_corpus(CorpusConfig(train=train, held_out=held_out), tokenizer, 20, run)
+    assert run.facts["held_out_rows_in_train"] == 1
+    assert "1 of 2 held-out dialogues stand in data.train word for word" in caplog.text
+    assert run.facts["data"]["train"] == {
+        "read": 3, "kept": 3, "left out by where": 0, "left out by fold": 0, "turns": 6, "turns that ask": 5,
+        "facts": 1, "facts that their answer doesn't say": 0, "turns cut": 0,
+        "answers cut": 0, "facts lost by a cut": 0,
+    }  # fmt: skip
+    load_corpus(CorpusConfig(train=train, held_out=train), tokenizer, 20, run)
+    assert "all of 3 held-out dialogues" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("cat")], "data.train: no turn names facts, and the reward looks for nothing else: mark them"),
+        ([row("cat", facts=["dog"])], "data.train: no fact stands in its answer"),
+    ],
+)
+def test_a_reward_for_facts_alone_needs_facts(tmp_path, tokenizer, rows, message):
+    given = sources(tmp_path, "train", rows)
+    train = load_corpus(CorpusConfig(train=given, held_out=given), tokenizer, 20, Facts()).train
+    with pytest.raises(InputError, match=message):
+        require_facts(train, "data.train")
+    good = sources(tmp_path, "good", [row("cat", facts=["CAT"])])
+    require_facts(load_corpus(CorpusConfig(train=good, held_out=good), tokenizer, 20, Facts()).train, "data.train")

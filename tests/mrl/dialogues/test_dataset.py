@@ -1,0 +1,62 @@
+"""Rows become conversations, or are refused with their place."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from mrl.dialogues.dataset import RowSource, parse_row, read_conversations
+from pipeline.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": " ", "answer": "x"}, "query is empty"),
+        ({"query": "x", "answer": "y", "interactions": [{"query": "z"}]}, r"interactions\[0\]\.answer is missing"),
+        ({"query": "x", "answer": 3}, "answer is a int"),
+        ({"messages": [{"role": "assistant", "content": "hello"}]}, "no question of the conversation is answered"),
+        ({"title": "x"}, "has title; expected query"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_place(row, message):
+    with pytest.raises(InputError, match=r"f\.jsonl: row 3: .*" + message):
+        parse_row(row, "f.jsonl: row 3")
+
+
+def test_messages_and_episodes_give_the_same_conversation():
+    messages = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    from_chat = parse_row({"messages": [{"role": r, "content": c} for r, c in messages]}, "")
+    from_episode = parse_row({"query": "a", "answer": "b", "interactions": [{"query": "c", "answer": "d"}]}, "")
+    assert from_chat == from_episode
+
+
+def test_splits_and_subsets_are_found_by_their_names(episodes):
+    assert len(read_conversations(RowSource(path=str(episodes), subset="*", split="train"))) == 80
+    assert len(read_conversations(RowSource(path=str(episodes), subset="steps-3", split="test"))) == 12
+    with pytest.raises(InputError, match="no subset 'steps-9'; did you mean steps-"):
+        read_conversations(RowSource(path=str(episodes), subset="steps-9"))
+
+
+def test_a_file_that_is_not_json_is_refused_by_line(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"query": "a", "answer": "b"}) + "\n{broken\n")
+    with pytest.raises(InputError, match=r"rows.jsonl:2: isn't JSON"):
+        read_conversations(RowSource(path=str(file)))
+
+
+@pytest.mark.parametrize("facts", ["cat", [3], [""], {"cat": 1}])
+def test_facts_are_a_list_of_words(facts):
+    with pytest.raises(InputError, match=r"row 3: interactions\[0\]\.facts must be a list of strings"):
+        parse_row(
+            {"query": "a", "answer": "b", "interactions": [{"query": "c", "answer": "d", "facts": facts}]}, "row 3"
+        )
+
+
+def test_rows_are_counted_with_what_became_of_them(tmp_path):
+    rows = [{"task": str(i % 2), "query": "a", "answer": "b"} for i in range(44)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    counts: Counter[str] = Counter()
+    source = RowSource(path=str(tmp_path / "rows.jsonl"), where={"task": ["1"]}, fold=0)
+    assert len(read_conversations(source, counts)) == 3
+    assert dict(counts) == {"read": 44, "kept": 3, "left out by where": 22, "left out by fold": 19}
