@@ -25,7 +25,7 @@ def differing_keys(cls: type, old: Mapping[str, Any], new: Mapping[str, Any], pr
         field = fields.get(key)
         if field is not None and field.metadata.get("resumable"):
             continue
-        before = old[key] if key in old or field is None else _default(field)
+        before = old.get(key) if key in old or field is None else _default(field)
         after = new.get(key)
         if before == after:
             continue

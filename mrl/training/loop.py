@@ -39,6 +39,7 @@ from mrl.training.stage_config import TrainerConfig
 from mrl.training.state import Best, LoopState
 from pipeline.device import describe_device
 from pipeline.errors import InputError
+from pipeline.exits import Terminated
 from pipeline.hub import check_push
 from pipeline.run import Run, is_main_process
 
@@ -93,6 +94,7 @@ class Training:
 
     def __enter__(self) -> "Training":
         self._resume()
+        self.run.begin()  # whatever could be refused has been
         self.started, self.before = time.monotonic(), self.state.seconds
         if self.world == 1:
             self._handler = signal.signal(signal.SIGTERM, self._terminate)
@@ -148,7 +150,7 @@ class Training:
                     self.save()
                 if self.interrupted:
                     logger.warning("asked to stop: checkpoint-%d is saved; run again to go on", self.done)
-                    raise KeyboardInterrupt
+                    raise Terminated
 
     def settle_precision(self) -> str:
         """The number format, decided before there is a batch to time: on a CPU `auto` is then fp32."""
