@@ -16,7 +16,7 @@ from post_training.rows import Conversation, conversation_row
 Shape = Literal["messages", "completion", "text"]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class ConversationsConfig(ExamplesConfig):
     """Section `dataset` of sft.py: a column `messages`, columns `prompt` and `completion`, or plain text."""
 

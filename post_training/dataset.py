@@ -10,20 +10,20 @@ from datasets import Dataset, load_dataset
 from data.sources.files import is_local
 from data.sources.hf_dataset import load_local
 from data.sources.reading import FileQuery, Selection, check_disjoint, find_files
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.hub import retrying
-from pipeline.ranges import OpenShare, PositiveInt
+from pipeline.ranges import OpenShare, PositiveInt, Text
 
 logger = logging.getLogger(__name__)
 PLACE = "_place"
 """Column that keeps where a row stands in its source, as `file:row`, for messages about it."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class HeldOutConfig:
     """Section `dataset.held_out`: rows that are evaluated and never trained. One of the three keys."""
 
-    split: str | None = None
+    split: Text | None = None
     """A split of its own."""
     rows: PositiveInt | None = None
     """So many rows taken from the training split, by seed."""
@@ -35,29 +35,29 @@ class HeldOutConfig:
             raise ValueError("give exactly one of split, rows and fraction")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class EvaluationSetConfig:
     """An entry of `dataset.evaluate_on`: further rows that are evaluated, under a name of their own."""
 
-    name: str
+    name: Text
     """As in the section `dataset`."""
-    subset: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    subset: Text | None = None
+    split: Text = "train"
+    revision: Text | None = None
     rows: PositiveInt | None = None
     """At most so many, the first ones."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class DatasetConfig:
     """Section `dataset`: which rows to train on."""
 
-    name: str
+    name: Text
     """A Hub name, a folder, or a path or glob of files (data/sources/files.py says which)."""
-    subset: str | None = None
-    split: str = "train"
+    subset: Text | None = None
+    split: Text = "train"
     """Of a folder's files by name, or of the rows of a file by their column `split`; `train[:10%]` is a part."""
-    revision: str | None = None
+    revision: Text | None = None
     rows: PositiveInt | None = None
     """At most so many training rows, the first ones."""
     held_out: HeldOutConfig | None = None
@@ -66,7 +66,9 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         if wrong := next((n for n in self.evaluate_on if not n.isidentifier() or n in ("held_out", "train")), None):
-            raise ValueError(f"evaluate_on: {wrong!r} can't be a set's name; use letters, digits and _, not held_out")
+            raise SettingError(
+                "evaluate_on", f"evaluate_on: {wrong!r} can't be a set's name; use letters, digits and _, not held_out"
+            )
 
     @property
     def evaluates(self) -> bool:

@@ -37,7 +37,7 @@ _ACCOUNT = ("fate", "cut", "prompt_tokens", "answer_tokens")
 _BATCH = 500
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class ExamplesConfig(DatasetConfig):
     """Section `dataset`: which rows, and what happens to those that can't be trained as they stand."""
 

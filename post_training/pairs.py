@@ -18,7 +18,7 @@ from post_training.rows import pair_row
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_scored", "rejected_scored")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class PairsConfig(ExamplesConfig):
     """Section `dataset` of dpo.py: columns `chosen` and `rejected`, with or without `prompt`."""
 

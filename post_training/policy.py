@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from pipeline.artifact import is_complete, verify
 from pipeline.errors import InputError
 from pipeline.hub import retrying
+from pipeline.ranges import Text
 from post_training.adapter import AdapterConfig, lora_config
 from post_training.chat_template import read_template
 
@@ -25,25 +26,25 @@ MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, frozen=True)
 class PolicyConfig:
     """Section `model`: which weights to start from."""
 
-    name: str
+    name: Text
     """A Hub name, a folder with weights, or the output_dir of an earlier stage."""
-    revision: str | None = None
+    revision: Text | None = None
     """Branch, tag or commit on the Hub."""
-    tokenizer: str | None = None
+    tokenizer: Text | None = None
     """Where the tokenizer comes from when it isn't beside the weights."""
-    special_tokens: list[str] = field(default_factory=list)
+    special_tokens: list[Text] = field(default_factory=list)
     """Tokens to add; their embedding rows start from the mean of the old ones."""
-    eos_token: str | None = None
+    eos_token: Text | None = None
     """The token that ends a turn. Default: <|im_end|> where the chat template uses it, else the tokenizer's own."""
-    pad_token: str | None = None
+    pad_token: Text | None = None
     """Default: the tokenizer's own, else the EOS token. Labels never depend on it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights that the optimizer updates; the arithmetic's type is trainer.bf16 / trainer.fp16."""
-    attn_implementation: str | None = None
+    attn_implementation: Text | None = None
     trust_remote_code: bool = False
 
 

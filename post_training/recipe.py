@@ -6,6 +6,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from pipeline.errors import InputError
+from pipeline.ranges import Text
 from pipeline.run import Run
 from pipeline.stage_config import TrainingStageConfig
 from post_training.adapter import AdapterConfig
@@ -20,7 +21,7 @@ class PostTrainingConfig(TrainingStageConfig):
     """A recipe that trains a causal language model with one of TRL's trainers. It adds `dataset` and `trainer`."""
 
     model: PolicyConfig
-    chat_template: str | None = None
+    chat_template: Text | None = None
     """Jinja, or a file that holds it. Default: the template that comes with the model."""
     peft: AdapterConfig | None = None
     """Train low-rank adapters instead of every weight."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.errors import InputError
-from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, ShareBelowOne
+from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share, ShareBelowOne
 
 HONOURED = frozenset(
     """
@@ -92,37 +92,56 @@ REFUSED_BY = {
 }
 """Options that one trainer wouldn't act on."""
 
+Tracker = Literal[
+    "none", "all", "wandb", "tensorboard", "trackio", "mlflow", "comet_ml", "swanlab", "clearml", "neptune", "dvclive",
+    "azure_ml", "codecarbon", "dagshub", "flyte", "kubeflow",
+]  # fmt: skip
+
 LIMITS: dict[str, Any] = {
+    "accelerator_config": dict[str, Any],
+    "activation_checkpointing_kwargs": dict[str, Any],
     "adam_beta1": ShareBelowOne,
     "adam_beta2": ShareBelowOne,
     "adam_epsilon": PositiveFloat,
     "beta": Annotated[float, Field(gt=0, le=1000)],
-    "data_seed": NonNegativeInt,
+    "data_seed": Seed,
+    "ddp_bucket_cap_mb": PositiveInt,
+    "ddp_timeout": PositiveInt,
+    "discopop_tau": PositiveFloat,
     "dataloader_num_workers": NonNegativeInt,
     "dataset_num_proc": PositiveInt,
     "eval_delay": NonNegativeFloat,
     "eval_steps": PositiveFloat,
     "f_divergence_type": Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"],
     "gradient_accumulation_steps": PositiveInt,
+    "gradient_checkpointing_kwargs": dict[str, Any],
     "hub_strategy": Literal["every_save", "end"],
     "label_smoothing": ShareBelowOne,
     "label_smoothing_factor": ShareBelowOne,
+    "include_num_input_tokens_seen": Literal["all", "non_padding", "no"] | bool,
+    "ld_alpha": Share,
     "learning_rate": Annotated[float, Field(gt=0, le=1000)],
     "logging_steps": PositiveFloat,
+    "loss_weights": list[NonNegativeFloat],
+    "lr_scheduler_kwargs": dict[str, Any],
     "max_grad_norm": NonNegativeFloat,
     "max_length": Annotated[int, Field(ge=2)],
     "max_steps": Annotated[int, Field(ge=-1)],
     "neftune_noise_alpha": NonNegativeFloat,
     "num_train_epochs": PositiveFloat,
     "packing_strategy": Literal["bfd", "bfd_split", "wrapped"],
+    "pad_to_multiple_of": PositiveInt | Literal["auto"],
     "per_device_eval_batch_size": PositiveInt,
     "per_device_train_batch_size": PositiveInt,
     "precompute_ref_batch_size": PositiveInt,
     "ref_model_mixup_alpha": Share,
     "ref_model_sync_steps": PositiveInt,
+    "report_to": Tracker | list[Tracker],
+    "router_aux_loss_coef": NonNegativeFloat,
     "save_steps": PositiveFloat,
     "save_total_limit": PositiveInt,
     "warmup_steps": NonNegativeFloat,
+    "torch_compile_mode": Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"],
     "weight_decay": Annotated[float, Field(ge=0, le=1000)],
 }
 """Narrower than TRL's annotations, which give the bare type."""
