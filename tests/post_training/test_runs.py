@@ -276,3 +276,22 @@ def test_named_sets_are_evaluated_and_the_first_one_decides(start, chats, tmp_pa
     recipe["trainer"]["metric_for_best_model"] = "accuracy"
     with pytest.raises(InputError, match="held_out_loss"):
         toy.run("sft", {**recipe, "output_dir": str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize(
+    ("stage", "trainer", "losses"),
+    [
+        ("sft", {"assistant_only_loss": True, "neftune_noise_alpha": 5.0}, [6.4860, 5.4401, 5.7315, 4.7991]),
+        ("sft", {"packing": True, "max_length": 64}, [6.3564, 5.6871, 4.8972, 4.3928]),
+        ("dpo", {"loss_type": ["apo_zero"]}, [1.0, 0.84970, 0.77521, 0.73724]),
+    ],
+)
+def test_the_first_losses_stay_what_they_were(stage, trainer, losses, start, tmp_path):
+    """Pinned on a CPU in fp32 at the commit before examples were rewritten, against a silent drift."""
+    data = toy.write_rows(tmp_path / "rows.jsonl", toy.rows(64) if stage == "sft" else toy.pairs(48))
+    settings = {"per_device_train_batch_size": 8, "max_steps": 6, **trainer}
+    recipe = toy.recipe(start, data, tmp_path / "out", dataset={"held_out": {"rows": 8}}, **settings)
+    recipe["model"]["special_tokens"] = ["<think>", "</think>"]
+    toy.run(stage, recipe)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines if "loss" in line][:4] == pytest.approx(losses, rel=1e-3)
