@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,23 +60,38 @@ def write_split(
     for i in range(count):
         path = folder / f"{split}-{i:05d}-of-{count:05d}.{SUFFIX[form]}"
         wanted = bounds[i + 1] - bounds[i]
-        if form == "json":
-            with path.open("wb") as file:
+        with path.open("wb") as opened:
+            file = _HashedFile(opened)
+            if form == "json":
                 for batch in source.take(wanted):
                     for start in range(0, len(batch), ROW_GROUP):
                         file.write(to_json_lines(batch.slice(start, ROW_GROUP)))
-        else:
-            _write_parquet(source, wanted, schema, path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        made.append(Shard(f"{folder.name}/{path.name}", wanted, path.stat().st_size, digest))
+            else:
+                _write_parquet(source, wanted, schema, file)
+        made.append(Shard(f"{folder.name}/{path.name}", wanted, path.stat().st_size, file.digest.hexdigest()))
     return made
 
 
-def _write_parquet(source: Rows, rows: int, schema: pa.Schema, path: Path) -> None:
+class _HashedFile:
+    """A file that is written from front to back, and the SHA-256 of what went in."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write_parquet(source: Rows, rows: int, schema: pa.Schema, file: _HashedFile) -> None:
     # A dictionary pays for columns of few values; for long texts it is built and then thrown away.
     few = [p for p in _leaf_paths(schema) if p in TRACE or p.endswith(".role")]
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
         for start in range(0, rows, ROW_GROUP):
             group = pa.Table.from_batches(source.take(min(ROW_GROUP, rows - start)), schema)
             writer.write_table(group, row_group_size=ROW_GROUP)

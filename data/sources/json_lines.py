@@ -108,6 +108,7 @@ def _through_arrow(block: bytes, rows: int) -> pa.RecordBatch | None:
             )
         if len(table) != rows or not table.num_columns:
             return None
+        table.validate(full=True)  # a list that begins with null after rows of null comes out broken
         records = table.combine_chunks().to_batches()[0]
     except pa.ArrowException:
         return None

@@ -83,6 +83,8 @@ def test_csv_is_text_and_text_is_lines(tmp_path):
         ["\u0000", "\U0001f600", "\u2028"],
         [0.1, -0.0, 1e-320],
         [True, None],
+        [*[None] * 3, [None, "x"], []],
+        [*[None] * 3, [None, {"a": None}], [{"a": [None, 1]}]],
         [[[1]], [[]], []],
     ],
 )
