@@ -45,11 +45,11 @@ from torch import Tensor
 
 from mrl.dialogues.corpus import load_corpus, require_facts
 from mrl.dialogues.seeding import Purpose, derive_seed
-from mrl.model import ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.algorithms.advantages import explained_variance
 from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, gather_states, round_metrics, shares
-from mrl.rl.critic import Critic, CriticConfig, predict_values
+from mrl.rl.critic import CriticConfig, build_critic, predict_values
 from mrl.rl.curriculum import Curriculum, CurriculumConfig, turn_counts
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
 from mrl.rl.memory_pool import MemoryPool
@@ -143,7 +143,7 @@ class Setup:
     stages: dict[int, MRLStage]
     """The recipe by turns of a dialogue."""
     policy: ReactiveForCausalLM
-    critic: Critic | None
+    critic: ReactiveForSequenceClassification | None
     reference: ReactiveForCausalLM | None
     """The policy that the run started from, where a distance to it is paid for."""
     tokenizer: Any
@@ -180,7 +180,7 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     return Setup(
         stages=stages,
         policy=policy,
-        critic=Critic(policy, stage.critic.kind).eval() if needs_critic else None,
+        critic=build_critic(policy, stage.critic.kind).eval() if needs_critic else None,
         reference=copy.deepcopy(policy).requires_grad_(False) if pays_distance else None,
         tokenizer=tokenizer,
         vocabulary=vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.answer_token_id),

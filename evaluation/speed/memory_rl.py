@@ -24,10 +24,10 @@ from evaluation.command_line import at_least
 from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
-from mrl.model import ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import PhaseTimer
-from mrl.rl.critic import Critic, CriticConfig, predict_values
+from mrl.rl.critic import CriticConfig, build_critic, predict_values
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
@@ -77,10 +77,10 @@ def random_batch(sizes: argparse.Namespace) -> EpisodeBatch:
     )
 
 
-def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Vocabulary]:
+def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, ReactiveForSequenceClassification, Vocabulary]:
     """A model of the asked size, its critic and a vocabulary of whole words."""
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
-    critic = Critic(model, arguments.critic).eval()
+    critic = build_critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
     words = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
     return model, critic, words
@@ -89,7 +89,7 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, V
 def one_round(
     arguments: argparse.Namespace,
     model: ReactiveForCausalLM,
-    critic: Critic,
+    critic: ReactiveForSequenceClassification,
     vocabulary: Vocabulary,
     optimizer: Optimizer,
 ) -> dict[str, float]:

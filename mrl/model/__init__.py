@@ -1,6 +1,6 @@
 """The Reactive Transformer as a Hugging Face model; the files travel inside every checkpoint."""
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from .configuration_reactive import ReactiveConfig
 from .conversation import chat_template, join_rows, take_rows
@@ -8,10 +8,12 @@ from .generation import Answers, Dialogue
 from .memory_state import MemoryHistory, MemoryState
 from .modeling_reactive import DecoderOutput, EncoderOutput, ReactiveForCausalLM
 from .sampling import Sampling
+from .sequence_classification import ReactiveForSequenceClassification
 
 # In this process the classes are known without trust_remote_code; elsewhere the checkpoint brings its own copy.
 AutoConfig.register("reactive", ReactiveConfig, exist_ok=True)
 AutoModelForCausalLM.register(ReactiveConfig, ReactiveForCausalLM, exist_ok=True)
+AutoModelForSequenceClassification.register(ReactiveConfig, ReactiveForSequenceClassification, exist_ok=True)
 
 __all__ = [
     "Answers",
@@ -22,6 +24,7 @@ __all__ = [
     "MemoryState",
     "ReactiveConfig",
     "ReactiveForCausalLM",
+    "ReactiveForSequenceClassification",
     "Sampling",
     "chat_template",
     "join_rows",

@@ -24,6 +24,9 @@ class ReactiveConfig(PreTrainedConfig):
     Memory: `gate` and its switches are explained in `memory.ResidualGate`; `gate_spread` is the deviation of a content
     gate's z at the start. `initial_weights` mimetic starts all attention as copying and comparing (`mimetic`).
 
+    `classifier_reads_memory` concerns `ReactiveForSequenceClassification` alone: whether its texts are scored together
+    with a memory.
+
     Limits: `max_interaction_length` is T, the most tokens of ONE interaction (query and answer together);
     `max_position_embeddings` is what a flat rendered conversation may have in all (lm_eval reads it as the
     context length). Raises ValueError, one line with the remedy, where fields contradict each other.
@@ -79,6 +82,7 @@ class ReactiveConfig(PreTrainedConfig):
     think_token: str = "[T]"
     tie_word_embeddings: bool = False
     use_cache: bool = True
+    classifier_reads_memory: bool = True
 
     def __post_init__(self, **kwargs):
         """Fill in the counts that follow from others, then check that all of them fit together."""

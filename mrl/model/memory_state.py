@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .configuration_reactive import ReactiveConfig
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryState:
@@ -185,3 +187,18 @@ def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std:
         torch.randn(layers, slots, width, generator=torch.Generator().manual_seed(int(seed) % 2**63)) for seed in seeds
     ]
     return MemoryState(torch.stack(rows, dim=1) * std)
+
+
+def fit(state: MemoryState, config: ReactiveConfig, rows: int, slots: int | None = None) -> MemoryState:
+    """The state for so many rows of a model; one of a single row serves all of them. Raises ValueError for a state of
+    another model, or with another number of slots where that is given."""
+    if isinstance(state, Tensor):
+        raise ValueError("a memory state is a MemoryState, not a tensor: give MemoryState(slots)")
+    layers, have, own_slots, width = state.shape
+    expected = (config.num_hidden_layers, rows, slots or own_slots, config.hidden_size)
+    if have not in (1, rows) or (layers, own_slots, width) != (expected[0], *expected[2:]):
+        raise ValueError(
+            f"a memory state of shape {list(state.shape)} doesn't fit this model and {rows} rows: it must be "
+            f"{list(expected)} (layers, rows, slots, width); was it saved by another model?"
+        )
+    return state.expand(rows)

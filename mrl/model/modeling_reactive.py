@@ -41,7 +41,7 @@ from .conversation import ConversationForward
 from .generation import AnswerGeneration
 from .layers import DecoderLayer, EncoderLayer, MaskedTokenHead, ReactivePreTrainedModel
 from .memory import MemoryAttention
-from .memory_state import MemoryHistory, MemoryState, normal_state
+from .memory_state import MemoryHistory, MemoryState, fit, normal_state
 
 
 @dataclass
@@ -184,20 +184,7 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         and where slots are hidden: a memory is written and answered from as a whole."""
         if getattr(state, "readable", None) is not None:
             raise ValueError("a memory state with hidden slots can only be decoded from")
-        return self._fit(state, rows, self.config.memory_slots)
-
-    def _fit(self, state: MemoryState, rows: int, slots: int | None = None) -> MemoryState:
-        if isinstance(state, Tensor):
-            raise ValueError("a memory state is a MemoryState, not a tensor: give MemoryState(slots)")
-        config = self.config
-        layers, have, _, width = state.shape
-        expected = (config.num_hidden_layers, rows, slots or state.shape[2], config.hidden_size)
-        if have not in (1, rows) or (layers, state.shape[2], width) != (expected[0], *expected[2:]):
-            raise ValueError(
-                f"a memory state of shape {list(state.shape)} doesn't fit this model and {rows} rows: it must be "
-                f"{list(expected)} (layers, rows, slots, width); was it saved by another model?"
-            )
-        return state.expand(rows)
+        return fit(state, self.config, rows, self.config.memory_slots)
 
     def set_initial_state(self, state: MemoryState) -> None:
         """Store a state of one row as the initial one (a system prompt written once, for example)."""
@@ -271,7 +258,7 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         if attention_mask is not None and attention_mask.device.type == "cpu" and not bool(attention_mask[:, 0].all()):
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
         # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
-        hidden = self.model.hidden(input_ids, None if state is None else self._fit(state, input_ids.shape[0]))
+        hidden = self.model.hidden(input_ids, None if state is None else fit(state, self.config, input_ids.shape[0]))
         output = DecoderOutput(hidden=hidden)
         if self.config.num_experts and torch.is_grad_enabled():
             output.aux_loss = torch.stack([x.feed_forward.balance(attention_mask) for x in self.model.decoder]).mean()

@@ -11,16 +11,14 @@ as a copy of the actor's. Three kinds:
 The memory comes in detached: what the critic learns never moves it.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
-from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, join_rows
-from mrl.model.attention import key_mask, rotary_table
+from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, join_rows
 from mrl.rl.algorithms.advantages import credited_turns
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
@@ -51,74 +49,38 @@ class CriticConfig:
         return self.rows_at_once or (256 if device.type == "cpu" else 2048)
 
 
-class Critic(nn.Module):
-    """Encoder with a value head. `forward(ids [N, T], mask [N, T], state or None) -> values [N]`."""
-
-    def __init__(self, actor: ReactiveForCausalLM, kind: str) -> None:
-        super().__init__()
-        body, config = actor.model, actor.config
-        self.kind, self.head_dim, self.rope_base = kind, config.head_dim, config.rope_base
-        self.scale = body.embedding_scale
-        self.embedding = copy.deepcopy(body.embedding)
-        self.encoder = copy.deepcopy(body.encoder)
-        self.norm = copy.deepcopy(body.encoder_norm)
-        self.readers: nn.ModuleList | None = None
-        if kind != "classic":
-            self.readers = nn.ModuleList(
-                nn.ModuleList(
-                    [
-                        copy.deepcopy(layer.cross_norm),
-                        copy.deepcopy(layer.memory_norm),
-                        copy.deepcopy(layer.cross_attention),
-                    ]
-                )
-                for layer in body.decoder
-            )
-        width = config.hidden_size
-        self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-        # Every turn starts out worth the same: nothing, until `set_value_bias` says what turns bring on average.
-        nn.init.zeros_(self.head[2].weight)
-        nn.init.zeros_(self.head[2].bias)
-        self.requires_grad_(True)
-        if kind == "frozen_memory":
-            self.readers.requires_grad_(False)
-
-    def forward(self, ids: Tensor, mask: Tensor, state: MemoryState | None) -> Tensor:
-        """Values [N] in units of reward."""
-        x = self.embedding(ids) * self.scale
-        table = rotary_table(x.shape[1], self.head_dim, self.rope_base, x.device, x.dtype)
-        readable = key_mask(mask)
-        for index, layer in enumerate(self.encoder):
-            if self.readers is not None and state is not None:
-                cross_norm, memory_norm, cross = self.readers[index]
-                key, value = cross.project_memory(memory_norm(state.slots[index]))
-                x = x + cross(cross_norm(x), key, value, table)
-            x = layer(x, table, readable)
-        weight = mask.to(x.dtype).unsqueeze(-1)
-        pooled = (self.norm(x) * weight).sum(1) / weight.sum(1).clamp(min=1)
-        return self.head(pooled).squeeze(-1).float()
-
-    def values(self, rollout: Rollout, history: MemoryHistory, wanted: Tensor | None = None) -> Tensor:
-        """Values [B, K] of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one row a group."""
-        batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
-        if not bool(turns.any()):
-            return torch.zeros(turns.shape, device=turns.device)
-        ids, mask, _ = join_rows(
-            rollout.writes[turns], rollout.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
-        )
-        row, turn = turns.nonzero(as_tuple=True)
-        memory = None
-        if self.readers is not None:
-            memory = history.detach().after(turn + 1, row // rollout.group)
-        values = self(ids, mask, memory)
-        return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
+def build_critic(actor: ReactiveForCausalLM, kind: str) -> ReactiveForSequenceClassification:
+    """A critic with the actor's weights; every turn starts out worth the same: nothing, until `set_value_bias`."""
+    critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
+    if kind == "frozen_memory":
+        critic.model.readers.requires_grad_(False)
+    return critic
 
 
-def set_value_bias(critic: Critic, value: float) -> None:
+def turn_values(
+    critic: ReactiveForSequenceClassification, rollout: Rollout, history: MemoryHistory, wanted: Tensor | None = None
+) -> Tensor:
+    """Values [B, K], in units of reward, of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one
+    row a group."""
+    batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
+    if not bool(turns.any()):
+        return torch.zeros(turns.shape, device=turns.device)
+    ids, mask, _ = join_rows(
+        rollout.writes[turns], rollout.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
+    )
+    row, turn = turns.nonzero(as_tuple=True)
+    memory = None
+    if critic.config.classifier_reads_memory:
+        memory = history.detach().after(turn + 1, row // rollout.group)
+    values = critic(ids, mask, memory).logits.squeeze(-1).float()
+    return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
+
+
+def set_value_bias(critic: ReactiveForSequenceClassification, value: float) -> None:
     """Let a fresh critic say `value` of everything. One that is told the mean return learns at once what lies above and
     below it; left to find the mean by itself it is still there when a short run ends (mrl/RESULTS.md)."""
     with torch.no_grad():
-        critic.head[2].bias.fill_(value)
+        critic.score.out.bias.fill_(value)
 
 
 def value_turns(batch: TrainingBatch, config: CriticConfig) -> Tensor:
@@ -130,7 +92,7 @@ def value_turns(batch: TrainingBatch, config: CriticConfig) -> Tensor:
 
 
 def predict_values(
-    critic: Critic | None,
+    critic: ReactiveForSequenceClassification | None,
     scored: ScoredRollout,
     history: MemoryHistory | None,
     config: CriticConfig,
@@ -149,5 +111,5 @@ def predict_values(
         for at in range(0, len(scored), groups):
             index = slice(at, at + groups)
             chosen = wanted[at * scored.group : (at + groups) * scored.group]
-            pieces.append(critic.values(scored.rows(index), history.rows(index), chosen))
+            pieces.append(turn_values(critic, scored.rows(index), history.rows(index), chosen))
     return torch.cat(pieces)

@@ -13,11 +13,11 @@ from torch import Tensor
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
-from mrl.model import Sampling
+from mrl.model import ReactiveForSequenceClassification, Sampling
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
 from mrl.rl.algorithms.advantages import credited_turns, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
-from mrl.rl.critic import Critic, CriticConfig, set_value_bias, value_turns
+from mrl.rl.critic import CriticConfig, set_value_bias, turn_values, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
 
@@ -85,7 +85,9 @@ def credit(
     )  # fmt: skip
 
 
-def calibrate_critic(critic: Critic, batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:
+def calibrate_critic(
+    critic: ReactiveForSequenceClassification, batch: TrainingBatch, config: PPOConfig
+) -> TrainingBatch:
     """Tell a fresh critic, which says 0 of everything, the mean return of its first round; the round as it is then."""
     mean = float(batch.returns[batch.credited].mean()) if bool(batch.credited.any()) else 0.0
     set_value_bias(critic, mean)
@@ -136,7 +138,11 @@ def minibatch_counts(batch: TrainingBatch, recipe: Recipe) -> dict[str, float]:
 
 
 def update_loss(
-    model: MemoryModel, critic: Critic | None, batch: TrainingBatch, counts: dict[str, float], recipe: Recipe
+    model: MemoryModel,
+    critic: ReactiveForSequenceClassification | None,
+    batch: TrainingBatch,
+    counts: dict[str, float],
+    recipe: Recipe,
 ) -> LossOutput:
     """All terms of an update on a share of a minibatch; its metrics are sums for the log."""
     ppo, config = recipe.ppo, recipe.update
@@ -151,7 +157,7 @@ def update_loss(
         loss = loss + ppo.drift_price * drift / counts["leader_turns"]
     if critic is not None:
         learnt = value_turns(batch, recipe.critic)
-        values = critic.values(batch, again.history, learnt)
+        values = turn_values(critic, batch, again.history, learnt)
         error = value_loss(values, batch.values, batch.returns, ppo.value_clip)
         error = (error * learnt).sum() / counts["value_turns"]
         loss = loss + recipe.critic.loss_coef * error

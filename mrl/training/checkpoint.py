@@ -140,8 +140,9 @@ def resume_from(checkpoint: Path, parts: Mapping[str, Part], state: Mapping[str,
             raise InputError(f"{checkpoint} has no state of {name}: another version or recipe made it; {START_OVER}")
         try:
             part.load_state_dict(state[name])
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{checkpoint}: {error}; {START_OVER}") from None
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"{checkpoint}: state of {name}: {why}; {START_OVER}") from None
 
 
 def cut_logs(folder: Path, sizes: Mapping[str, int]) -> None:

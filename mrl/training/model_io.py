@@ -17,9 +17,14 @@ from pipeline.ranges import Text
 
 logger = logging.getLogger(__name__)
 disable_progress_bar()  # a bar for each file of weights, at each checkpoint
-_OWN = vars(ReactiveConfig)["__annotations__"]
-_SIZES = make_dataclass("ReactiveConfig", [(name, kind, None) for name, kind in _OWN.items() if name != "model_type"])
-"""What a YAML may say of fresh weights: the fields of ReactiveConfig itself, not those of its transformers parent."""
+_OWN = {
+    k: v
+    for k, v in vars(ReactiveConfig)["__annotations__"].items()
+    if k not in ("model_type", "classifier_reads_memory")
+}
+_SIZES = make_dataclass("ReactiveConfig", [(name, kind, None) for name, kind in _OWN.items()])
+"""What a YAML may say of fresh weights: the fields of ReactiveConfig itself, not those of its transformers parent, and
+not what concerns a scorer alone."""
 MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrl.model import MemoryHistory
-from mrl.rl.critic import Critic, CriticConfig, predict_values
+from mrl.rl.critic import CriticConfig, build_critic, predict_values, turn_values
 from mrl.rl.replay import memory_of
 from mrl.rl.rewards import RewardConfig, score
 from mrl.rl.rollout import generate_rollouts
@@ -13,23 +13,23 @@ from tests.mrl.rl.toy import OPTIONS, batch_of
 
 @pytest.mark.parametrize("kind", ["memory", "frozen_memory", "classic"])
 def test_critics_learn_what_they_should_and_never_move_the_memory(model, dataset, kind):
-    critic = Critic(model, kind).eval()
-    torch.nn.init.normal_(critic.head[2].weight)
+    critic = build_critic(model, kind).eval()
+    torch.nn.init.normal_(critic.score.out.weight)
     rollout = generate_rollouts(model.eval(), batch_of(dataset), OPTIONS).rollout
     history = memory_of(model, rollout)
-    values = critic.values(rollout, history)
+    values = turn_values(critic, rollout, history)
     assert values.shape == rollout.turns.shape
     values.sum().backward()
     assert all(p.grad is None for p in model.parameters())
-    reads = critic.readers is not None and any(p.grad is not None for p in critic.readers.parameters())
+    reads = critic.model.readers is not None and any(p.grad is not None for p in critic.model.readers.parameters())
     assert reads == (kind == "memory")
-    other = critic.values(rollout, MemoryHistory(history.slots + torch.randn_like(history.slots)))
+    other = turn_values(critic, rollout, MemoryHistory(history.slots + torch.randn_like(history.slots)))
     assert torch.allclose(values, other) == (kind == "classic")
 
 
 def test_value_of_a_row_doesnt_depend_on_the_pieces_it_is_read_in(model, dataset, vocabulary):
-    critic = Critic(model, "memory").eval()
-    torch.nn.init.normal_(critic.head[2].weight)
+    critic = build_critic(model, "memory").eval()
+    torch.nn.init.normal_(critic.score.out.weight)
     played = generate_rollouts(model.eval(), batch_of(dataset), OPTIONS, group=2, keep_history=True)
     scored = score(RewardConfig(), vocabulary, played.rollout)
     few, many = (

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from mrl.model import ReactiveForSequenceClassification
 from mrl.rl.algorithms import PPOConfig
-from mrl.rl.critic import Critic, CriticConfig, predict_values
+from mrl.rl.critic import CriticConfig, predict_values
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.rewards import RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
@@ -29,7 +30,12 @@ def recipe(
 
 
 def round_of(
-    model, batch: EpisodeBatch, vocabulary: Vocabulary, ppo: PPOConfig, critic: Critic | None = None, rollout=OPTIONS
+    model,
+    batch: EpisodeBatch,
+    vocabulary: Vocabulary,
+    ppo: PPOConfig,
+    critic: ReactiveForSequenceClassification | None = None,
+    rollout=OPTIONS,
 ) -> TrainingBatch:
     """Played, scored, valued and credited, as mrl/train.py does it."""
     played = generate_rollouts(model, batch, rollout, group=ppo.group_size, keep_history=critic is not None)
