@@ -113,7 +113,7 @@ def one_round(
             optimizer.prepare(100, 0.0, 1000)
             counts = minibatch_counts(minibatch, recipe)
             slices = -(-len(minibatch) * arguments.steps // update.micro_batch_turns)
-            for piece in share(minibatch, 0, 1, slices):  # ty: ignore[invalid-argument-type]
+            for piece in share(minibatch, 0, 1, slices):
                 update_loss(model, critic, piece, counts, recipe).loss.backward()
             optimizer.clip()
             optimizer.step()

@@ -7,7 +7,7 @@ one would.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -133,7 +133,17 @@ def distance_ranges(distance: Any) -> Iterator[tuple[int, Any]]:
         yield high, (distance > low) & (distance <= high)
 
 
-def share[Batch: _Rows](batch: Batch, rank: int, world: int, parts: int) -> list[Batch]:
+class Shareable(Protocol):
+    """A record of rows that can be dealt out."""
+
+    def rows(self, index: slice) -> Self: ...
+
+    def trim(self) -> Self: ...
+
+    def __len__(self) -> int: ...
+
+
+def share[Batch: Shareable](batch: Batch, rank: int, world: int, parts: int) -> list[Batch]:
     """This process's rows of a global batch, in `parts` slices for gradient accumulation (fewer if rows are few)."""
     own = batch.rows(slice(rank, None, world))
     pieces = [own.rows(slice(i, None, parts)) for i in range(min(parts, len(own)))]

@@ -30,13 +30,11 @@ from mrl.training.checkpoint import (
     resume_from,
     save_checkpoint,
 )
-from mrl.training.distributed import fsdp_asked_for, join_processes
-from mrl.training.metrics_log import Means, MetricsLog, mean
+from mrl.training.distributed import choose_precision, fsdp_asked_for, join_processes
 from mrl.training.model_io import save_reactive
 from mrl.training.optimizer import Optimizer, OptimizerConfig
-from mrl.training.precision import choose_precision
+from mrl.training.progress import Best, LoopState, Means, MetricsLog, mean
 from mrl.training.stage_config import TrainerConfig
-from mrl.training.state import Best, LoopState
 from pipeline.device import describe_device
 from pipeline.errors import InputError
 from pipeline.exits import Terminated
@@ -86,7 +84,7 @@ class Training:
         self.optimizer = Optimizer(model, optimizer, modules, self.rank, self.world)
         self.state = LoopState(precision=None if config.precision == "auto" else config.precision)
         self.best, self.metrics = Best(), MetricsLog(run, self.accelerator, self.state)
-        self.parts: dict[str, Part] = {"loop": self.state, "best": self.best, **beside, **parts}
+        self.parts: dict[str, Any] = {"loop": self.state, "best": self.best, **beside, **parts}
         self.interrupted = False
         self.saved = -1
         self.rate = self.norm = 0.0
@@ -279,7 +277,7 @@ class Training:
         optimizer = self.optimizer.state_dict()  # of which every process may hold a share
         if self.rank == 0:
             self.state.seconds = self._clock()
-            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {"optimizer": optimizer, "random": random, "fingerprint": self.fingerprint}
             save_checkpoint(
                 self.run, self.done, partial(save_reactive, self.model, self.tokenizer), state,

@@ -106,7 +106,8 @@ def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveF
         "think_token_id": names.think,
     }
     try:
-        return ReactiveForCausalLM(ReactiveConfig(**{"vocab_size": len(tokenizer), **ids, **given}))
+        settings: dict[str, Any] = {"vocab_size": len(tokenizer), **ids, **given}
+        return ReactiveForCausalLM(ReactiveConfig(**settings))
     except ValueError as error:
         raise InputError(f"model.new: {error}") from None
 
@@ -133,10 +134,11 @@ def resolve(path: str) -> Path | str:
 def _read(source: Path | str) -> ReactiveForCausalLM:
     try:
         # The class of this tree, not the copy in the checkpoint: fixes of ours should reach old weights.
-        model, report = ReactiveForCausalLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+        loaded: Any = ReactiveForCausalLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0][:300]
         raise InputError(f"model.path: {source} can't be loaded as a reactive model: {first}") from None
+    model, report = loaded
     wrong = sorted(report.get("mismatched_keys") or []) + sorted(report["missing_keys"])
     if wrong:
         raise InputError(f"model.path: {source} has weights of another shape (first: {wrong[0]}); use its own config")

@@ -1,19 +1,68 @@
-"""What a run says while it trains: lines of metrics.jsonl, the tracker's curves, the progress bar's figures."""
+"""Where a run stands, and what it says of that: parts of every checkpoint, lines of metrics.jsonl, the tracker's
+curves, the progress bar's figures."""
 
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
 
-from mrl.training.state import LoopState
 from pipeline.run import Run, is_main_process
 
 logger = logging.getLogger(__name__)
 Means = Callable[[Mapping[str, float]], dict[str, float]]
 """From sums over steps to the means that are shown."""
+
+
+class _Fields:
+    """A dataclass whose fields are its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+@dataclass
+class LoopState(_Fields):
+    """How far the loop has come."""
+
+    done: int = 0
+    """Optimizer steps."""
+    tokens: int = 0
+    """Real tokens of their batches."""
+    seconds: float = 0.0
+    """Since the run was started, without the times between a kill and the next start."""
+    elsewhere: float = 0.0
+    """Of these, spent on evaluations and checkpoints."""
+    window: dict[str, float] = field(default_factory=dict)
+    """Sums over the steps since the last line of metrics.jsonl."""
+    stopped: bool = False
+    """Whether what was aimed at is reached."""
+    precision: str | None = None
+    """The number format that was chosen; None before the first batch."""
+
+
+@dataclass
+class Best(_Fields):
+    """The best evaluation so far."""
+
+    value: float | None = None
+    step: int = 0
+    bad: int = 0
+    """Evaluations since."""
+
+    def observe(self, value: float, step: int) -> bool:
+        """Take in an evaluation; True where it is the best so far."""
+        if self.value is None or value > self.value:
+            self.value, self.step, self.bad = value, step, 0
+            return True
+        self.bad += 1
+        return False
 
 
 class MetricsLog:
@@ -69,4 +118,4 @@ def mean(sums: Mapping[str, float | Tensor], name: str, count: str) -> float:
     return float(sums.get(name, 0.0)) / max(1.0, float(sums.get(count, 0.0)))
 
 
-__all__ = ["Means", "MetricsLog", "mean"]
+__all__ = ["Best", "LoopState", "Means", "MetricsLog", "mean"]
