@@ -51,6 +51,7 @@ def main(stage: MemorySFTStage, run: Run) -> None:
     require_questions(corpus.train, "data.train")
     run.preview(preview(tokenizer, corpus.train))
     curriculum = LengthCurriculum(corpus.train, stage.curriculum, stage.trainer.batch_size, stage.seed)
+    run.report(dialogues_in_no_lesson=curriculum.left_out)
 
     def evaluate(training: Training, dialogues: int | None) -> Recall:
         with training.evaluating():

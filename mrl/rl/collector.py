@@ -4,6 +4,7 @@ Dialogues are shared out row by row; each row's randomness follows from its own 
 that of one, and what is recorded afterwards is the same everywhere.
 """
 
+import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from mrl.rl.curriculum import Curriculum
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.trajectory import EpisodeBatch, Rollout, TrainingBatch
+
+logger = logging.getLogger(__name__)
 
 
 class EpisodeSampler:
@@ -52,6 +55,11 @@ class EpisodeSampler:
         name = f"{turns} turns, {episodes} episodes"
         if name not in self.samplers:
             members = self.members.setdefault(turns, self.dataset.members(turns))
+            if len(members) < episodes:
+                logger.warning(
+                    "%s: only %d dialogues of %d turns, so a round has these instead of rollout.episodes %d",
+                    self.dataset.where, len(members), turns, episodes,
+                )  # fmt: skip
             lengths = self.dataset.data.longest(turns + 1)[members]
             self.samplers[name] = BucketBatchSampler(lengths, episodes, self.seed, salt=turns)
             if name in self.waiting:

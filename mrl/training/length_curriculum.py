@@ -1,5 +1,6 @@
 """The length curriculum of supervised memory training: first short dialogues, twice as long once they are recalled."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,10 @@ import numpy as np
 from mrl.dialogues.collation import Episodes, collate_episodes
 from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.dialogues.tokenization import EncodedDialogues
+from pipeline.errors import InputError
 from pipeline.ranges import NonNegativeInt, PositiveInt, Share, ShareBelowOne
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -52,6 +56,17 @@ class LengthCurriculum:
         self.data, self.config, self.seed = data, config, seed
         self.steps = _doubling(config, int(data.turns.max()) - 1)
         self.members = [_members(data, self.steps, i) for i in range(len(self.steps))]
+        self.left_out = len(data) - len(np.unique(np.concatenate(self.members)))
+        """Dialogues that no lesson has: nothing is asked in them, or not in what is left of them."""
+        if self.left_out == len(data):
+            raise InputError(
+                f"data.train: in none of the {len(data)} dialogues is anything asked of memory within {self.steps[-1]} "
+                "turns after the first; give rows with `facts` or a `distance`, or raise curriculum.longest"
+            )
+        if self.left_out:
+            logger.warning(
+                "%d of %d dialogues are in no lesson: nothing is asked of memory in them", self.left_out, len(data)
+            )
         kept = [i for i, members in enumerate(self.members) if len(members)]
         self.steps, self.members = [self.steps[i] for i in kept], [self.members[i] for i in kept]
         self.samplers = [

@@ -74,3 +74,11 @@ def test_figures_of_a_round(model, dataset, vocabulary):
             generate_rollouts(model, batch_of(dataset, rows=1), OPTIONS)
     assert list(timer.seconds) == ["reward_s"]
     assert timer.seconds["reward_s"] > 0
+
+
+def test_rounds_that_are_smaller_than_asked_are_said(model, dataset, caplog):
+    sampler = sampler_of(dataset)
+    few = len(dataset.members(2))
+    sampler.next(few + 5, model)
+    sampler.next(few + 5, model)
+    assert caplog.text.count(f"only {few} dialogues of 2 turns") == 1

@@ -8,6 +8,7 @@ import pytest
 from mrl.dialogues.dataset import Conversation, parse_row
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.training.length_curriculum import LengthCurriculum, LengthCurriculumConfig
+from pipeline.errors import InputError
 from tests.mrl.conftest import episode
 
 
@@ -62,3 +63,16 @@ def test_lessons_go_on_where_they_were(data):
         assert a.seeds.equal(b.seeds)
     with pytest.raises(ValueError, match="lessons had"):
         LengthCurriculum(data, LengthCurriculumConfig(start=2), 4, seed=0).load_state_dict(state)
+
+
+def test_dialogues_of_no_lesson_are_counted_and_none_at_all_is_refused(data, tokenizer, caplog):
+    lessons = LengthCurriculum(data, LengthCurriculumConfig(start=1, longest=2), 4, seed=0)
+    assert lessons.left_out == 6, "those of five steps ask nothing in their first three turns"
+    assert "6 of 18 dialogues are in no lesson" in caplog.text
+    talk = [{"query": "Ann has tea", "answer": "noted", "interactions": [{"query": "so", "answer": "noted"}]}] * 3
+    asked = {**talk[0], "interactions": [{"query": "what has Ann", "answer": "tea", "distance": 1}] * 4}
+    rows = [Conversation(parse_row(row, ""), "") for row in (*talk, asked)]
+    silent = encode_dialogues(rows, tokenizer, max_length=24)
+    silent.asks[:] = False
+    with pytest.raises(InputError, match="in none of the 4 dialogues is anything asked"):
+        LengthCurriculum(silent, LengthCurriculumConfig(), 4, seed=0)
