@@ -267,7 +267,8 @@ def main(stage: MRLStage, run: Run) -> None:
         for _ in training.steps():
             now = setup.stages[curriculum.present]
             if not buffer:
-                batch, metrics = collect_round(setup, now, sampler, training)
+                with training.autocast():
+                    batch, metrics = collect_round(setup, now, sampler, training)
                 order = torch.Generator().manual_seed(derive_seed(stage.seed, Purpose.MINIBATCHES, sampler.rounds))
                 buffer.fill(batch, now.ppo, order)
                 training.record({f"rollout_{name}": value for name, value in metrics.items()})

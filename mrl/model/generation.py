@@ -89,7 +89,10 @@ class AnswerGeneration:
                 f"a query of {ids.shape[1]} tokens leaves no room for an answer within max_interaction_length "
                 f"{self.config.max_interaction_length}: shorten it"
             )
-        with torch.inference_mode():
+        # In the precision of the weights: the packed products of a step write into buffers, which autocast leaves as
+        # they are while it casts the attention between them.
+        state = None if state is None else state.to(dtype=self.dtype)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop))
             first = self._forced_tokens(run.logits, forced, ids.shape[0])
             numbers = None if sampling.greedy else uniforms(ids.shape[0], max_new_tokens, generator, seeds, ids.device)

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from mrl.train import MRLStage
+from mrl.train import MRLStage, main
 from pipeline.config import load_config
 from pipeline.errors import InputError
+from pipeline.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -136,6 +137,18 @@ def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
     assert refused.returncode == 2
     assert "is missing: building it with data/data_collection.py" in refused.stderr
     assert "prerequisites: data/data_collection.py" in refused.stderr.splitlines()[-1]
+
+
+def test_in_bf16_the_first_update_finds_the_probabilities_that_were_recorded(recipe, tmp_path, monkeypatch):
+    # The sampler decodes token by token and rounds otherwise than the update: the record has the update's own.
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    trainer = {"max_steps": 1, "log_every": 1, "precision": "bf16"}
+    config = load_config(MRLStage, recipe("half", trainer=trainer, curriculum={"turns": [3]}))
+    with open_run(config, stage="train", output_dir=config.output_dir, seed=config.seed) as opened:
+        main(config, opened)
+    ((_, ratio, approx_kl),) = lines(tmp_path / "half", "ratio", "approx_kl")
+    assert ratio == pytest.approx(1.0, abs=1e-6)
+    assert approx_kl == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
