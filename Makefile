@@ -39,7 +39,7 @@ lint: uv  ## style, types, import contracts
 	@uv run ruff check .
 	@uv run ruff format --check .
 	@uv run lint-imports
-	@uv run ty check pipeline evaluation post_training
+	@uv run ty check pipeline evaluation post_training mrl
 
 bench: uv  ## the benchmarks, one JSON line each
 	@for file in $$(grep -l __main__ evaluation/speed/*.py); do echo "# $$file" >&2; uv run $$file || exit 1; done

@@ -68,25 +68,26 @@ def joint_loss(
         loss = loss + config.encoder_weight * mlm / counts["mlm"]
         metrics |= {"mlm_loss": mlm.detach(), "mlm_right": (logits.argmax(-1) == wanted).sum(), "mlm_n": _n(wanted)}
     memory = corrupt(encoded.layers.detach(), batch, config, model.config.max_interaction_length)
-    out = model.decode(batch.ids, batch.mask, memory, labels=batch.labels)
-    n = out.targets.numel()
-    ar = _answer_sum(out, n)
+    scored = batch.labels[:, 1:] != IGNORED
+    targets = batch.labels[:, 1:][scored]
+    out = model.decode(batch.ids, batch.mask, memory, logits_at=F.pad(scored, (0, 1)))
+    ar = _answer_sum(out.logits, targets)
     loss = loss + config.decoder_weight * ar / counts["ar"]
     if out.aux_loss is not None:
         loss = loss + model.config.router_aux_loss_coef * out.aux_loss * len(batch) / counts["rows"]
-    right = (out.logits.argmax(-1) == out.targets).sum()
-    return LossOutput(loss, metrics | {"ar_loss": ar.detach(), "ar_right": right, "ar_n": _n(out.targets)})
+    right = (out.logits.argmax(-1) == targets).sum()
+    return LossOutput(loss, metrics | {"ar_loss": ar.detach(), "ar_right": right, "ar_n": _n(targets)})
 
 
 def _n(x: Tensor) -> Tensor:
     return torch.tensor(x.numel(), device=x.device)
 
 
-def _answer_sum(out, n: int) -> Tensor:
+def _answer_sum(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy summed over targets; 0 (still part of the graph) where a share has none."""
-    if n == 0:
-        return out.logits.float().sum()
-    return F.cross_entropy(out.logits.float(), out.targets, reduction="sum")
+    if targets.numel() == 0:
+        return logits.float().sum()
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: int) -> MemoryState:
@@ -95,7 +96,7 @@ def corrupt(layers: Tensor, batch: Interactions, config: JointConfig, longest: i
     readable = batch.mask.bool()
     if config.noise or config.hidden_share or config.blank_share:
         noise, keep, blank = _draws(batch, longest, layers.shape if config.noise else None)
-        if config.noise:
+        if noise is not None:
             layers = layers + config.noise * noise.to(layers)
         kept = readable & (keep.to(readable.device) >= config.hidden_share)
         kept = torch.where(kept.any(1, keepdim=True), kept, readable)

@@ -76,6 +76,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+class ResidualExit(nn.Linear):
+    """The layer that ends a residual branch: it starts smaller the deeper the model is. It has no bias."""
+
+    def __init__(self, inner: int, width: int):
+        super().__init__(inner, width, bias=False)
+
+
 class SelfAttention(nn.Module):
     """Attention over tokens with rotary positions on queries and keys; one fused projection for q, k and v."""
 
@@ -83,8 +90,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
         self.qkv = nn.Linear(width, (query_heads + 2 * kv_heads) * head_dim, bias=False)
-        self.out = nn.Linear(query_heads * head_dim, width, bias=False)
-        self.out.is_residual_exit = True
+        self.out = ResidualExit(query_heads * head_dim, width)
 
     def project(self, x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D] -> rotated query [B, T, Hq, d], rotated key and value [B, T, G, d]."""
@@ -105,8 +111,7 @@ class MemoryCrossAttention(nn.Module):
         self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
         self.query = nn.Linear(width, query_heads * head_dim, bias=False)
         self.key_value = nn.Linear(width, 2 * kv_heads * head_dim, bias=False)
-        self.out = nn.Linear(query_heads * head_dim, width, bias=False)
-        self.out.is_residual_exit = True
+        self.out = ResidualExit(query_heads * head_dim, width)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Normed memory [B, S, D] -> key and value [B, S, G, d]; once per answer."""
@@ -124,8 +129,7 @@ class GatedFeedForward(nn.Module):
     def __init__(self, width: int, inner: int, dropout: float = 0.0):
         super().__init__()
         self.gate_up = nn.Linear(width, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-        self.down.is_residual_exit = True
+        self.down = ResidualExit(inner, width)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

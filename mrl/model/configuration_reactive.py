@@ -86,13 +86,9 @@ class ReactiveConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         """Fill in the counts that follow from others, then check that all of them fit together."""
-        self.num_query_heads = self.num_query_heads or self.num_attention_heads
-        self.num_key_value_heads = self.num_key_value_heads or self.num_query_heads
-        self.memory_query_heads = self.memory_query_heads or self.num_query_heads
-        self.memory_key_value_heads = self.memory_key_value_heads or min(
-            self.num_key_value_heads, self.memory_query_heads
-        )
-        self.encoder_intermediate_size = self.encoder_intermediate_size or self.intermediate_size
+        self.num_query_heads, self.num_key_value_heads = self.token_heads
+        self.memory_query_heads, self.memory_key_value_heads = self.memory_heads
+        self.encoder_intermediate_size = self.encoder_inner_size
         if self.max_position_embeddings is None:
             self.max_position_embeddings = max(2048, 8 * self.max_interaction_length)
         super().__post_init__(**kwargs)
@@ -103,6 +99,24 @@ class ReactiveConfig(PreTrainedConfig):
     def head_dim(self) -> int:
         """Width of one head, d = D / H (H the nominal count, however few heads are used)."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def token_heads(self) -> tuple[int, int]:
+        """Query and key/value heads of the attention over tokens."""
+        queries = self.num_query_heads or self.num_attention_heads
+        return queries, self.num_key_value_heads or queries
+
+    @property
+    def memory_heads(self) -> tuple[int, int]:
+        """Query and key/value heads of the memory side."""
+        queries, keys = self.token_heads
+        reading = self.memory_query_heads or queries
+        return reading, self.memory_key_value_heads or min(keys, reading)
+
+    @property
+    def encoder_inner_size(self) -> int:
+        """Inner width of the encoder's feed-forward layers."""
+        return self.encoder_intermediate_size or self.intermediate_size
 
     def _check_heads(self) -> None:
         if self.hidden_size % self.num_attention_heads or self.head_dim % 2:

@@ -6,6 +6,7 @@ row is one turn, so plain text works too. Rows may be padded on either side and 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from transformers.utils import ModelOutput, logging
 
 from .decoding import AnswerCache, prefill, step
 from .memory_state import MemoryState
+
+if TYPE_CHECKING:
+    from .modeling_reactive import ReactiveForCausalLM
 
 logger = logging.get_logger(__name__)
 
@@ -92,19 +96,21 @@ def turn_indices(input_ids: Tensor, attention_mask: Tensor, bos: int | None, que
 class ConversationForward:
     """`forward` and the hooks of `generate()` for `ReactiveForCausalLM`."""
 
-    def split(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def split(self: "ReactiveForCausalLM", input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Turn number [B, T] (-1 on padding) and turns per row [B]."""
         if attention_mask is None:
-            config = self.config
+            config, pad = self.config, self.config.pad_token_id
             # A padding token that also ends or begins turns tells nothing: then every token counts as given.
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-            told = config.pad_token_id not in (None, config.bos_token_id, *ends)
-            attention_mask = (input_ids != config.pad_token_id).long() if told else torch.ones_like(input_ids)
+            untold = pad is None or pad in (config.bos_token_id, *ends)
+            attention_mask = torch.ones_like(input_ids) if untold else input_ids.ne(pad).long()
         turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
         turn = turn.masked_fill(attention_mask == 0, -1)
         return turn, turn.amax(1).clamp(min=0) + 1
 
-    def remember(self, input_ids: Tensor, turn: Tensor, turns: Tensor, state: MemoryState) -> MemoryState:
+    def remember(
+        self: "ReactiveForCausalLM", input_ids: Tensor, turn: Tensor, turns: Tensor, state: MemoryState
+    ) -> MemoryState:
         """Write every turn but each row's last into the state, in order; rows with fewer turns keep theirs."""
         limit = self.config.max_interaction_length
         for index in range(int(turns.max()) - 1):
@@ -120,7 +126,7 @@ class ConversationForward:
         return state
 
     def forward(
-        self,
+        self: "ReactiveForCausalLM",
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values: AnswerCache | None = None,
@@ -167,7 +173,13 @@ class ConversationForward:
         return ReactiveOutput(loss=loss, logits=logits, past_key_values=cache, memory=memory)
 
     def _flat_logits(
-        self, hidden: Tensor, mask: Tensor, columns: Tensor, turn: Tensor, turns: Tensor, keep: int
+        self: "ReactiveForCausalLM",
+        hidden: Tensor,
+        mask: Tensor,
+        columns: Tensor,
+        turn: Tensor,
+        turns: Tensor,
+        keep: int,
     ) -> Tensor:
         # Position inside the last turn for every flat column; padding after the end repeats the last token's.
         last = turn == (turns - 1)[:, None]
@@ -176,7 +188,9 @@ class ConversationForward:
         logits = self.lm_head(hidden.gather(1, source))
         return logits.masked_fill((inside < 0)[..., None], 0.0)
 
-    def _flat_loss(self, hidden: Tensor, mask: Tensor, columns: Tensor, labels: Tensor) -> Tensor:
+    def _flat_loss(
+        self: "ReactiveForCausalLM", hidden: Tensor, mask: Tensor, columns: Tensor, labels: Tensor
+    ) -> Tensor:
         targets = labels.gather(1, columns).masked_fill(mask == 0, -100)[:, 1:]
         scored = targets != -100
         return F.cross_entropy(self.lm_head(hidden[:, :-1][scored]).float(), targets[scored])
@@ -186,7 +200,7 @@ class ConversationForward:
         return False
 
     def prepare_inputs_for_generation(
-        self,
+        self: "ReactiveForCausalLM",
         input_ids: Tensor,
         past_key_values: AnswerCache | None = None,
         attention_mask: Tensor | None = None,

@@ -128,7 +128,13 @@ def _swap(weight: Tensor, head_dim: int) -> Tensor:
 
 
 class PackedDecoder:
-    """The decoder's weights in the layout of the step: [in, out], contiguous, norm scales folded in."""
+    """The decoder's weights in the layout of the step: [in, out], contiguous, norm scales folded in.
+
+    marks and norms: by what `of` knows that the weights are still those that were packed.
+    """
+
+    marks: list[tuple[int, int]]
+    norms: Tensor
 
     def __init__(self, model):
         body, config = model.model, model.config

@@ -15,6 +15,7 @@ only the checkpoint is at hand:
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from .conversation import join_rows, take_rows
 from .decoding import prefill, step
 from .memory_state import MemoryState
 from .sampling import Sampling, draw, uniforms
+
+if TYPE_CHECKING:
+    from .modeling_reactive import ReactiveForCausalLM
 
 
 @dataclass
@@ -43,10 +47,8 @@ class Answers:
 class AnswerGeneration:
     """Inference methods of `ReactiveForCausalLM`."""
 
-    def _forced_tokens(self, logits_of, forced: str | int | None, rows: int) -> Tensor | None:
+    def _forced_tokens(self: "ReactiveForCausalLM", logits_of, forced: str | int, rows: int) -> Tensor:
         config = self.config
-        if forced is None:
-            return None
         if forced == "auto":
             logits = logits_of()
             thinks = logits[:, config.think_token_id] > logits[:, config.answer_token_id]
@@ -54,13 +56,13 @@ class AnswerGeneration:
         token = {"answer": config.answer_token_id, "think": config.think_token_id}.get(forced, forced)
         return torch.full((rows,), int(token), device=self.device)
 
-    def _stop_tokens(self, stop: int | Iterable[int] | None) -> Tensor:
+    def _stop_tokens(self: "ReactiveForCausalLM", stop: int | Iterable[int] | None) -> Tensor:
         stop = self.config.eos_token_id if stop is None else stop
         listed = [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
         return torch.tensor(listed, dtype=torch.long, device=self.device)
 
     def generate_answers(
-        self,
+        self: "ReactiveForCausalLM",
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         state: MemoryState | None = None,
@@ -94,7 +96,7 @@ class AnswerGeneration:
         state = None if state is None else state.to(dtype=self.dtype)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop))
-            first = self._forced_tokens(run.logits, forced, ids.shape[0])
+            first = None if forced is None else self._forced_tokens(run.logits, forced, ids.shape[0])
             numbers = None if sampling.greedy else uniforms(ids.shape[0], max_new_tokens, generator, seeds, ids.device)
             if first is not None:
                 run.feed(first, None)
@@ -102,7 +104,7 @@ class AnswerGeneration:
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         return run.answers()
 
-    def check_tokenizer(self, tokenizer) -> None:
+    def check_tokenizer(self: "ReactiveForCausalLM", tokenizer) -> None:
         """Raise ValueError unless the tokenizer knows the turn tokens under the configured ids."""
         config = self.config
         for kind in ("query", "answer", "think"):
@@ -114,13 +116,13 @@ class AnswerGeneration:
                     "that was saved with the model"
                 )
 
-    def dialogue(self, tokenizer, state: MemoryState | None = None) -> "Dialogue":
+    def dialogue(self: "ReactiveForCausalLM", tokenizer, state: MemoryState | None = None) -> "Dialogue":
         """A conversation that keeps its state: for chat loops."""
         return Dialogue(self, tokenizer, state)
 
     @torch.inference_mode()
     def interact(
-        self,
+        self: "ReactiveForCausalLM",
         tokenizer,
         query: str,
         state: MemoryState,
@@ -232,7 +234,8 @@ class _Run:
             kept = (~self.ended).nonzero().squeeze(1)
             self.cache.select(kept)
             self.alive = kept if self.alive is None else self.alive[kept]
-            self.ended, self.pending = self.ended[kept], self.pending[kept]
+            self.ended = self.ended[kept]
+            self.pending = None if self.pending is None else self.pending[kept]
             self.limits = None if self.limits is None else self.limits[kept]
         return False
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, RMSNorm, SelfAttention
+from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, ResidualExit, RMSNorm, SelfAttention
 from .configuration_reactive import ReactiveConfig
 from .memory import LayerwiseAttention, LayerwiseNorm, ResidualGate
 
@@ -72,9 +72,9 @@ class EncoderLayer(GradientCheckpointingLayer):
         super().__init__()
         width, eps = config.hidden_size, config.rms_norm_eps
         self.attention_norm = RMSNorm(width, eps)
-        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, config.head_dim)
+        self.attention = SelfAttention(width, *config.token_heads, config.head_dim)
         self.forward_norm = RMSNorm(width, eps)
-        self.feed_forward = GatedFeedForward(width, config.encoder_intermediate_size, config.dropout)
+        self.feed_forward = GatedFeedForward(width, config.encoder_inner_size, config.dropout)
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.attention(self.attention_norm(x), table, mask)
@@ -88,14 +88,12 @@ class DecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
         self.attention_norm = RMSNorm(width, eps)
-        self.attention = SelfAttention(width, config.num_query_heads, config.num_key_value_heads, head)
+        self.attention = SelfAttention(width, *config.token_heads, head)
         self.cross_attention: MemoryCrossAttention | None = None
         if config.memory_slots:
             self.cross_norm = RMSNorm(width, eps)
             self.memory_norm = RMSNorm(width, eps)
-            self.cross_attention = MemoryCrossAttention(
-                width, config.memory_query_heads, config.memory_key_value_heads, head
-            )
+            self.cross_attention = MemoryCrossAttention(width, *config.memory_heads, head)
         self.forward_norm = RMSNorm(width, eps)
         if config.num_experts:
             self.feed_forward = MixtureOfExperts(
@@ -106,13 +104,18 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
-        return self.cross_attention.project_memory(self.memory_norm(memory))
+        return self._reader().project_memory(self.memory_norm(memory))
+
+    def _reader(self) -> MemoryCrossAttention:
+        if self.cross_attention is None:
+            raise ValueError("a model without memory (memory_slots 0) can't read one: give no memory state")
+        return self.cross_attention
 
     def forward(self, x: Tensor, table: Tensor, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
         x = x + self.attention(self.attention_norm(x), table, causal=True)
         if memory is not None:
             key, value = self.project_memory(memory)
-            x = x + self.cross_attention(self.cross_norm(x), key, value, table, memory_mask)
+            x = x + self._reader()(self.cross_norm(x), key, value, table, memory_mask)
         return x + self.feed_forward(self.forward_norm(x))
 
 
@@ -136,14 +139,16 @@ class ReactivePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = False
-    _no_split_modules = ("EncoderLayer", "DecoderLayer")
+    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012 - transformers reads a plain list
+    _input_embed_layer = "embedding"
+    config: ReactiveConfig
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Variance-preserving starts; layers that end a residual branch are scaled by 1 / sqrt(2L)."""
         depth = (2 * self.config.num_hidden_layers) ** -0.5
         if isinstance(module, nn.Linear):
-            scale = depth if getattr(module, "is_residual_exit", False) else 1.0
+            scale = depth if isinstance(module, ResidualExit) else 1.0
             init.normal_(module.weight, std=scale * module.in_features**-0.5)
             if module.bias is not None:
                 init.zeros_(module.bias)
@@ -155,8 +160,8 @@ class ReactivePreTrainedModel(PreTrainedModel):
         elif isinstance(module, MixtureOfExperts):
             init.normal_(module.gate_up, std=module.gate_up.shape[1] ** -0.5)
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
-        elif isinstance(getattr(module, "initial_memory", None), nn.Parameter):
-            init.normal_(module.initial_memory, std=self.config.initial_state_std)
+        elif isinstance(initial := getattr(module, "initial_memory", None), nn.Parameter):
+            init.normal_(initial, std=self.config.initial_state_std)
         # What follows has its value from the constructor already, but would lose it on the meta device.
         elif isinstance(module, RMSNorm | LayerwiseNorm):
             init.ones_(module.weight)

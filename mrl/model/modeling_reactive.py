@@ -33,9 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
-from transformers.utils import ModelOutput
 
-from .attention import RMSNorm, key_mask, rotary_table
+from .attention import MixtureOfExperts, RMSNorm, key_mask, rotary_table
 from .configuration_reactive import ReactiveConfig
 from .conversation import ConversationForward
 from .generation import AnswerGeneration
@@ -44,24 +43,24 @@ from .memory import MemoryAttention
 from .memory_state import MemoryHistory, MemoryState, fit, normal_state
 
 
-@dataclass
-class EncoderOutput(ModelOutput):
+@dataclass(eq=False)
+class EncoderOutput:
     """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer."""
 
-    layers: Tensor | None = None
-    hidden: Tensor | None = None
+    layers: Tensor
+    hidden: Tensor
 
 
-@dataclass
-class DecoderOutput(ModelOutput):
+@dataclass(eq=False, kw_only=True)
+class DecoderOutput:
     """logits [n, V] or [B, T, V]; loss and targets [n] where labels were given; aux_loss of a mixture; hidden
     [B, T, D]."""
 
-    logits: Tensor | None = None
+    logits: Tensor
     loss: Tensor | None = None
     targets: Tensor | None = None
     aux_loss: Tensor | None = None
-    hidden: Tensor | None = None
+    hidden: Tensor
 
 
 class ReactiveModel(ReactivePreTrainedModel):
@@ -87,12 +86,6 @@ class ReactiveModel(ReactivePreTrainedModel):
                 del self.initial_memory
                 self.register_buffer("initial_memory", torch.zeros(shape))
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embedding = value
 
     def table(self, length: int, x: Tensor) -> Tensor:
         """Rotary table for positions 0..length-1 in the precision of x."""
@@ -135,7 +128,10 @@ class ReactiveModel(ReactivePreTrainedModel):
             )
 
 
-class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrainedModel, GenerationMixin):
+# generate() names all that it gives `prepare_inputs_for_generation` but input_ids, so what has no use here is left out.
+class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
+    ConversationForward, AnswerGeneration, ReactivePreTrainedModel, GenerationMixin
+):
     """Reactive model with its language-modelling heads; the module's docstring lists the methods.
 
     `forward` takes a flat rendered conversation (see `ConversationForward`), so that `generate()`, lm_eval and chat
@@ -151,12 +147,6 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
         if config.memory_slots:
             self.mlm_head = MaskedTokenHead(config.hidden_size, config.rms_norm_eps)
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.lm_head = value
 
     def initial_state(
         self,
@@ -259,19 +249,21 @@ class ReactiveForCausalLM(ConversationForward, AnswerGeneration, ReactivePreTrai
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
         # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
         hidden = self.model.hidden(input_ids, None if state is None else fit(state, self.config, input_ids.shape[0]))
-        output = DecoderOutput(hidden=hidden)
+        aux_loss = None
         if self.config.num_experts and torch.is_grad_enabled():
-            output.aux_loss = torch.stack([x.feed_forward.balance(attention_mask) for x in self.model.decoder]).mean()
-        if labels is not None:
-            scored = labels[:, 1:] != -100
-            output.targets = labels[:, 1:][scored]
-            output.logits = self.lm_head(hidden[:, :-1][scored])
-            output.loss = F.cross_entropy(output.logits.float(), output.targets)
-            if output.aux_loss is not None:
-                output.loss = output.loss + self.config.router_aux_loss_coef * output.aux_loss
-        else:
-            output.logits = self.lm_head(hidden if logits_at is None else hidden[logits_at])
-        return output
+            experts = (layer.feed_forward for layer in self.model.decoder if isinstance(layer, DecoderLayer))
+            balance = [x.balance(attention_mask) for x in experts if isinstance(x, MixtureOfExperts)]
+            aux_loss = torch.stack(balance).mean()
+        if labels is None:
+            logits = self.lm_head(hidden if logits_at is None else hidden[logits_at])
+            return DecoderOutput(logits=logits, aux_loss=aux_loss, hidden=hidden)
+        scored = labels[:, 1:] != -100
+        targets = labels[:, 1:][scored]
+        logits = self.lm_head(hidden[:, :-1][scored])
+        loss = F.cross_entropy(logits.float(), targets)
+        if aux_loss is not None:
+            loss = loss + self.config.router_aux_loss_coef * aux_loss
+        return DecoderOutput(logits=logits, loss=loss, targets=targets, aux_loss=aux_loss, hidden=hidden)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, each exactly once (a tied head belongs to the embedding), for freezing and rates."""

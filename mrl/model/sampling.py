@@ -63,6 +63,8 @@ def draw(logits: Tensor, uniform: Tensor | None, sampling: Sampling) -> tuple[Te
     if sampling.greedy:
         chosen, token = probability.max(-1)
         return token, chosen.log()
+    if uniform is None:
+        raise ValueError("draw needs a random number for every row, unless the sampling is greedy")
     ladder = probability.cumsum(-1)
     # Slightly below the top rung, lest rounding lets the search run off the end; zero-width rungs are never hit.
     height = uniform[:, None] * (ladder[:, -1:] * (1 - 1e-6))

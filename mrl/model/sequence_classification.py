@@ -25,9 +25,7 @@ class MemoryReader(nn.Module):
         width, eps = config.hidden_size, config.rms_norm_eps
         self.cross_norm = RMSNorm(width, eps)
         self.memory_norm = RMSNorm(width, eps)
-        self.cross_attention = MemoryCrossAttention(
-            width, config.memory_query_heads, config.memory_key_value_heads, config.head_dim
-        )
+        self.cross_attention = MemoryCrossAttention(width, *config.memory_heads, config.head_dim)
 
     def forward(self, x: Tensor, memory: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         """x [B, T, D] with what it finds in memory [B, S, D]."""
@@ -52,12 +50,6 @@ class ReactiveReader(ReactivePreTrainedModel):
             self.readers = nn.ModuleList(MemoryReader(config) for _ in range(config.num_hidden_layers))
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embedding = value
-
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, memory: MemoryState | None = None
     ) -> Tensor:
@@ -71,7 +63,7 @@ class ReactiveReader(ReactivePreTrainedModel):
         table = rotary_table(x.shape[1], self.config.head_dim, self.config.rope_base, x.device, x.dtype)
         mask = key_mask(attention_mask)
         for index, layer in enumerate(self.encoder):
-            if self.readers is not None:
+            if self.readers is not None and memory is not None:
                 x = self.readers[index](x, memory.slots[index], table, key_mask(memory.readable))
             x = layer(x, table, mask)
         return self.encoder_norm(x)
@@ -96,7 +88,8 @@ class ReactiveForSequenceClassification(ReactivePreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = ReactiveReader(config)
-        self.score = ScoreHead(config.hidden_size, config.num_labels)
+        # transformers always fills in `id2label`, without which alone there would be no number.
+        self.score = ScoreHead(config.hidden_size, config.num_labels)  # ty: ignore[invalid-argument-type]
         self.post_init()
 
     @torch.no_grad()

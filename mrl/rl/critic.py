@@ -52,8 +52,8 @@ class CriticConfig:
 def build_critic(actor: ReactiveForCausalLM, kind: str) -> ReactiveForSequenceClassification:
     """A critic with the actor's weights; every turn starts out worth the same: nothing, until `set_value_bias`."""
     critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
-    if kind == "frozen_memory":
-        critic.model.readers.requires_grad_(False)
+    if critic.model.readers is not None:
+        critic.model.readers.requires_grad_(kind != "frozen_memory")
     return critic
 
 

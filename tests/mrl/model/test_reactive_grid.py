@@ -183,3 +183,8 @@ def test_too_long_or_left_padded_interactions_are_refused():
         model.write(model.initial_state(1), tokens(1, 49))
     with pytest.raises(ValueError, match="right-padded"):
         model.decode(tokens(1, 4), torch.tensor([[0, 1, 1, 1]]), model.initial_state(1))
+
+
+def test_a_model_without_memory_refuses_a_state():
+    with pytest.raises(ValueError, match="memory_slots 0"):
+        small_model(memory_slots=0).decode(tokens(1, 4), None, small_model().initial_state(1))
