@@ -32,8 +32,9 @@ study: uv  ## seeds and ablations of memory reinforcement learning, from the qui
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))
 	@uv run evaluation/report.py outputs/quickstart outputs/study --output-dir outputs/study
 
+# A worker a core, one thread each: most of the tests are small, and threads would wait for one another.
 test: uv  ## all tests
-	@uv run pytest
+	@OMP_NUM_THREADS=1 uv run pytest -n auto --dist loadfile
 
 lint: uv  ## style, types, import contracts
 	@uv run ruff check .
