@@ -1,7 +1,7 @@
 """What a policy with a memory has to offer: all that losses and reinforcement learning know of a model."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,7 @@ class MemoryModel(Protocol):
     """
 
     @property
-    def config(self) -> Any:
-        """A `MemoryModelConfig`."""
+    def config(self) -> MemoryModelConfig: ...
 
     @property
     def device(self) -> torch.device: ...
