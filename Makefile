@@ -1,6 +1,6 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart study test lint bench clean
+.PHONY: help uv setup quickstart tour study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
@@ -27,6 +27,9 @@ setup: uv  ## install everything; BACKEND=cpu|cuda|rocm picks the torch build
 
 quickstart: uv  ## data, training, memory and evaluation from nothing, on this machine; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh quickstart.sh
+
+tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
+	@sh tour.sh
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))

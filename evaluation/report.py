@@ -39,13 +39,19 @@ def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
         reasoning_section(results, report),
         benchmark_section(results),
         memory_section(report),
+        *(stage.section for stage in results.tour),
         study_section(results),
         "## Plots\n\n" + "\n".join(pictures) if pictures else "",
         sample_section(results),
-        "## Read\n\n" + "\n".join(f"- {path.as_posix()}" for path in results.files) + "\n",
+        "## Read\n\n" + "\n".join(f"- {path.as_posix()}" for path in files_read(results)) + "\n",
     ]
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", "\n".join(section for section in sections if section))
+
+
+def files_read(results: Results) -> list[Path]:
+    """Every file whose figures stand in the report, once."""
+    return list(dict.fromkeys([*results.files, *(path for stage in results.tour for path in stage.paths)]))
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:

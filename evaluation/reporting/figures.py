@@ -35,6 +35,8 @@ def draw_report(results: Results, report: Mapping[str, Any], folder: Path) -> li
         path = folder / "latency.png"
         plots.by_turn(latency, path, xlabel="turn", ylabel="time to first token, ms", share=False)
         drawn.append(("Time to first token by turn", path))
+    for stage in results.tour:
+        drawn += stage.plots(folder / "tour")
     if results.study:
         drawn += draw_study(results.study, folder / "study")
     return drawn

@@ -2,17 +2,20 @@
 
 A stage folder has `metrics.json` and perhaps `metrics.jsonl` (pipeline.run); an lm_eval output folder has
 `results_*.json` and perhaps `samples_*.jsonl`; a retention file is any other JSON with a `recall` or `latency` table.
-Of a folder with a `study.json` that file alone counts: it has the figures of all runs below it.
+Of a folder with a `study.json` that file alone counts: it has the figures of all runs below it. What `make tour` leaves
+in a quickstart's folder below tour/ is read by the modules of `evaluation.reporting.tour`; here its runs and lm_eval's
+figures count, and not for the quickstart's wall time.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from evaluation.reporting.json_files import read_json, read_lines
 from evaluation.reporting.records import Evaluation, Figure, Results, Stage, in_order, natural
+from evaluation.reporting.tour_stage import read_tour
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,7 @@ logger = logging.getLogger(__name__)
 STUDY = "study.json"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
+TOUR = "tour"
 MAX_TABLE_BYTES = 2_000_000  # a JSON above this is data or a tokenizer, not a retention table
 
 
@@ -31,6 +35,8 @@ def read_results(paths: Iterable[Path], samples_per_task: int = 40) -> Results:
             raise InputError(f"{path} does not exist; name folders that a stage, lm_eval or retention.py has written")
         for file in _candidates(path):
             _read_file(file, path if path.is_dir() else path.parent, results, samples_per_task)
+        if path.is_dir():
+            results.tour += read_tour(path)
     if not results.files:
         names = ", ".join(str(p) for p in paths)
         raise InputError(f"{names}: no metrics.json, results_*.json or retention figures in there; run a stage first")
@@ -59,34 +65,35 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) -> None:
     """Put what one file holds, if it is one of ours, into `results`."""
-    name = file.name
-    if name == "started_at":
+    name, of_tour = file.name, file.relative_to(root).parts[0] == TOUR
+    if name == "started_at" and not of_tour:
         results.started_at = _number(file.read_text(encoding="utf-8").strip(), file)
         return
     if name == "metrics.json":
-        metrics = _json(file)
+        metrics = read_json(file)
         if metrics.get("stage") in PREPARATIONS:
             return
         stage = _stage_name(file, root)
-        results.stages[stage] = Stage(stage, metrics, _lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
+        results.stages[stage] = Stage(stage, metrics, read_lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
     elif re.fullmatch(r"results_\d.*\.json", name):
         _add_results(file, root, results)
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
         _add_samples(file, results, samples_per_task)
         return  # the results file beside it stands for both
     elif name == STUDY:
-        results.study = _json(file)
+        results.study = read_json(file)
         results.files.append(file)
         return  # it is no part of the stages' wall time
-    elif file.suffix == ".json" and name not in OURS and file.stat().st_size < MAX_TABLE_BYTES:
-        table = _json(file, quiet=True)
+    elif file.suffix == ".json" and name not in OURS and not of_tour and file.stat().st_size < MAX_TABLE_BYTES:
+        table = read_json(file, quiet=True)
         if not any(isinstance(table.get(key), dict) for key in ("recall", "latency")):
             return
         merge(results.retention, table)
     else:
         return
     results.files.append(file)
-    results.newest = max(results.newest, file.stat().st_mtime)
+    if not of_tour:
+        results.newest = max(results.newest, file.stat().st_mtime)
 
 
 def _number(text: str, file: Path) -> float | None:
@@ -95,31 +102,6 @@ def _number(text: str, file: Path) -> float | None:
     except ValueError:
         logger.warning("%s: %r is not a time in seconds; ignored", file, text)
         return None
-
-
-def _json(file: Path, quiet: bool = False) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if not quiet:
-            logger.warning("%s can't be read (%s); left out of the report", file, error)
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _lines(file: Path, limit: int | None = None) -> list[dict[str, Any]]:
-    """JSON lines; one that a kill cut in two is skipped."""
-    rows: list[dict[str, Any]] = []
-    if file.exists():
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                if limit is not None and len(rows) >= limit:
-                    break
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    logger.warning("%s: a broken line was skipped", file)
-    return [row for row in rows if isinstance(row, dict)]
 
 
 def _stage_name(file: Path, root: Path) -> str:
@@ -138,7 +120,7 @@ def _label(file: Path, root: Path, model: str) -> str:
 
 def _add_results(file: Path, root: Path, results: Results) -> None:
     """The figures of one results_*.json of lm_eval."""
-    output = _json(file)
+    output = read_json(file)
     label = results.labels[file.parent] = _label(file, root, str(output.get("model_name") or ""))
     evaluation = results.evaluations.setdefault(label, Evaluation(label))
     sizes = output.get("n-samples", {})
@@ -172,7 +154,7 @@ def _add_samples(file: Path, results: Results, limit: int) -> None:
     # `results_` sorts before `samples_`, so the label is known; without results the samples belong to nothing.
     if label := results.labels.get(file.parent):
         task = re.sub(r"^samples_|_\d{4}-\d\d-\d\dT.*$", "", file.name)
-        results.evaluations[label].samples[task] = _lines(file, limit)
+        results.evaluations[label].samples[task] = read_lines(file, limit)
 
 
 def merge(into: dict[str, Any], more: dict[str, Any]) -> None:

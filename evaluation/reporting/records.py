@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.reporting.tour_stage import StageFigures
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -52,6 +54,7 @@ class Results:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
+    tour: list[StageFigures] = field(default_factory=list)
     started_at: float | None = None
     newest: float = 0.0
     files: list[Path] = field(default_factory=list)

@@ -80,4 +80,5 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # Retention figures keep their own names; recall curves of later stages land in the same table.
-    return {**report, **{k: v for k, v in results.retention.items() if k not in report}}
+    report |= {k: v for k, v in results.retention.items() if k not in report}
+    return report | {key: value for stage in results.tour for key, value in stage.keys.items() if key not in report}

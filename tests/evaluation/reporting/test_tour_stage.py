@@ -1,0 +1,91 @@
+"""Stages of the tour in a report: absent without their files, one line where these are damaged."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from evaluation.report import write_report
+from evaluation.reporting import tour_stage
+from evaluation.reporting.reader import read_results
+from evaluation.reporting.summary import summarize
+from evaluation.reporting.tour_stage import TourStage, tour_stages
+from tests.evaluation.results_on_disk import put, stage
+
+SCRIPT = Path(__file__).parents[3] / "tour.sh"
+
+
+def picture(files, folder):
+    return [("Marbles", put(folder / "marbles.png", str(files["before"]["n"])))]
+
+
+MARBLES = TourStage(
+    order=1,
+    files={"before": "tour/marbles/before.json", "after": "tour/marbles/after.json"},
+    keys=lambda files: {"marbles": files["after"]["n"] - files["before"]["n"]},
+    section=lambda files: f"## Marbles\n\nFrom {files['before']['n']} to {files['after']['n']}.\n",
+    plots=picture,
+)
+
+
+@pytest.fixture
+def marbles(tmp_path, monkeypatch):
+    """A quickstart's folder in which one half of the stage's files is there."""
+    monkeypatch.setattr(tour_stage, "tour_stages", lambda: {"marbles": MARBLES})
+    stage(tmp_path / "stage_1", wall_s=3.0)
+    put(tmp_path / "started_at", "100")
+    os.utime(tmp_path / "stage_1" / "metrics.json", (130, 130))
+    put(tmp_path / "tour" / "marbles" / "before.json", {"n": 3, "recall": {"memory_sft": {"1": 0.5}}})
+    return tmp_path
+
+
+def test_a_stage_gives_its_keys_its_section_and_its_picture(marbles):
+    put(marbles / "tour" / "marbles" / "after.json", {"n": 8})
+    stage(marbles / "tour" / "marbles", wall_s=9.0)
+    results = read_results([marbles])
+    report = summarize(results)
+    assert report["marbles"] == 5
+    assert "recall" not in report, "what a stage of the tour leaves is its own module's to read"
+    assert report["wall_s"] == 30.0, "the tour is no part of the quickstart's time"
+    assert list(report["stages"]) == ["stage_1", "tour/marbles"]
+    write_report(results, marbles)
+    page = (marbles / "report.md").read_text()
+    assert "## Marbles\n\nFrom 3 to 8.\n" in page
+    assert "![Marbles](plots/tour/marbles.png)" in page
+    assert page.count("tour/marbles/after.json\n") == 1
+
+
+def test_absent_files_give_no_key_and_damaged_ones_a_line(marbles, caplog):
+    assert "marbles" not in summarize(read_results([marbles]))
+    assert "tour" not in caplog.text
+    for text, message in (('{"n": 8', "can't be read"), ('{"m": 8}', "not what the tour's marbles leaves")):
+        put(marbles / "tour" / "marbles" / "after.json", text)
+        caplog.clear()
+        assert "marbles" not in summarize(read_results([marbles]))
+        [line] = [line for line in caplog.messages if "metrics.jsonl" not in line]
+        assert "after.json" in line
+        assert message in line
+
+
+def test_every_module_of_the_tour_is_a_stage_that_reads_its_own_files():
+    paths = [path for found in tour_stages().values() for path in found.files.values()]
+    assert len(paths) == len(set(paths))
+    assert all(path.startswith("tour/") for path in paths)
+    places = [found.order for found in tour_stages().values()]
+    assert places == sorted(places)
+
+
+def test_the_tour_refuses_a_folder_without_a_finished_quickstart(tmp_path):
+    def said() -> tuple[int, str]:
+        run = subprocess.run(["sh", SCRIPT], env={**os.environ, "OUT": str(tmp_path)}, capture_output=True, text=True)
+        return run.returncode, run.stderr
+
+    status, line = said()
+    assert status == 2
+    assert line.startswith(f"error: {tmp_path} holds no finished quickstart")
+    assert line.count("\n") == 1
+    put(tmp_path / "report.json", {})
+    os.utime(tmp_path / "report.json", (100, 100))
+    put(tmp_path / "started_at", "200")  # a second quickstart is under way
+    assert said() == (2, line)
