@@ -269,23 +269,37 @@ class Episode:
 
 def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
     """Batches of episodes (see `data.generators.registry.Generator`). Raises InputError for bad options."""
-    parsed = parse_config(EpisodeOptions, dict(options), source="generator")
+    return batches(parse_config(EpisodeOptions, dict(options), source="generator"), entries, split, seed)
+
+
+def batches(
+    options: EpisodeOptions,
+    entries: int | None,
+    split: str,
+    seed: int,
+    episode: type[Episode] = Episode,
+    schema: pa.Schema = SCHEMA,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of episodes of a class, with the columns of `schema`. Raises InputError, before the first one, for a
+    split without names of its own and for rows without end."""
     if split not in SPLITS:
         raise InputError(f"generator: split {split!r} has no names of its own; choose one of {', '.join(SPLITS)}")
     if entries is None:
         raise InputError("generator: kind episodes makes rows without end; say how many with `entries`")
-    return _batches(parsed, entries, split, seed)
+    return _batches(options, entries, split, seed, episode, schema)
 
 
-def _batches(options: EpisodeOptions, entries: int, split: str, seed: int) -> Iterator[pa.RecordBatch]:
+def _batches(
+    options: EpisodeOptions, entries: int, split: str, seed: int, episode: type[Episode], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
     names = Names.of(split, options.words)
     for start in range(0, entries, BATCH):
         rows = [
             # Each row has randomness of its own, so that asking for more rows doesn't change the first ones.
-            Episode(options, names, random.Random(f"{seed} {split} {options.steps} {index}")).row()
+            episode(options, names, random.Random(f"{seed} {split} {options.steps} {index}")).row()
             for index in range(start, min(entries, start + BATCH))
         ]
-        yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 CHAT = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])

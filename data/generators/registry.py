@@ -1,7 +1,8 @@
 """Where blends get rows that are made instead of read: `generator: {kind: ..., ...options}` in a blend's YAML.
 
-A module that makes rows (`puzzle_chat`, `episodes`, `name_permutation`) has a dict `GENERATORS: dict[str, Generator]`
-with its kinds. It is imported only when a blend asks for a generator, so that other builds start without it.
+A module that makes rows (`puzzle_chat`, `episodes`, `derivations`, `name_permutation`) has a dict
+`GENERATORS: dict[str, Generator]` with its kinds. It is imported only when a blend asks for a generator, so that other
+builds start without it.
 """
 
 import ast
@@ -20,7 +21,12 @@ from pipeline.errors import InputError
 
 Rows = pa.RecordBatch | list[dict[str, Any]]
 
-MODULES = ("data.generators.puzzle_chat", "data.generators.episodes", "data.generators.name_permutation")
+MODULES = (
+    "data.generators.puzzle_chat",
+    "data.generators.episodes",
+    "data.generators.derivations",
+    "data.generators.name_permutation",
+)
 """Modules that are asked for their `GENERATORS`."""
 
 
