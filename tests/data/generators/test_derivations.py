@@ -10,9 +10,9 @@ from data.generators.episode_world import NOTED
 from pipeline.errors import InputError
 
 NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-)
-NUMBERS += "seventeen eighteen nineteen twenty".split()
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty"
+).split()
 STATEMENTS = {
     "wish": (r"(.+) wants a (.+)\.", r"The wish of (.+) is a (.+)\.", r"(.+) now wants a (.+)\."),
     "place": (r"The (.+) (?:is|lies) in the (.+)\.", r"The (.+) is now in the (.+)\."),
@@ -51,7 +51,7 @@ def derived(query: str, value: dict) -> tuple[str, list[tuple[str, str]], str]:
 
 def test_answers_and_distances_follow_from_two_facts_and_thoughts_recite_them():
     sorts: Counter[str] = Counter()
-    for turns in episodes(200):
+    for turns in episodes(100) + episodes(100, sorts=["together", "more"], attributes=1):
         value, said, seen = {}, {}, set()
         for number, turn in enumerate(turns):
             if turn["answer"] == NOTED:
