@@ -13,7 +13,7 @@ conversation.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -33,7 +33,6 @@ from data.generators.episode_world import (
     Attribute,
     pairs,
 )
-from pipeline.config import parse_config
 from pipeline.errors import InputError, SettingError
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
 
@@ -198,16 +197,19 @@ class Episode:
 
     def ask(self, turn: int, fact: Fact) -> None:
         """Ask for a fact, sometimes together with a second one: same attribute of another, or another of the same."""
-        if self.random.random() < self.options.pair and (more := self.partners(turn, fact)):
-            other = self.random.choice(more)
-            if other.subject == fact.subject:
-                query = f"What are the {fact.attribute.noun} and the {other.attribute.noun} of {self.named(fact)}?"
-            else:
-                query = fact.attribute.ask_both.format(a=fact.subject, b=other.subject)
-            self.say(query, f"{fact.value} and {other.value}", [fact, other])
+        more = self.partners(turn, fact) if self.random.random() < self.options.pair else []
+        self.ask_for(fact, *([self.random.choice(more)] if more else []))
+
+    def ask_for(self, fact: Fact, other: Fact | None = None) -> None:
+        """Ask for a fact, or for two of one subject or of one attribute."""
+        if other is None:
+            self.say(self.random.choice(fact.attribute.ask).format(s=fact.subject), fact.value, [fact])
+            return
+        if other.subject == fact.subject:
+            query = f"What are the {fact.attribute.noun} and the {other.attribute.noun} of {self.named(fact)}?"
         else:
-            query = self.random.choice(fact.attribute.ask).format(s=fact.subject)
-            self.say(query, fact.value, [fact])
+            query = fact.attribute.ask_both.format(a=fact.subject, b=other.subject)
+        self.say(query, f"{fact.value} and {other.value}", [fact, other])
 
     def partners(self, turn: int, fact: Fact) -> list[Fact]:
         """Facts that can be asked for in one question with this one; the last question keeps its drawn distance."""
@@ -267,11 +269,6 @@ class Episode:
         return f"the {fact.subject}" if fact.subject in self.things else fact.subject
 
 
-def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
-    """Batches of episodes (see `data.generators.registry.Generator`). Raises InputError for bad options."""
-    return batches(parse_config(EpisodeOptions, dict(options), source="generator"), entries, split, seed)
-
-
 def batches(
     options: EpisodeOptions,
     entries: int | None,
@@ -300,20 +297,3 @@ def _batches(
             for index in range(start, min(entries, start + BATCH))
         ]
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
-
-
-CHAT = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
-
-
-def generate_chats(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
-    """The same episodes as chat rows (`messages`), for models that read a whole conversation at once."""
-    for batch in generate(options, entries, split, seed):
-        rows = []
-        for row in batch.to_pylist():
-            turns = [row, *row["interactions"]]
-            said = [(role, turn[key]) for turn in turns for role, key in (("user", "query"), ("assistant", "answer"))]
-            rows.append({"messages": [{"role": role, "content": text} for role, text in said]})
-        yield pa.RecordBatch.from_pylist(rows, schema=CHAT)
-
-
-GENERATORS = {"episodes": generate, "episode_chats": generate_chats}

@@ -1,6 +1,6 @@
 """Where blends get rows that are made instead of read: `generator: {kind: ..., ...options}` in a blend's YAML.
 
-A module that makes rows (`puzzle_chat`, `episodes`, `derivations`, `name_permutation`) has a dict
+A module that makes rows (`puzzle_chat`, `episode_topics`, `derivations`, `name_permutation`) has a dict
 `GENERATORS: dict[str, Generator]` with its kinds. It is imported only when a blend asks for a generator, so that other
 builds start without it.
 """
@@ -23,7 +23,7 @@ Rows = pa.RecordBatch | list[dict[str, Any]]
 
 MODULES = (
     "data.generators.puzzle_chat",
-    "data.generators.episodes",
+    "data.generators.episode_topics",
     "data.generators.derivations",
     "data.generators.name_permutation",
 )

@@ -9,7 +9,7 @@ import pytest
 
 from data import data_collection
 from data.blending.build_dir import AlreadyBuiltError, BuildDir
-from data.generators.episodes import generate as episodes
+from data.generators.episode_topics import generate as episodes
 from data.generators.name_permutation import generate as renamed
 from data.generators.registry import content_of
 from pipeline.errors import InputError
