@@ -54,7 +54,7 @@ from mrl.rl.curriculum import Curriculum, CurriculumConfig, turn_counts
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.replay import log_probs_again
-from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rewards import CustomRewardError, RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch
 from mrl.rl.update import (
@@ -248,9 +248,17 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def main(stage: MRLStage, run: Run) -> None:
-    """Build what is missing, train, validate, save."""
+    """Build what is missing, train, validate, save. Raises InputError also where a custom reward gives no reward."""
     build_missing(stage.prerequisites)
     setup = prepare(stage, run)
+    try:
+        train(setup, stage, run)
+    except CustomRewardError as error:
+        raise InputError(str(error)) from None
+
+
+def train(setup: Setup, stage: MRLStage, run: Run) -> None:
+    """The rounds, from where a checkpoint stands to the last one."""
     curriculum = Curriculum(stage.curriculum, stage.seed)
     sampler = EpisodeSampler(setup.train, curriculum, MemoryPool(stage.curriculum.resets, stage.seed), stage.seed)
     buffer = MinibatchBuffer()

@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from data.sources.arrow_types import to_rows
+from data.sources.arrow_types import JSON, to_rows
 from data.sources.batches import Batch
 from data.sources.carried_facts import mark
+from data.sources.json_exact import build_array
 from data.sources.messages import BadRow, BadRows, Message, MessageOptions, conversation_of
 from pipeline.errors import InputError
 from pipeline.ranges import PositiveInt
@@ -27,7 +28,9 @@ TURN = {
     "query": pa.string(), "answer": pa.string(), "think": pa.string(), "facts": pa.list_(pa.string()),
     "distance": pa.int32(),
 }  # fmt: skip
-EPISODE = {**TURN, "interactions": pa.list_(pa.struct(list(TURN.items())))}
+SPELLINGS = {**TURN, "facts": JSON}
+"""Where a fact has several spellings: its list stands among texts."""
+COLUMNS = (*TURN, "interactions")
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -88,7 +91,7 @@ def to_interactions(batch: Batch, config: InteractionsConfig, options: MessageOp
 
     `bad` says what happens to rows that are no dialogues, and counts those that are too short.
     """
-    unused = (*EPISODE, "messages", "conversations")
+    unused = (*COLUMNS, "messages", "conversations")
     others = [name for name in batch.records.schema.names if name not in unused]
     rows, origin = [], []
     size = config.steps + 1
@@ -107,7 +110,16 @@ def to_interactions(batch: Batch, config: InteractionsConfig, options: MessageOp
                 first, *later = mark(turns) if config.facts == "carried" else turns
                 rows.append({**first, "interactions": later})
                 origin.append(index)
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in EPISODE.items()}
+    columns = _columns(rows)
     picked = pa.array(origin, pa.int64())
     columns |= {name: batch.records.column(name).take(picked) for name in others}
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """The columns of episodes. Facts are free-form values where one of them has spellings."""
+    every = (turn for row in rows for turn in (row, *row["interactions"]))
+    several = any(isinstance(fact, list) for turn in every for fact in turn["facts"] or ())
+    turn = SPELLINGS if several else TURN
+    kinds = {**turn, "interactions": pa.list_(pa.struct(list(turn.items())))}
+    return {name: build_array([row[name] for row in rows], kind) for name, kind in kinds.items()}

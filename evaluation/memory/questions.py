@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluation.metrics import token_f1
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
-from mrl.dialogues.facts import recalled
+from mrl.dialogues.facts import Fact, recalled
 from pipeline.errors import InputError
 
 DISTANCES = (1, 2, 4, 8, 16, 32)
@@ -27,7 +27,7 @@ class Question:
     turn: int
     query: str
     answer: str
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
     distance: int
 
 

@@ -17,7 +17,7 @@ from data.sources.folds import check_fold, in_fold
 from data.sources.messages import BadRows, MessageOptions, conversation_of
 from data.sources.reading import FileQuery, find_files, read_rows
 from data.sources.to_episodes import to_exchanges
-from mrl.dialogues.facts import settle_marks
+from mrl.dialogues.facts import Fact, read_facts, settle_marks
 from pipeline.errors import InputError, shown
 from pipeline.ranges import PositiveInt, Text
 
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exchange:
-    """One interaction in words. `facts`: strings that its answer has to contain; `distance`: turns back to where the
+    """One interaction in words. `facts`: what its answer has to say; `distance`: turns back to where the
     farthest of them was given (0: none needed, or not known); `asks`: whether answering takes memory
     (`mrl.dialogues.facts`). `query` is None for plain text."""
 
     query: str | None
     answer: str
     think: str = ""
-    facts: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
     distance: int = 0
     asks: bool = True
 
@@ -191,9 +191,11 @@ def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
     think, facts, distance = (record.get(key) for key in ("think", "facts", "distance"))
     if think is not None and not isinstance(think, str):
         raise InputError(f"{where}: {prefix}think is a {type(think).__name__}; give it words or leave it out")
-    facts = () if facts is None else facts
-    if not isinstance(facts, list | tuple) or not all(isinstance(f, str) and f.strip() for f in facts):
-        raise InputError(f"{where}: {prefix}facts must be a list of strings that the answer has to contain")
+    if (wanted := read_facts(facts)) is None:
+        raise InputError(
+            f"{where}: {prefix}facts must be a list of strings that the answer has to contain; a list in it holds "
+            "spellings of which one is enough"
+        )
     if isinstance(distance, float) and distance.is_integer():
         distance = int(distance)  # a column with gaps becomes floats in many tools
     if distance is not None and (isinstance(distance, bool) or not isinstance(distance, int)):
@@ -203,4 +205,4 @@ def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
             f"{where}: {prefix}distance is {distance}, but {place} turns come before this one; give the number of "
             "turns back to where its facts were said, 0 for none, or leave it out"
         )
-    return Exchange(query, answer, think or "", tuple(facts), distance or 0)
+    return Exchange(query, answer, think or "", wanted, distance or 0)

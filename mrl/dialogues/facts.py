@@ -1,40 +1,65 @@
 """What it means that a fact is said, for marks, rewards and evaluation alike; and what a dialogue's turns ask for.
 
 A fact is said where its words stand in the text, whole and in their order; case and the signs between words don't
-count.
+count. A fact with several spellings (`[Dr. Smith, Smith]` in a row's `facts`) is said where one of them is.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrl.dialogues.dataset import Exchange
 
 
+type Fact = str | tuple[str, ...]
+"""What an answer has to say: words, or several spellings of which one is enough."""
+
+
+def ways_of(fact: Fact) -> tuple[str, ...]:
+    """The spellings of a fact, as given."""
+    return (fact,) if isinstance(fact, str) else fact
+
+
 @lru_cache(maxsize=65536)
-def _pattern(fact: str) -> re.Pattern[str] | None:
-    words = re.findall(r"\w+", fact)
-    return re.compile(r"\b" + r"\W+".join(map(re.escape, words)) + r"\b", re.IGNORECASE) if words else None
+def _pattern(fact: Fact) -> re.Pattern[str] | None:
+    spelled = [words for way in ways_of(fact) if (words := re.findall(r"\w+", way))]
+    # Of two spellings that begin at the same word the longer one is meant.
+    spelled.sort(key=len, reverse=True)
+    ways = "|".join(r"\W+".join(map(re.escape, words)) for words in spelled)
+    return re.compile(rf"\b(?:{ways})\b", re.IGNORECASE) if ways else None
 
 
-def find_fact(text: str, fact: str) -> tuple[int, int] | None:
+def find_fact(text: str, fact: Fact) -> tuple[int, int] | None:
     """Where a fact is said first, as begin and end in the text; None where it isn't, or has no word."""
     pattern = _pattern(fact)
     found = pattern.search(text) if pattern else None
     return found.span() if found else None
 
 
-def recalled(answer: str, facts: Sequence[str]) -> bool:
+def recalled(answer: str, facts: Sequence[Fact]) -> bool:
     """Whether every fact is said in the answer. No facts: False."""
     return bool(facts) and all(find_fact(answer, fact) for fact in facts)
 
 
-def case_variants(fact: str) -> list[str]:
-    """The fact in the cases that people write it in, as given first."""
-    return list(dict.fromkeys([fact, fact.lower(), fact.upper(), fact[:1].upper() + fact[1:], fact.title()]))
+def case_variants(fact: Fact) -> list[str]:
+    """The spellings of a fact in the cases that people write them in, as given first."""
+    cases = [[way, way.lower(), way.upper(), way[:1].upper() + way[1:], way.title()] for way in ways_of(fact)]
+    return list(dict.fromkeys(variant for spelled in cases for variant in spelled))
+
+
+def read_facts(value: Any) -> tuple[Fact, ...] | None:
+    """The `facts` of a row: texts, and lists of texts that are spellings of one; none where it has none. None
+    where it is neither."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        return None
+    facts = [tuple(fact) if isinstance(fact, list | tuple) else fact for fact in value]
+    texts = [way for fact in facts for way in (fact if isinstance(fact, tuple) and fact else (fact,))]
+    return tuple(facts) if all(isinstance(text, str) and text.strip() for text in texts) else None
 
 
 def settle_marks(exchanges: Sequence["Exchange"], given: Sequence[tuple[bool, bool]]) -> tuple["Exchange", ...]:
@@ -52,13 +77,13 @@ def settle_marks(exchanges: Sequence["Exchange"], given: Sequence[tuple[bool, bo
         if has_distance or not exchange.facts:
             settled.append(replace(exchange, asks=exchange.distance > 0))
             continue
-        backs = [_said_ago(exchanges, place, fact) for fact in exchange.facts]
+        backs = [said_ago(exchanges, place, fact) for fact in exchange.facts]
         distance = max((back for back in backs if back is not None), default=0)
         settled.append(replace(exchange, distance=distance, asks=distance > 0 or None in backs))
     return tuple(settled)
 
 
-def _said_ago(exchanges: Sequence["Exchange"], place: int, fact: str) -> int | None:
+def said_ago(exchanges: Sequence["Exchange"], place: int, fact: Fact) -> int | None:
     """How many turns before `place` a fact was last said, 0 where the query says it, None where nobody does."""
     if find_fact(exchanges[place].query or "", fact):
         return 0
@@ -69,4 +94,4 @@ def _said_ago(exchanges: Sequence["Exchange"], place: int, fact: str) -> int | N
     return None
 
 
-__all__ = ["case_variants", "find_fact", "recalled", "settle_marks"]
+__all__ = ["Fact", "case_variants", "find_fact", "read_facts", "recalled", "said_ago", "settle_marks", "ways_of"]

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mrl.dialogues.dataset import Conversation, Exchange
-from mrl.dialogues.facts import find_fact
+from mrl.dialogues.facts import Fact, find_fact, ways_of
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class EncodedDialogues:
     """Dialogues in flat arrays. Turn t holds tokens[start[t]:start[t+1]]; dialogue d the turns first[d]:first[d+1].
 
     `distance` and `asks` are per turn: how far back its facts lie, and whether answering it takes memory. `facts` are
-    the strings that each turn's answer has to contain, written as the answer writes them where it does. `counts`:
+    what each turn's answer has to say, written as the answer writes them where it does. `counts`:
     turns, facts, and what was cut, in words for people.
     """
 
@@ -79,7 +79,7 @@ class EncodedDialogues:
     groups: list[str]
     names: TurnTokens
     thinks: bool
-    facts: list[tuple[str, ...]] = field(default_factory=list)
+    facts: list[tuple[Fact, ...]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
@@ -149,9 +149,17 @@ def encode_dialogues(
     )
 
 
-def _as_written(exchange: Exchange) -> tuple[str, ...]:
-    places = [find_fact(exchange.answer, fact) for fact in exchange.facts]
-    return tuple(exchange.answer[slice(*at)] if at else fact for fact, at in zip(exchange.facts, places, strict=True))
+def _as_written(exchange: Exchange) -> tuple[Fact, ...]:
+    return tuple(_written(exchange.answer, fact) for fact in exchange.facts)
+
+
+def _written(answer: str, fact: Fact) -> Fact:
+    """A fact with the spelling of an answer that says it in front; one spelling stays a text."""
+    at = find_fact(answer, fact)
+    if at is None:
+        return fact
+    said = answer[slice(*at)]
+    return said if isinstance(fact, str) else tuple(dict.fromkeys([said, *ways_of(fact)]))
 
 
 def _counts(turns: Sequence["_Turn"], exchanges: Sequence[Exchange]) -> Counter[str]:
@@ -206,7 +214,7 @@ class _Pieces:
     def ids(self, text: str | None) -> list[int]:
         return self.encodings[text].ids if text else []
 
-    def fact_marks(self, text: str, facts: Sequence[str]) -> list[int]:
+    def fact_marks(self, text: str, facts: Sequence[Fact]) -> list[int]:
         """FACT for each token of `text` that overlaps one of the facts' places in it."""
         offsets = self.encodings[text].offsets
         marks = [0] * len(offsets)
@@ -215,7 +223,7 @@ class _Pieces:
                 marks[index] = FACT
         return marks
 
-    def fact_tokens(self, text: str, fact: str) -> list[int]:
+    def fact_tokens(self, text: str, fact: Fact) -> list[int]:
         """Places of the tokens of `text` that overlap the fact."""
         if (found := find_fact(text, fact)) is None:
             return []

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl.dialogues.facts import case_variants
+from mrl.dialogues.facts import Fact, case_variants
 from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import Vocabulary
@@ -111,11 +111,11 @@ class EpisodeDataset:
         return torch.from_numpy(table)
 
 
-def spellings(tokenizer: Any, facts: set[str]) -> dict[str, list[list[int]]]:
+def spellings(tokenizer: Any, facts: set[Fact]) -> dict[Fact, list[list[int]]]:
     """Token ids of each fact as a text's first words and as words inside of one, in the cases that people write it in,
     where these differ: case doesn't count (`mrl.dialogues.facts`)."""
-    listed = [(fact, variant) for fact in sorted(facts) for variant in case_variants(fact)]
-    found: dict[str, list[list[int]]] = {fact: [] for fact in facts}
+    listed = [(fact, variant) for fact in facts for variant in case_variants(fact)]
+    found: dict[Fact, list[list[int]]] = {fact: [] for fact in facts}
     for blank in ("", " "):
         texts = [f"{blank}{variant}" for _, variant in listed]
         encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
@@ -147,4 +147,4 @@ def vocabulary_of(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabula
         # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
         starts[index] = word != token or (by_blanks and _in_a_word(token[0]))
         ends[index] = _in_a_word(word[-1])
-    return Vocabulary.build(special, starts, ends, embedding.cpu(), answer_id)
+    return Vocabulary.build(special, starts, ends, embedding.cpu(), answer_id, tokenizer.decode)

@@ -13,7 +13,7 @@ Terms, each in 0..1 and 1 for the reference answer itself:
 A term that says nothing about a turn (no facts given, a reference unlike the saved data) leaves its weight to others;
 where no term says anything the turn isn't rewarded (which isn't a reward of 0).
 An empty answer is worth 0. The tokens of the frame ([A], [EOS], padding, thoughts before [A]) are left out everywhere.
-No answer earns more than the reference.
+No answer earns more than the reference. Terms of one's own are functions named in `custom`.
 
 Symbols: B dialogues, K turns.
 """
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mrl.rl.rewards import facts, overlap, similarity
 from mrl.rl.rewards.comparison import Comparison, RewardSettings, Term
+from mrl.rl.rewards.custom import custom_term
 from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary, Words, content, pack
 from mrl.rl.trajectory import Rollout, ScoredRollout, extended
@@ -42,6 +43,10 @@ class RewardConfig:
     weights: dict[str, float] = field(
         default_factory=lambda: {"facts": 0.6, "bleu": 0.2, "cosine": 0.05, "length": 0.05, "repetition": 0.1}
     )
+    custom: dict[str, str] = field(default_factory=dict)
+    """Further terms: name to the dotted path of a function (mrl/rl/rewards/custom.py)."""
+    allow_custom_code: bool = False
+    """Whether the functions of `custom` may be imported and called."""
     scale: float = 1.0
     """Reward of a perfect answer."""
     bleu_orders: list[float] = field(default_factory=lambda: [0.2, 0.2, 0.3, 0.3])
@@ -53,9 +58,11 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         """Refuse names without a term and numbers out of range."""
+        self._check_custom()
         for name, weight in self.weights.items():
-            if name not in TERMS:
-                raise ValueError(f"weights.{name} is no term of the reward; there are {', '.join(TERMS)}")
+            if name not in TERMS and name not in self.custom:
+                there = ", ".join([*TERMS, *self.custom])
+                raise ValueError(f"weights.{name} is no term of the reward; there are {there}")
             if weight < 0:
                 raise ValueError(f"weights.{name} is {weight}; a term can't be worth less than nothing")
         if not any(self.weights.values()):
@@ -68,6 +75,22 @@ class RewardConfig:
             raise ValueError(f"length_slack is {self.length_slack}; below 1 the reference itself would be too long")
         if not 0 <= self.running_decay <= 1:
             raise ValueError(f"running_decay is {self.running_decay}; a share lies in 0..1")
+
+    def _check_custom(self) -> None:
+        for name, path in self.custom.items():
+            if name in TERMS:
+                raise ValueError(f"custom.{name}: a term of that name is there already; choose another name")
+            if not self.allow_custom_code:
+                raise ValueError(
+                    f"custom.{name} would import and call {path}; set rewards.allow_custom_code: true if you trust it"
+                )
+            if not self.weights.get(name):
+                raise ValueError(f"custom.{name} has no weight and would do nothing; add weights.{name}")
+            custom_term(name, path)
+
+    def term(self, name: str) -> Term:
+        """A term by its name."""
+        return TERMS[name] if name in TERMS else custom_term(name, self.custom[name])
 
     @property
     def settings(self) -> RewardSettings:
@@ -83,7 +106,7 @@ def score(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout) -> Sco
     table = strategy_table(batch.strategies, lead, batch.strategy, batch.turns)
     turns = compare(config, vocabulary, rollout, table.saved)
     weights = {name: weight for name, weight in config.weights.items() if weight > 0}
-    terms = {name: TERMS[name](turns) for name in weights}
+    terms = {name: config.term(name)(turns) for name in weights}
     _compare_last_with_everything(turns, batch.turns, table.everything, terms)
     total = torch.zeros(lead, device=batch.turns.device)
     weight_sum = torch.zeros_like(total)
@@ -105,6 +128,7 @@ def compare(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout, save
     writes = content(rollout.writes, rollout.writes_mask, vocabulary, whole=True)
     index = saved[..., None].expand(-1, -1, rollout.writes.shape[-1])
     return Comparison(
+        query=content(batch.query_ids, batch.query_mask, vocabulary, whole=True),
         answer=content(rollout.answer_ids, rollout.answer_mask, vocabulary),
         reference=content(batch.reference_ids, batch.reference_mask, vocabulary),
         saved=Words(writes.ids.gather(1, index), writes.mask.gather(1, index)),
@@ -130,6 +154,7 @@ def _compare_last_with_everything(
     whole = pack(Words(words.ids.flatten(1), words.mask.flatten(1)))
     alone = replace(
         turns,
+        query=_turn(turns.query, rows, last),
         answer=_turn(turns.answer, rows, last),
         reference=_turn(turns.reference, rows, last),
         saved=Words(whole.ids[:, None], whole.mask[:, None]),

@@ -3,6 +3,7 @@
 Symbols: V vocabulary, D width, B dialogues, K turns, n tokens.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,26 +32,36 @@ class Words(NamedTuple):
 class Vocabulary:
     """What rewards know of the tokenizer. special [V]: tokens of the frame; answer_id: [A];
     starts, ends [V]: whether a token's text begins, ends inside a word, so that `Ann` isn't found in `Anna`;
-    embedding [V, D]: centred and without gradient, so that a reward can't be raised by moving it."""
+    embedding [V, D]: centred and without gradient, so that a reward can't be raised by moving it; decode: text of token
+    ids, for rewards that read texts."""
 
     special: Tensor
     starts: Tensor
     ends: Tensor
     embedding: Tensor
     answer_id: int
+    decode: Callable[[Sequence[int]], str] | None = None
 
     def __post_init__(self) -> None:
         expect(self.special, self.starts, self.ends, lead=self.embedding.shape[:1], ndim=1, name="vocabulary")
 
     @classmethod
-    def build(cls, special: Tensor, starts: Tensor, ends: Tensor, embedding: Tensor, answer_id: int) -> "Vocabulary":
+    def build(
+        cls,
+        special: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        embedding: Tensor,
+        answer_id: int,
+        decode: Callable[[Sequence[int]], str] | None = None,
+    ) -> "Vocabulary":
         """With a centred copy of an embedding table."""
         table = embedding.detach().float()
-        return cls(special, starts, ends, table - table.mean(0), answer_id)
+        return cls(special, starts, ends, table - table.mean(0), answer_id, decode)
 
     def to(self, device: torch.device | str) -> "Vocabulary":
         moved = (x.to(device) for x in (self.special, self.starts, self.ends, self.embedding))
-        return Vocabulary(*moved, self.answer_id)
+        return Vocabulary(*moved, self.answer_id, self.decode)
 
 
 def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = False) -> Words:

@@ -3,7 +3,9 @@
 import pyarrow as pa
 import pytest
 
+from data.sources.arrow_types import to_rows
 from data.sources.batches import Batch
+from data.sources.json_exact import rows_to_batch
 from data.sources.messages import BadRows, MessageOptions
 from data.sources.to_episodes import InteractionsConfig, to_interactions
 from pipeline.errors import InputError
@@ -91,3 +93,16 @@ def test_facts_that_are_given_stay():
 def test_what_is_no_dialogue_is_refused(row, message):
     with pytest.raises(InputError, match=message):
         rows(pa.RecordBatch.from_pylist([row]), 1)
+
+
+def test_facts_keep_their_spellings_and_are_texts_where_none_has():
+    turn = {"query": "Who?", "answer": "Smith", "facts": [["Dr. Smith", "Smith"], "7"], "distance": 1}
+    plain = {"query": "q", "answer": "a", "facts": ["a"]}
+    given = rows_to_batch([{**plain, "interactions": [turn]}], ["f:1"])
+    batch = episodes(given, InteractionsConfig(steps=1, facts="carried"))
+    (row,) = to_rows(batch)
+    assert row["interactions"][0]["facts"] == [["Dr. Smith", "Smith"], "7"]
+    assert row["facts"] == ["a"]
+    texts = episodes(rows_to_batch([{**plain, "interactions": [plain]}], ["f:1"]), InteractionsConfig(steps=1))
+    assert texts.schema.field("facts").type == pa.list_(pa.string())
+    assert set(texts.schema.names) == set(batch.schema.names)

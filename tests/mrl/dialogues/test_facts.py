@@ -41,6 +41,40 @@ def test_rewards_and_evaluation_agree(said, fact, tokenizer, model):
     assert share == (recalled(said, [fact]) and not unknown)
 
 
+def test_one_spelling_of_a_fact_is_enough():
+    doctor = ("Dr. Smith", "Smith")
+    assert recalled("It was smith, at 7.", [doctor, "7"])
+    assert not recalled("It was Smithson, at 7.", [doctor, "7"])
+    said = "Ask Dr. Smith or Smith."
+    assert said[slice(*find_fact(said, ("Smith", "Dr. Smith")))] == "Dr. Smith"  # the longer one, whatever the order
+    assert case_variants(("a b", "c"))[:2] == ["a b", "A B"]
+
+
+@pytest.mark.parametrize("fact", [("the cat", "dog"), ("dog", "the cat"), ("owl", "fox")])
+@pytest.mark.parametrize("said", ["cat", "dog", "the cat"])
+def test_rewards_know_every_spelling(said, fact, tokenizer, model):
+    known = vocabulary_of(tokenizer, model.get_input_embeddings().weight, 6)
+    ways = spellings(tokenizer, {fact})[fact]
+    width = max(map(len, ways))
+    table = torch.tensor([[[ids + [NO_TOKEN] * (width - len(ids)) for ids in ways]]])
+    ids = torch.tensor([tokenizer(said, add_special_tokens=False)["input_ids"]])
+    share = float(fact_recall(Words(ids, torch.ones_like(ids, dtype=torch.bool)), table, known))
+    assert share == recalled(said, [fact])
+
+
+def test_distances_of_facts_with_spellings_are_derived():
+    told, other = turn("Call Dr. Smith", "Fine."), turn("Tea?", "Yes.")
+    assert settled(told, other, turn("Whom?", "Smith", facts=[["Doctor Smith", "Smith"]])) == [
+        (0, False), (0, False), (2, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("facts", ["d", [1], [[]], [["a", ""]], [["a", ["b"]]], [" "]])
+def test_facts_of_another_form_are_refused(facts):
+    with pytest.raises(Exception, match=r"f: row 7: interactions\[0\]\.facts must be a list of strings .* spellings"):
+        parse_row({**turn("a", "b"), "interactions": [turn("c", "d", facts=facts)]}, "f: row 7")
+
+
 def test_cases_start_with_the_one_given():
     assert case_variants("new York") == ["new York", "new york", "NEW YORK", "New York"]
 

@@ -1,0 +1,77 @@
+"""Reward functions of one's own, named in a recipe by their dotted path.
+
+    rewards:
+      allow_custom_code: true
+      custom: {polite: my_rewards.polite}        # my_rewards.py lies where the script is started
+      weights: {facts: 0.8, polite: 0.2}
+
+    def polite(query: str, answer: str, reference: str) -> float | None:
+        return float("please" in answer)
+
+It gives a value in 0..1 for an answer, None where it says nothing about it. A recipe that comes from elsewhere runs no
+code unless its reader has allowed it.
+"""
+
+import importlib
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mrl.rl.rewards.comparison import Comparison, Term
+from mrl.rl.rewards.words import Words
+
+type TextReward = Callable[[str, str, str], float | None]
+"""The value of an answer from query, answer and reference."""
+
+
+class CustomRewardError(ValueError):
+    """A function gave something that is no reward."""
+
+
+def custom_term(name: str, path: str) -> Term:
+    """The term of a function. Raises ValueError where the path leads to none."""
+    function = _load(name, path)
+
+    def term(turns: Comparison) -> Tensor:
+        texts = (_texts(turns, words) for words in (turns.query, turns.answer, turns.reference))
+        worth = [_checked(name, function(*each)) for each in zip(*texts, strict=True)]
+        return torch.tensor(worth, device=turns.answer.ids.device).view(turns.shape)
+
+    return term
+
+
+def _load(name: str, path: str) -> TextReward:
+    module, _, attribute = path.rpartition(".")
+    if not module:
+        raise ValueError(f"custom.{name} is {path!r}; give module.function")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:  # whatever the module does when it is imported
+        raise ValueError(f"custom.{name}: {module} can't be imported ({type(error).__name__}: {error})") from None
+    finally:
+        sys.path.remove(here)
+    if not callable(function):
+        raise ValueError(f"custom.{name}: {module} has no function {attribute}")
+    return function
+
+
+def _texts(turns: Comparison, words: Words) -> list[str]:
+    if turns.vocabulary.decode is None:
+        raise ValueError("a custom reward reads texts: give the vocabulary its tokenizer's decode")
+    flat = words.flatten()
+    rows = zip(flat.ids.tolist(), flat.mask.tolist(), strict=True)
+    return [turns.vocabulary.decode([i for i, kept in zip(*row, strict=True) if kept]).strip() for row in rows]
+
+
+def _checked(name: str, value: float | None) -> float:
+    if value is None:
+        return math.nan
+    if not 0 <= value <= 1:
+        raise CustomRewardError(f"rewards.custom.{name} gave {value}; give 0..1, or None where it says nothing")
+    return float(value)
