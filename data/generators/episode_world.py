@@ -160,14 +160,19 @@ SMALL_TALK = (
 )
 
 
-def split_of(one: str, other: str) -> str:
-    """The one split that may use this pair of words as a name or a thing."""
-    position = zlib.crc32(f"{one} {other}".encode()) / 2**32
+def share_of(text: str) -> str:
+    """The one split that a text belongs to, by its letters."""
+    position = zlib.crc32(text.encode()) / 2**32
     for split, share in SHARES.items():
         if position < share:
             return split
         position -= share
     return "train"
+
+
+def split_of(one: str, other: str) -> str:
+    """The one split that may use this pair of words as a name or a thing."""
+    return share_of(f"{one} {other}")
 
 
 def pairs(split: str, ones: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
