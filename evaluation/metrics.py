@@ -4,6 +4,8 @@
 import re
 from collections import Counter
 
+from scipy.stats import binomtest
+
 
 def words(text: str) -> list[str]:
     """Words and numbers of a text in lower case, signs left out."""
@@ -18,3 +20,9 @@ def token_f1(answer: str, reference: str) -> float:
         return float(not said and not wanted)
     precision, recall = shared / said.total(), shared / wanted.total()
     return 2 * precision * recall / (precision + recall)
+
+
+def interval(part: int, whole: int) -> list[float]:
+    """The 95 per cent interval of a share (Wilson 1927), as low and high end."""
+    found = binomtest(part, whole).proportion_ci(method="wilson")
+    return [round(float(found.low), 4), round(float(found.high), 4)]

@@ -15,6 +15,9 @@
 Told in small talk's place or not at all: with extend there is neither small talk nor a statement that overwrites one,
 with change nothing is asked before the end. Beyond `facts` and `entities`, extend asks and change takes to small talk;
 no small talk is said twice in such an episode, so where all of it is used up, statements go on.
+
+`language: rich` has sentences, values and questions of more kinds (`data.generators.rich_language`), `invented: 0.5`
+names and values that half of the episodes make up for themselves (`data.generators.invented_words`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +27,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from data.generators.episode_world import SMALL_TALK
-from data.generators.episodes import Episode, EpisodeOptions, batches
+from data.generators.episodes import SCHEMA, Episode, EpisodeOptions, batches
+from data.generators.invented_words import with_invented_words
+from data.generators.rich_language import dialogue as rich
 from pipeline.config import parse_config
 from pipeline.errors import SettingError
+from pipeline.ranges import NonNegativeFloat, Share
 
 UNUSED = {"mixed": (), "extend": ("chat", "change"), "change": ("ask", "change")}
 """Weights of turns that a topic has no place for."""
@@ -38,15 +44,38 @@ class TopicOptions(EpisodeOptions):
 
     topic: Literal["extend", "change", "mixed"] = "mixed"
     """whether all turns are about one thing, each about another, or as it comes"""
+    language: Literal["plain", "rich"] = "plain"
+    """plain: facts of one or two words, told and asked in two ways; rich: numbers, dates, several words, two facts of
+    any sort in one answer, corrections, what the user tells of themselves, questions about what nobody told"""
+    untold: NonNegativeFloat | None = None
+    """rich: weight of a question about what wasn't told; null: 0.12"""
+    invented: Share = 0.0
+    """share of episodes whose names and values are words made up for them alone: they can only be copied"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_language()
         usual = {field.name: field.default for field in fields(self)}
         for name in UNUSED[self.topic]:
             if getattr(self, name) not in (0, usual[name]):
                 raise SettingError(
                     name, f"{name} is {getattr(self, name)}, but topic: {self.topic} has no such turns; leave it out"
                 )
+
+    def _check_language(self) -> None:
+        if self.language == "rich" and self.topic != "mixed":
+            raise SettingError(
+                "topic", f"topic is {self.topic}, but rich language has mixed topics alone; leave it out"
+            )
+        if self.language == "rich" and self.rival:
+            raise SettingError("rival", "rival has no effect with language: rich; leave it out")
+        if self.language == "plain" and self.untold is not None:
+            raise SettingError("untold", "untold needs language: rich; plain episodes ask for what was told alone")
+
+    @property
+    def episode(self) -> tuple[type[Episode], pa.Schema]:
+        """The class of these episodes and the columns of their rows."""
+        return (rich.RichEpisode, rich.SCHEMA) if self.language == "rich" else (EPISODES[self.topic], SCHEMA)
 
 
 @dataclass
@@ -139,7 +168,8 @@ EPISODES = {"mixed": Episode, "extend": ExtendingEpisode, "change": ChangingEpis
 def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
     """Batches of episodes (see `data.generators.registry.Generator`). Raises InputError for bad options."""
     parsed = parse_config(TopicOptions, dict(options), source="generator")
-    return batches(parsed, entries, split, seed, EPISODES[parsed.topic])
+    made = batches(parsed, entries, split, seed, *parsed.episode)
+    return with_invented_words(made, parsed.invented, split, seed) if parsed.invented else made
 
 
 CHAT = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])

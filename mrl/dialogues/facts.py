@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from mrl.dialogues.abstention import abstention_of
+
 if TYPE_CHECKING:
     from mrl.dialogues.dataset import Exchange
 
@@ -69,11 +71,17 @@ def settle_marks(exchanges: Sequence["Exchange"], given: Sequence[tuple[bool, bo
     A distance that isn't given is how many turns ago the farthest fact was last said. A turn asks for memory where its
     distance is above 0, or where its facts stand in neither its query nor any earlier turn (0: it isn't known when they
     were said). A dialogue in which nothing is marked asks in every turn.
+
+    An answer that says that it wasn't told takes memory too: only there can it be seen that nothing was. That it says
+    so is its fact, and no turn lies between it and where that was told (0).
     """
     if not any(facts or distance for facts, distance in given):
         return tuple(replace(e, asks=True) for e in exchanges)
     settled: list[Exchange] = []
     for place, (exchange, (_, has_distance)) in enumerate(zip(exchanges, given, strict=True)):
+        if (sentence := abstention_of(exchange.answer)) is not None:
+            settled.append(replace(exchange, facts=exchange.facts or (sentence,), distance=0, asks=True))
+            continue
         if has_distance or not exchange.facts:
             settled.append(replace(exchange, asks=exchange.distance > 0))
             continue
