@@ -12,9 +12,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from data.sources.messages import BadRow
+from data.sources.pairs.rows import Pair
 from pipeline.errors import InputError
 from post_training.chat_template import CheckedTemplate, render
-from post_training.rows import Conversation, Pair
+from post_training.rows import Conversation, conversations_of
 
 IGNORED = -100
 """Label of a position that isn't trained."""
@@ -94,7 +95,7 @@ class ChatEncoder:
         The answers begin where their text differs from the prompt's with its generation prompt. Raises BadRow for
         answers with turns by others where the template doesn't tell which tokens are whose.
         """
-        conversations = pair.conversations()
+        conversations = conversations_of(pair)
         rendered = self._render_ids(conversations)
         whole = [self._end_once(raw) for raw, _ in rendered]
         stem = self._context(conversations[0])

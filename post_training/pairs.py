@@ -8,12 +8,12 @@ import torch
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from data.sources.pairs.rows import pair_row
 from pipeline.errors import InputError
 from pipeline.ranges import PositiveInt
 from post_training.chat import IGNORED, ChatEncoder, EncodedPair
 from post_training.dataset import PLACE, Splits
 from post_training.examples import KEPT, Example, Examples, ExamplesConfig, Limit, build_examples, parse_rows
-from post_training.rows import pair_row
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_scored", "rejected_scored")
 

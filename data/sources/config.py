@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from data.sources.files import is_local
 from data.sources.messages import MessageOptions
+from data.sources.pairs.to_interactions import PreferencesConfig
 from data.sources.to_episodes import InteractionsConfig
 from pipeline.errors import SettingError
 from pipeline.ranges import PositiveFloat, PositiveInt, Text
@@ -42,15 +43,18 @@ class SourceConfig:
     """Old name to new name."""
     interactions: InteractionsConfig | None = None
     """Make memory episodes of the rows, which are dialogues (data/sources/to_episodes.py)."""
+    preferences: PreferencesConfig | None = None
+    """Make dialogues of the rows whose last question has two answers (data/sources/pairs/to_interactions.py); they are
+    preference data with `chosen` and `rejected`."""
     conversations: Literal["messages", "sharegpt"] | None = None
     """Check the rows' conversations and write them as `messages` (data/sources/messages.py); sharegpt: they are lists
     of `{from, value}` in `conversations` or `messages`. Default: columns stay as they are, unchecked."""
     roles: dict[str, str] = field(default_factory=dict)
-    """With conversations or interactions: other names of roles, such as `developer: system`."""
+    """With conversations, interactions or preferences: other names of roles, such as `developer: system`."""
     last_turn: Literal["refuse", "cut"] = "refuse"
     """With conversations: what to do where the last turn isn't the assistant's."""
     bad_rows: Literal["refuse", "drop"] = "refuse"
-    """With conversations or interactions: rows that aren't usable are refused, or left out and counted."""
+    """With conversations, interactions or preferences: rows that aren't usable are refused, or left out and counted."""
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.generator is None):
@@ -63,7 +67,10 @@ class SourceConfig:
             raise SettingError("revision", f"revision: {self.dataset} isn't of the Hub and has none; leave it out")
         if self.sample == "random" and self.entries is None:
             raise SettingError("sample", "sample: random draws `entries` rows; say how many")
-        checks = self.conversations is not None or self.interactions is not None
+        if self.interactions is not None and self.preferences is not None:
+            raise SettingError("preferences", "interactions and preferences make different rows; keep one")
+        episodes = self.interactions is not None or self.preferences is not None
+        checks = self.conversations is not None or episodes
         for key in ("roles", "bad_rows") if not checks else ():
             if getattr(self, key) not in ({}, "refuse"):
                 raise SettingError(key, f"{key} has no effect here; add conversations: messages (or sharegpt)")
@@ -79,10 +86,11 @@ class SourceConfig:
     @property
     def messages(self) -> MessageOptions:
         """How the rows' conversations are read."""
-        if self.interactions is not None:
+        if self.interactions is not None or self.preferences is not None:
             return MessageOptions(
-                conversations=self.conversations or "messages", roles=self.roles, think="split", last_turn="cut"
-            )
+                conversations=self.conversations or "messages", roles=self.roles, think="split",
+                last_turn="refuse" if self.interactions is None else "cut",
+            )  # fmt: skip
         return MessageOptions(
             conversations=self.conversations or "messages", roles=self.roles, last_turn=self.last_turn
         )

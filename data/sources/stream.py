@@ -15,6 +15,7 @@ from data.sources.batches import Batch
 from data.sources.columns import ColumnEdit, only_rows
 from data.sources.config import SourceConfig
 from data.sources.messages import BadRows
+from data.sources.pairs.to_interactions import to_preferences
 from data.sources.to_episodes import to_interactions
 from data.sources.to_messages import check_messages, to_messages
 from pipeline.errors import InputError
@@ -71,6 +72,8 @@ class Source:
             if self.config.interactions is not None:
                 made = to_interactions(edited, self.config.interactions, self.config.messages, bad)
                 tally.several = True
+            elif self.config.preferences is not None:
+                made = to_preferences(edited, self.config.preferences, self.config.messages, bad)
             elif self.config.conversations is not None:
                 made = to_messages(edited, self.config.messages, bad)
             else:

@@ -21,7 +21,7 @@ EDGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass
-class _Rows:
+class RowTensors:
     """Tensors whose first dimension is the row."""
 
     def rows(self, index: slice | Tensor) -> Self:
@@ -36,7 +36,7 @@ class _Rows:
 
 
 @dataclass
-class Interactions(_Rows):
+class Interactions(RowTensors):
     """Single turns. ids, mask [B, T]; labels [B, T] (-100: not scored); hidden [B, T] bool, set by the objective:
     tokens that the encoder doesn't see; noise [B]: a seed per row for whatever else is random."""
 
@@ -54,7 +54,7 @@ class Interactions(_Rows):
 
 
 @dataclass
-class Episodes(_Rows):
+class Episodes(RowTensors):
     """Whole dialogues. ids, mask, labels [B, K, T]; facts [B, K, T] bool: tokens that hold a needed fact; distance
     [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the initial states; group [B]."""
 

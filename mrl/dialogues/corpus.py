@@ -47,6 +47,8 @@ class Corpus:
     train: EncodedDialogues
     held_out: EncodedDialogues
     fingerprint: str
+    words: dict[str, list[Conversation]]
+    """What was encoded, by split."""
 
 
 def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run) -> Corpus:
@@ -66,7 +68,7 @@ def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run)
         rows=len(train), turns=int(train.turns.sum()), corpus_tokens=len(train.tokens), held_out_rows=len(held_out),
         held_out_rows_in_train=shared, data={name: dict(counted) for name, counted in counts.items()},
     )  # fmt: skip
-    return Corpus(train, held_out, fingerprint(words["train"]))
+    return Corpus(train, held_out, fingerprint(words["train"]), words)
 
 
 def _shared(train: Sequence[Conversation], held_out: Sequence[Conversation]) -> int:

@@ -1,7 +1,8 @@
 """Rows on disk become conversations: lists of exchanges, each checked, with the place named where one is wrong.
 
-Row forms: `{query, answer, think?, interactions: [{query, answer, think?, facts?, distance?}]}` (the MRL format),
-`{messages: [{role, content}]}` and, for pre-training alone, `{text}`.
+Row forms: `{query, answer, think?, interactions: [{query, answer, think?, facts?, distance?}]}` (the MRL format; with
+`rejected` beside `answer` a turn is a pair), `{messages: [{role, content}]}`, `{chosen, rejected, prompt?}` in the
+formats of TRL and, for pre-training alone, `{text}`.
 """
 
 import hashlib
@@ -14,7 +15,8 @@ from typing import Any, Literal
 
 from data.sources.files import is_local
 from data.sources.folds import check_fold, in_fold
-from data.sources.messages import BadRows, MessageOptions, conversation_of
+from data.sources.messages import BadRow, BadRows, MessageOptions, conversation_of
+from data.sources.pairs.to_interactions import pair_exchanges
 from data.sources.reading import FileQuery, find_files, read_rows
 from data.sources.to_episodes import to_exchanges
 from mrl.dialogues.facts import Fact, read_facts, settle_marks
@@ -36,6 +38,11 @@ class Exchange:
     facts: tuple[Fact, ...] = ()
     distance: int = 0
     asks: bool = True
+    rejected: str = ""
+    """Of a pair the answer that is worse than `answer`; empty where there is no pair."""
+    rejected_think: str = ""
+    quality: str = ""
+    """What the rejected answer lacks, where its row says so."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,10 @@ def fingerprint(conversations: Sequence[Conversation]) -> str:
     """Twelve hexadecimal digits that change with any word of the data."""
     digest = hashlib.sha256()
     for conversation in conversations:
-        turns = [(e.query, e.answer, e.think, e.facts, e.distance, e.asks) for e in conversation.exchanges]
+        turns = [
+            (e.query, e.answer, e.think, e.facts, e.distance, e.asks, *filter(None, (e.rejected, e.rejected_think)))
+            for e in conversation.exchanges
+        ]
         digest.update(repr(turns).encode())
     return digest.hexdigest()[:12]
 
@@ -163,6 +173,8 @@ def parse_row(
         turns = [_exchange(*each, place, where) for place, each in enumerate(zip(records, prefixes, strict=True))]
         given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
         return settle_marks(turns, given)
+    if row.get("chosen") is not None or row.get("rejected") is not None:
+        return _pair(row, where, conversations)
     if row.get("messages") is not None or row.get("conversations") is not None:
         options = MessageOptions(conversations=conversations, think="split", last_turn="cut")
         turns = to_exchanges(conversation_of(row, where, options), where)
@@ -171,7 +183,25 @@ def parse_row(
         return (Exchange(None, _text(row, "text", where, "")),)
     raise InputError(
         f"{where}: has {', '.join(sorted(row)) or 'no columns'}; expected query, answer and interactions, or messages, "
-        "or text"
+        "or chosen and rejected, or text"
+    )
+
+
+def _pair(row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"]) -> tuple[Exchange, ...]:
+    """The exchanges of a pair's row; the last one has two answers. Raises BadRow."""
+    for column in ("chosen", "rejected"):
+        if row.get(column) is None:
+            raise BadRow("no pair", f"{where}: {column} is missing; a pair has chosen and rejected")
+    options = MessageOptions(conversations=conversations, think="split")
+    return tuple(
+        Exchange(
+            turn["query"],
+            turn["answer"],
+            turn["think"] or "",
+            rejected=turn.get("rejected") or "",
+            rejected_think=turn.get("rejected_think") or "",
+        )
+        for turn in pair_exchanges(row, where, options)
     )
 
 
@@ -205,4 +235,11 @@ def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
             f"{where}: {prefix}distance is {distance}, but {place} turns come before this one; give the number of "
             "turns back to where its facts were said, 0 for none, or leave it out"
         )
-    return Exchange(query, answer, think or "", wanted, distance or 0)
+    rejected, rejected_think, quality = (record.get(key) or "" for key in ("rejected", "rejected_think", "quality"))
+    if not isinstance(rejected, str) or (rejected, rejected_think or "") == (answer, think or ""):
+        said = "the same as answer" if isinstance(rejected, str) else f"a {type(rejected).__name__}"
+        raise InputError(f"{where}: {prefix}rejected is {said}; give a worse answer, or leave it out")
+    return Exchange(
+        query, answer, think or "", wanted, distance or 0, rejected=rejected, rejected_think=rejected_think,
+        quality=quality,
+    )  # fmt: skip

@@ -3,7 +3,6 @@
 import pytest
 
 from data.sources.messages import BadRow
-from post_training import rows
 from post_training.rows import conversation_row
 
 USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -12,10 +11,6 @@ SYSTEM = {"role": "system", "content": "s"}
 
 def conversation(row, last_turn=False, drop_old_thoughts=False):
     return conversation_row(row, "f:7", last_turn=last_turn, drop_old_thoughts=drop_old_thoughts)
-
-
-def pair_row(row):
-    return rows.pair_row(row, "f:7")
 
 
 @pytest.mark.parametrize(
@@ -59,34 +54,3 @@ def test_old_thoughts_go_and_the_last_one_stays():
     made = conversation({"messages": [USER, thinking, USER, thinking]}, last_turn=True, drop_old_thoughts=True)
     assert [m["content"] for m in made.messages] == ["q", "a", "q", thinking["content"]]
     assert "reasoning_content" not in made.messages[1]
-
-
-@pytest.mark.parametrize(
-    ("row", "prompt"),
-    [
-        ({"prompt": [SYSTEM, USER]}, [SYSTEM, USER]),  # what only `prompt` has is kept
-        ({"prompt": [USER]}, [USER]),
-        ({"prompt": "q"}, [USER]),
-        ({}, [USER]),
-        ({"prompt": None, "system": "s"}, [SYSTEM, USER]),
-        ({"prompt": "q", "system": "s"}, [SYSTEM, USER]),
-    ],
-)
-def test_the_prompt_of_a_pair(row, prompt):
-    rejected = {"role": "assistant", "content": "b"}
-    pair = pair_row({"chosen": [USER, ANSWER], "rejected": [USER, rejected], **row})
-    assert (pair.prompt, pair.chosen, pair.rejected) == (prompt, [ANSWER], [rejected])
-    if row.get("prompt"):
-        assert pair_row({**row, "chosen": "a", "rejected": "b"}) == pair  # the answers alone
-
-
-def test_longer_beginnings_join_and_contradictions_are_refused():
-    second = {"role": "user", "content": "q2"}
-    chosen, rejected = [USER, ANSWER, second, ANSWER], [USER, ANSWER, second, {"role": "assistant", "content": "b"}]
-    for prompt in ([USER], [USER, ANSWER, second], [SYSTEM, USER], "q"):
-        pair = pair_row({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-        assert pair.prompt == ([SYSTEM] if prompt[0] == SYSTEM else []) + [USER, ANSWER, second]
-    with pytest.raises(BadRow, match="prompt is not"):
-        pair_row({"prompt": "something else", "chosen": chosen, "rejected": rejected})
-    with pytest.raises(BadRow, match="user's"):
-        pair_row({"chosen": [USER, ANSWER, USER], "rejected": [USER, ANSWER]})

@@ -7,12 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from data.sources.messages import BadRow
+from data.sources.pairs.rows import pair_row
 from pipeline.errors import InputError
 from post_training.chat import IGNORED, ChatEncoder, Encoded
 from post_training.operators import causal_products, label_log_probs, root_mean_square_norm
 from post_training.policy import PolicyConfig, add_special_tokens, agree_on_turn_end, load_policy
 from post_training.ragged import lay_end_to_end
-from post_training.rows import Conversation, pair_row
+from post_training.rows import Conversation
 from tests.post_training import toy
 
 CHAT = [
