@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from data.generators.episode_world import NOTED, PERSON, SMALL_TALK, THING, Attribute, pairs
 from data.generators.episode_topics import generate, generate_chats
+from data.generators.episode_world import NOTED, PERSON, SMALL_TALK, THING, Attribute, pairs
 from data.generators.episodes import SCHEMA, Names
 from pipeline.errors import InputError
 

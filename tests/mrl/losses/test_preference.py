@@ -28,8 +28,8 @@ def of_trl(config: PreferenceConfig, log_probs: torch.Tensor, mask: torch.Tensor
     trainer = SimpleNamespace(
         model=model, accelerator=accelerator, aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=True,
         f_divergence_type="reverse_kl", loss_types=config.loss_type, loss_weights=config.weights, beta=config.beta,
-        label_smoothing=config.label_smoothing, use_weighting=False, _metrics=metrics, _total_train_tokens=0, _tp_size=1,
-        args=SimpleNamespace(discopop_tau=config.discopop_tau),
+        label_smoothing=config.label_smoothing, use_weighting=False, _metrics=metrics, _total_train_tokens=0,
+        _tp_size=1,        args=SimpleNamespace(discopop_tau=config.discopop_tau),
     )  # fmt: skip
     padded = torch.nn.functional.pad(mask, (1, 0))
     inputs = {
