@@ -28,7 +28,8 @@ class RewardSettings:
 @dataclass(frozen=True)
 class Comparison:
     """Of B x K turns: query, answer and reference [B, K, n], the saved interaction that the strategy compares
-    with [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts [B, K, F, V, W]."""
+    with [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts
+    [B, K, F, V, W]."""
 
     query: Words
     answer: Words
