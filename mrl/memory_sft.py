@@ -13,7 +13,7 @@ from functools import partial
 
 from mrl.dialogues.corpus import load_corpus, preview, require_questions
 from mrl.losses.answer_lm import MemoryAwareConfig, memory_aware_counts, memory_aware_loss
-from mrl.training.export import finish
+from mrl.training.export import check_upload, finish
 from mrl.training.length_curriculum import LengthCurriculum, LengthCurriculumConfig
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
@@ -46,6 +46,7 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def main(stage: MemorySFTStage, run: Run) -> None:
     """Train, evaluate, save."""
+    check_upload(stage)
     model, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")

@@ -23,7 +23,7 @@ from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.dialogues.tokenization import EncodedDialogues
 from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
 from mrl.losses.output import LossOutput
-from mrl.training.export import finish
+from mrl.training.export import check_upload, finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
 from mrl.training.stage_config import ReactiveStageConfig, default_config
@@ -76,6 +76,7 @@ class Batches:
 
 def main(stage: PretrainStage, run: Run) -> None:
     """Train, evaluate, save."""
+    check_upload(stage)
     model, tokenizer = load_reactive(stage.model)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     run.preview(preview(tokenizer, corpus.train))

@@ -43,7 +43,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mrl.dialogues.corpus import load_corpus, require_facts
+from mrl.dialogues.corpus import load_corpus
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.rl.algorithms import ALGORITHMS, PPOConfig
@@ -68,7 +68,7 @@ from mrl.rl.update import (
     update_loss,
 )
 from mrl.rl.validation import transcript, validate
-from mrl.training.export import finish
+from mrl.training.export import check_upload, finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
 from mrl.training.prerequisites import Prerequisite, build_missing
@@ -167,14 +167,12 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     policy, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, policy.config.max_interaction_length, run)
     stages = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}
-    if any({name for name, weight in s.rewards.weights.items() if weight} == {"facts"} for s in stages.values()):
-        require_facts(corpus.train, "data.train")
-        require_facts(corpus.held_out, "data.held_out")
     train = EpisodeDataset(corpus.train, tokenizer, "data.train")
     held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
-    for turns in stages:  # refused now, not in the stage that would miss them
-        train.members(turns)
-        held_out.members(turns)
+    vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.answer_token_id)
+    for turns, now in stages.items():  # refused now, not in the stage that would miss them
+        for dialogues in (train, held_out):
+            dialogues.require_rewards(turns, now.rewards, vocabulary, now.curriculum.strategies)
     needs_critic = any(ALGORITHMS[s.ppo.algorithm].needs_critic for s in stages.values())
     pays_distance = any(s.ppo.kl_coef for s in stages.values())
     return Setup(
@@ -183,7 +181,7 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
         critic=build_critic(policy, stage.critic.kind).eval() if needs_critic else None,
         reference=copy.deepcopy(policy).requires_grad_(False) if pays_distance else None,
         tokenizer=tokenizer,
-        vocabulary=vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.answer_token_id),
+        vocabulary=vocabulary,
         train=train,
         held_out=held_out,
         fingerprint=corpus.fingerprint,
@@ -249,10 +247,10 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def main(stage: MRLStage, run: Run) -> None:
     """Build what is missing, train, validate, save. Raises InputError also where a custom reward gives no reward."""
+    check_upload(stage)
     build_missing(stage.prerequisites)
-    setup = prepare(stage, run)
     try:
-        train(setup, stage, run)
+        train(prepare(stage, run), stage, run)
     except CustomRewardError as error:
         raise InputError(str(error)) from None
 

@@ -5,9 +5,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pipeline.errors import InputError, shown
@@ -23,6 +23,11 @@ def offline() -> bool:
         os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
     )
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` can only mean `owner/name` on the Hub: nothing of that path is here, and it looks like no path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~", "outputs/")) and not Path(name).exists()
 
 
 def _passing_fault(error: BaseException) -> float | None:
@@ -44,10 +49,19 @@ def _passing_fault(error: BaseException) -> float | None:
         "ProtocolError",
         "Timeout",
     }
+    if not names & faults and error.__cause__ is not None:  # transformers wraps what the Hub's client raises
+        return _passing_fault(error.__cause__)
     return 0.0 if names & faults else None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, for a message: those of the Hub's clients go on for a page, and of a forbidden network
+    they say that it can't be reached."""
+    seen: BaseException | None = error
+    while seen is not None and offline():
+        if any(name in f"{type(seen).__name__} {seen}" for name in ("OfflineModeIsEnabled", "LocalEntryNotFoundError")):
+            return "HF_HUB_OFFLINE is set and it isn't in the cache"
+        seen = seen.__cause__ or seen.__context__
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -65,7 +79,7 @@ def retrying[R](call: Callable[[], R], *, what: str, attempts: int = ATTEMPTS) -
             if wait is None or attempt == attempts - 1 or offline():
                 raise
             pause = max(base * 2**attempt * random.uniform(0.75, 1.25), min(wait, 300.0))
-            why = _first_line(error)
+            why = first_line(error)
             logger.warning("%s failed (%s); attempt %d of %d in %.1f s", what, why, attempt + 2, attempts, pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
@@ -92,8 +106,7 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
     api = HfApi()
     try:
         login = retrying(api.whoami, what="asking the Hub who the token is", attempts=3)
-        if (login.get("auth", {}).get("accessToken") or {}).get("role") == "read":
-            raise InputError(f"{key}: the token of {login.get('name')} may only read; make one that may write")
+        _require_owner(repo_id, login, key)
         made = retrying(
             lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True),
             what=f"creating {repo_id}",
@@ -101,7 +114,7 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
         )
     except Exception as error:
         if _passing_fault(error) is not None:
-            why = _first_line(error)
+            why = first_line(error)
             raise InputError(f"{key}: the Hub can't be reached ({why}); try later or leave the push out") from None
         if not isinstance(error, HfHubHTTPError):
             raise
@@ -110,6 +123,21 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
             f"{key}: the Hub refuses {repo_id} ({status}); check the name and that the token may write there"
         ) from None
     return str(made.repo_id)
+
+
+def _require_owner(repo_id: str, login: Mapping[str, Any], key: str) -> None:
+    """Refuse a repository of somebody else: asked to create one that is there, the Hub says that it is there, whoever
+    may write into it. `login`: the answer of whoami."""
+    name = login.get("name")
+    if (login.get("auth", {}).get("accessToken") or {}).get("role") == "read":
+        raise InputError(f"{key}: the token of {name} may only read; make one that may write")
+    owner = repo_id.split("/")[0] if "/" in repo_id else name
+    organisations = {org.get("name"): org.get("roleInOrg") for org in login.get("orgs") or []}
+    if owner != name and owner not in organisations:
+        others = f" or one of {', '.join(sorted(organisations))}" if organisations else ""
+        raise InputError(f"{key}: the token is of {name}, who can't write into {repo_id}; write {name}/…{others}")
+    if organisations.get(owner) == "read":
+        raise InputError(f"{key}: {name} may only read what is of {owner}; ask its owners, or write {name}/…")
 
 
 def push_folder(
@@ -133,13 +161,13 @@ def push_folder(
 
     api = HfApi()
     try:
-        retrying(
+        made = retrying(
             lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True),
             what=f"creating {repo_id}",
         )
         commit = retrying(
             lambda: api.upload_folder(
-                repo_id=repo_id,
+                repo_id=str(made.repo_id),
                 repo_type=repo_type,
                 folder_path=folder,
                 path_in_repo=path_in_repo,
@@ -200,6 +228,8 @@ def tracker() -> Literal["wandb", "tensorboard"]:
 
 __all__ = [
     "check_push",
+    "first_line",
+    "is_hub_name",
     "keep_wandb_offline_if_unreachable",
     "logged_in_to_wandb",
     "push_folder",

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from pipeline.artifact import is_complete, verify
 from pipeline.errors import InputError
-from pipeline.hub import retrying
+from pipeline.hub import first_line, retrying
 from pipeline.ranges import Text
 from post_training.adapter import AdapterConfig, lora_config
 from post_training.chat_template import read_template
@@ -112,7 +112,7 @@ def load_tokenizer(config: PolicyConfig, path: str) -> Any:
         )
     except Exception as error:  # the tokenizers library raises bare Exceptions
         key = "model.tokenizer" if config.tokenizer else "model.name"
-        raise InputError(f"{key}: the tokenizer of {source} can't be loaded: {_first_line(error)}") from None
+        raise InputError(f"{key}: the tokenizer of {source} can't be loaded: {first_line(error)}") from None
 
 
 def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
@@ -137,7 +137,7 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
         raise
     except Exception as error:  # damaged files raise what JSON, safetensors or the model's own class happen to raise
         raise InputError(
-            f"model.name: {config.name} can't be loaded: {_first_line(error)}; check the name, files and network"
+            f"model.name: {config.name} can't be loaded: {first_line(error)}; check the name, files and network"
         ) from None
     if missing := sorted(told["missing_keys"]):
         raise InputError(
@@ -150,10 +150,6 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
                 f"model.name: {name} of {config.name} holds numbers that aren't finite; take other weights"
             )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def weights_fingerprint(model: PreTrainedModel) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.hub import hub
+from tests.hub import at_standin, hub, offline
 
-__all__ = ["hub"]
+__all__ = ["at_standin", "hub", "offline"]
 
 # What a landing is decided by must not depend on luck; look for new cases with HYPOTHESIS_PROFILE=search.
 settings.register_profile("same", derandomize=True, deadline=None)

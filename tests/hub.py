@@ -13,8 +13,10 @@
 Stored in memory: models and datasets, files, commits (each keeps its own snapshot, `main` is the newest), LFS objects.
 Spoken: repository info, tree, paths-info, resolve (HEAD, GET, Range), create_repo, validate-yaml, preupload, LFS batch,
 upload and verify, commit, refs, branches and tags (accepted), whoami. Writing needs the bearer token that `env` sets;
-other tokens get 401. Not spoken: Xet (`env` switches it off, the clients then use LFS), pull requests, spaces.
-As a fixture: `hub`, known to every test through conftest.py.
+other tokens get 401; its owner is `tester`, who may write into `me`. Not spoken: Xet (`env` switches it off, the
+clients then use LFS), pull requests, spaces.
+As a fixture: `hub`, or `at_standin` where the clients in the test's own process are to talk to it, known to every test
+through conftest.py.
 """
 
 import base64
@@ -207,6 +209,36 @@ def hub() -> Iterator[HubStandIn]:
         yield server
 
 
+@pytest.fixture
+def at_standin(hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubStandIn:
+    """The Hub's clients in this process talk to the stand-in, with caches of their own."""
+    import datasets.config
+    import huggingface_hub.constants as constants
+
+    for name, value in hub.env(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    for name, value in (("ENDPOINT", hub.url), ("HF_HUB_OFFLINE", False), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    for name, value in (("HF_ENDPOINT", hub.url), ("HF_DATASETS_CACHE", tmp_path / "sets"), ("HF_HUB_OFFLINE", False)):
+        monkeypatch.setattr(datasets.config, name, value)
+    return hub
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is forbidden, as by HF_HUB_OFFLINE=1, and nothing is in any cache."""
+    import datasets.config
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "sets")
+
+
 def _as_bytes(value: bytes | str | Path) -> bytes:
     if isinstance(value, Path):
         return value.read_bytes()
@@ -383,9 +415,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _whoami(self) -> None:
         if self._may_write():
-            self._json(
-                {"type": "user", "name": "tester", "fullname": "Tester", "orgs": [], "auth": {"type": "access_token"}}
-            )
+            mine = [{"type": "org", "name": "me", "roleInOrg": "write"}]
+            login = {"type": "user", "name": "tester", "fullname": "Tester", "auth": {"type": "access_token"}}
+            self._json({**login, "orgs": mine})
 
     def _info(self, repo_type: str, repo_id: str, revision: str = "main") -> None:
         if not (found := self._find(repo_type, repo_id, revision)):

@@ -12,7 +12,7 @@ from data.sources.batches import Batch
 from data.sources.config import SourceConfig
 from pipeline.config import nearest
 from pipeline.errors import InputError
-from pipeline.hub import retrying
+from pipeline.hub import first_line, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class HubChecker:
                 raise InputError(f"{where}.subset: {_one_line(error)}") from None
             except (ConnectionError, OSError) as error:
                 raise InputError(
-                    f"{where}.name: the Hub can't be asked about {name} ({_one_line(error)}); check the network, or"
+                    f"{where}.name: the Hub can't be asked about {name} ({first_line(error)}); check the network, or"
                     " give a local path"
                 ) from None
         return self.builders[name, subset, revision]

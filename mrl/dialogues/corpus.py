@@ -12,6 +12,7 @@ import numpy as np
 from mrl.dialogues.dataset import Conversation, RowSource, fingerprint, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from pipeline.errors import InputError
+from pipeline.hub import is_hub_name
 from pipeline.ranges import Text
 from pipeline.run import Run
 
@@ -25,7 +26,7 @@ class CorpusConfig:
     train: list[RowSource]
     held_out: list[RowSource]
     folder: Text | None = None
-    """Folder in which the sources' paths lie."""
+    """Folder in which the sources' paths lie, those of the Hub aside."""
     too_long: Literal["truncate", "refuse"] = "truncate"
     """Interactions of more than the model's max_interaction_length tokens: cut with a warning, or refused."""
 
@@ -35,9 +36,17 @@ class CorpusConfig:
             raise ValueError("train and held_out each need at least one source")
 
     def sources(self, split: Literal["train", "held_out"]) -> list[RowSource]:
-        """The sources with the folder before their paths."""
-        given = getattr(self, split)
-        return given if self.folder is None else [replace(s, path=str(Path(self.folder) / s.path)) for s in given]
+        """The sources with the folder before their paths; `owner/name` that isn't in the folder is of the Hub."""
+        given: list[RowSource] = getattr(self, split)
+        if self.folder is None:
+            return given
+        inside = [Path(self.folder) / source.path for source in given]
+        return [
+            source
+            if source.of_hub and is_hub_name(source.path) and not path.exists()
+            else replace(source, path=str(path))
+            for source, path in zip(given, inside, strict=True)
+        ]
 
 
 @dataclass
@@ -106,18 +115,6 @@ def preview(tokenizer: Any, data: EncodedDialogues, dialogue: int = 0) -> str:
         shown = [f"⟨{p}⟩" if flag & 1 else p for p, flag in zip(pieces, data.flags[span].tolist(), strict=True)]
         lines.append(" ".join(shown))
     return "\n".join(lines)
-
-
-def require_facts(data: EncodedDialogues, where: str) -> None:
-    """Refuse dialogues whose answers no fact can be looked for in, for a stage that rewards nothing else. Raises
-    InputError."""
-    said = data.counts["facts"] - data.counts["facts that their answer doesn't say"]
-    if said <= 0:
-        why = "no fact stands in its answer" if data.counts["facts"] else "no turn names facts"
-        raise InputError(
-            f"{where}: {why}, and the reward looks for nothing else: mark them (`facts: [...]` beside an answer, or "
-            "`interactions: {facts: carried}` when the data is built), or give rewards.weights another term, as bleu"
-        )
 
 
 def require_questions(data: EncodedDialogues, where: str) -> None:

@@ -9,10 +9,11 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+from data.sources.carried_facts import mark
 from data.sources.files import is_local
 from data.sources.folds import check_fold, in_fold
 from data.sources.messages import BadRow, BadRows, MessageOptions, conversation_of
@@ -21,6 +22,7 @@ from data.sources.reading import FileQuery, find_files, read_rows
 from data.sources.to_episodes import to_exchanges
 from mrl.dialogues.facts import Fact, read_facts, settle_marks
 from pipeline.errors import InputError, shown
+from pipeline.hub import first_line, retrying
 from pipeline.ranges import PositiveInt, Text
 
 logger = logging.getLogger(__name__)
@@ -80,8 +82,17 @@ class RowSource:
     limit: PositiveInt | None = None
     """Most rows."""
 
+    facts: Literal["as_given", "carried"] = "as_given"
+    """carried: a row that marks no facts needs, for each answer, the names and numbers that the answer takes from
+    earlier turns (data/sources/carried_facts.py)."""
+
     def __post_init__(self) -> None:
         check_fold(self.fold, "fold")
+
+    @property
+    def of_hub(self) -> bool:
+        """Whether the rows are a dataset of the Hub."""
+        return not is_local(self.path)
 
 
 def read_conversations(source: RowSource, counts: Counter[str] | None = None) -> list[Conversation]:
@@ -101,7 +112,7 @@ def read_conversations(source: RowSource, counts: Counter[str] | None = None) ->
             if source.fold is not None and not in_fold(kept - 1, source.fold):
                 continue
             group = str(row.get(source.group_by, "")) if source.group_by else ""
-            exchanges = bad.attempt(partial(parse_row, row, where, source.conversations))
+            exchanges = bad.attempt(partial(parse_row, row, where, source.conversations, source.facts))
             if exchanges is not None:
                 found.append(Conversation(exchanges, where, group))
     if counts is not None:
@@ -134,7 +145,7 @@ def _shown(source: RowSource) -> str:
 
 
 def _rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not is_local(source.path):
+    if source.of_hub:
         yield from _hub_rows(source)
         return
     if source.revision is not None:
@@ -146,23 +157,37 @@ def _rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
 def _hub_rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
     from datasets import load_dataset  # slow to import, and needed for the Hub alone
 
-    from pipeline.hub import retrying
-
     try:
         rows = retrying(
             lambda: load_dataset(source.path, source.subset, split=source.split or "train", revision=source.revision),
             what=f"reading {source.path}",
         )
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise InputError(f"{source.path}: neither a local path nor a readable Hub dataset ({reason})") from None
+        raise InputError(
+            f"{source.path}: neither a local path nor a readable Hub dataset ({first_line(error)})"
+        ) from None
     yield from ((f"{source.path}: row {i}", dict(row)) for i, row in enumerate(rows))
 
 
 def parse_row(
-    row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"] = "messages"
+    row: Mapping[str, Any],
+    where: str,
+    conversations: Literal["messages", "sharegpt"] = "messages",
+    facts: Literal["as_given", "carried"] = "as_given",
 ) -> tuple[Exchange, ...]:
-    """The exchanges of one row. Raises InputError naming the key that is missing, empty or of another kind."""
+    """The exchanges of one row; conversations and facts as in RowSource. Raises InputError naming the key that is
+    missing, empty or of another kind."""
+    turns = _turns(row, where, conversations)
+    if facts == "as_given" or turns[0].query is None or any(turn.facts or turn.distance for turn in turns):
+        return turns
+    marked = mark([{"query": t.query, "answer": t.answer} for t in turns])
+    return tuple(
+        replace(turn, facts=read_facts(found["facts"]) or (), distance=found["distance"], asks=found["distance"] > 0)
+        for turn, found in zip(turns, marked, strict=True)
+    )
+
+
+def _turns(row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"]) -> tuple[Exchange, ...]:
     if row.get("interactions") is not None or "query" in row:
         rest = row.get("interactions")
         rest = [] if rest is None else rest

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.dialogues.facts import Fact, find_fact, ways_of
 from pipeline.errors import InputError
+from pipeline.hub import first_line, is_hub_name, retrying
 
 logger = logging.getLogger(__name__)
 SCORED, MARKER, FACT = 1, 2, 4
@@ -53,12 +54,15 @@ class TurnTokens:
 
 
 def load_tokenizer(path: Path | str) -> Any:
-    """A tokenizer from a folder. Raises InputError where there is none."""
+    """A tokenizer from a folder, or from a name on the Hub. Raises InputError where there is none."""
     from transformers import AutoTokenizer
 
-    if not (Path(path) / "tokenizer.json").exists():
+    if not is_hub_name(str(path)) and not (Path(path) / "tokenizer.json").exists():
         raise InputError(f"{path}: no tokenizer.json there; train one with data/tokenizer.py")
-    return AutoTokenizer.from_pretrained(str(path))
+    try:
+        return retrying(lambda: AutoTokenizer.from_pretrained(str(path)), what=f"loading the tokenizer of {path}")
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise InputError(f"{path}: its tokenizer can't be loaded: {first_line(error)}") from None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor
 from mrl.dialogues.facts import Fact, case_variants
 from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
 from mrl.rl.episode_start import EpisodeStart
-from mrl.rl.rewards import Vocabulary
+from mrl.rl.rewards import RewardConfig, Vocabulary, says_something
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
 from pipeline.errors import InputError
 
@@ -49,6 +49,24 @@ class EpisodeDataset:
         so_far = np.concatenate([[0], np.cumsum(asks)])
         asked = chosen[so_far[first + turns + 1] - so_far[first + 1] > 0]
         return asked if len(asked) else chosen
+
+    def require_rewards(
+        self, turns: int, rewards: RewardConfig, vocabulary: Vocabulary, strategies: Sequence[Strategy]
+    ) -> None:
+        """Refuse dialogues of so many turns where no term of the reward says anything of any answer. Raises
+        InputError."""
+        members = self.members(turns)
+        for start in range(0, len(members), 256):
+            some = members[start : start + 256]
+            cycled = [n % len(strategies) for n in range(len(some))]
+            if says_something(rewards, vocabulary, self.batch(some, turns, [0] * len(some), cycled, strategies)):
+                return
+        terms = ", ".join(name for name, weight in rewards.weights.items() if weight)
+        raise InputError(
+            f"{self.where}: no term of rewards.weights ({terms}) says anything of any answer in dialogues of {turns} "
+            "turns: mark what answers need (`facts: [...]` beside each, or `facts: carried` at the source, which reads "
+            "names and numbers off the words), or give rewards.weights another term, as bleu"
+        )
 
     def batch(
         self,

@@ -38,8 +38,7 @@ from mrl.training.stage_config import TrainerConfig
 from pipeline.device import describe_device
 from pipeline.errors import InputError
 from pipeline.exits import Terminated
-from pipeline.hub import check_push
-from pipeline.run import Run, is_main_process
+from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +69,6 @@ class Training:
         """parts: what a checkpoint holds beside the loop's own state, by name. fingerprint: of the data. beside:
         further modules that learn in the same steps (a critic), by their part's name in `optimizer`."""
         self.config, self.tokenizer, self.run, self.fingerprint = config, tokenizer, run, fingerprint
-        if run.config.push_to_hub and is_main_process():
-            check_push(run.config.push_to_hub, repo_type="model", key="push_to_hub")
         if fsdp_asked_for():
             optimizer = replace(optimizer, shard=True)
         self.accelerator = join_processes(run, config.report_to, config.processes)

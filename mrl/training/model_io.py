@@ -13,6 +13,7 @@ from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
 from pipeline.artifact import is_complete, verify
 from pipeline.config import check_arguments
 from pipeline.errors import InputError
+from pipeline.hub import first_line, is_hub_name, retrying
 from pipeline.ranges import Text
 
 logger = logging.getLogger(__name__)
@@ -115,10 +116,10 @@ def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveF
 def resolve(path: str) -> Path | str:
     """The folder with weights that `path` stands for, or the name itself for the Hub. Raises InputError."""
     folder = Path(path)
-    if not folder.exists():
-        if path.count("/") != 1 or path.startswith((".", "/", "outputs/")):
-            raise InputError(f"model.path: there is no folder {path}; run the stage that makes it first")
+    if is_hub_name(path):
         return path
+    if not folder.exists():
+        raise InputError(f"model.path: there is no folder {path}; run the stage that makes it first")
     for candidate in (folder / MODEL_FOLDER, folder):
         if is_complete(candidate) and (candidate / "config.json").is_file():
             verify(candidate)
@@ -134,9 +135,12 @@ def resolve(path: str) -> Path | str:
 def _read(source: Path | str) -> ReactiveForCausalLM:
     try:
         # The class of this tree, not the copy in the checkpoint: fixes of ours should reach old weights.
-        loaded: Any = ReactiveForCausalLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+        loaded: Any = retrying(
+            lambda: ReactiveForCausalLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32),
+            what=f"loading {source}",
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:300]
+        first = first_line(error)[:300]
         raise InputError(f"model.path: {source} can't be loaded as a reactive model: {first}") from None
     model, report = loaded
     wrong = sorted(report.get("mismatched_keys") or []) + sorted(report["missing_keys"])

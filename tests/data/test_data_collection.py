@@ -291,6 +291,18 @@ def test_bad_blends_get_one_line_before_any_download(content, said, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+def test_an_upload_into_somebody_elses_repository_is_refused_before_any_source_is_looked_at(at_standin, tmp_path):
+    from data import data_collection
+    from pipeline.errors import InputError
+
+    at_standin.add_dataset("other/made", {"default": {"train": chats(3, "a")}})
+    config = blend(tmp_path / "b.yaml", name="other/made", datasets=[{"name": "./nothing/*.parquet"}])
+    output = ["--output-dir", str(tmp_path / "out"), "--upload-to-hub"]
+    with pytest.raises(InputError, match="name: the token is of tester, who can't write into other/made"):
+        data_collection.main(data_collection.parse_options(["--config-path", str(config), *output]))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_folder_that_is_somebody_elses_is_refused(tmp_path):
     from data import data_collection
     from pipeline.errors import InputError

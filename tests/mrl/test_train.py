@@ -144,8 +144,7 @@ def test_in_bf16_the_first_update_finds_the_probabilities_that_were_recorded(rec
     monkeypatch.setenv("WANDB_MODE", "disabled")
     trainer = {"max_steps": 1, "log_every": 1, "precision": "bf16"}
     config = load_config(MRLStage, recipe("half", trainer=trainer, curriculum={"turns": [3]}))
-    with open_run(config, stage="train", output_dir=config.output_dir, seed=config.seed) as opened:
-        main(config, opened)
+    run_here(config)
     ((_, ratio, approx_kl),) = lines(tmp_path / "half", "ratio", "approx_kl")
     assert ratio == pytest.approx(1.0, abs=1e-6)
     assert approx_kl == pytest.approx(0.0, abs=1e-9)
@@ -170,6 +169,64 @@ def test_in_bf16_the_first_update_finds_the_probabilities_that_were_recorded(rec
 def test_bad_recipes_are_refused_by_name(recipe, changes, message):
     with pytest.raises(InputError, match=message):
         load_config(MRLStage, recipe("bad", **changes)).at(1)
+
+
+@pytest.fixture
+def bare_rows(tmp_path) -> Path:
+    """Rows in the published format alone: query, answer, interactions; the name comes back in the last answer."""
+    pets = [("Ann", "cat"), ("Bob", "dog"), ("Cid", "owl"), ("Dan", "fox")] * 3
+    rows = [
+        {"query": f"who has the {pet}", "answer": f"the {name} .",
+         "interactions": [{"query": "who is", "answer": f"is {name} ."}]}
+        for name, pet in pets
+    ]  # fmt: skip
+    (tmp_path / "bare.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "bare.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("marks", "weights"), [({}, {"bleu": 1.0}), ({"facts": "carried"}, {"facts": 1.0}), ({}, {"facts": 1.0})]
+)
+def test_bare_rows_train_or_are_refused_with_the_remedy_before_the_run(
+    recipe, bare_rows, marks, weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    rows = [{"path": str(bare_rows), **marks}]
+    changes = {
+        "data": {"train": rows, "held_out": rows}, "curriculum": {"turns": [1]}, "rewards": {"weights": weights},
+        "trainer": {"max_steps": 1, "log_every": 1, "precision": "fp32"},
+    }  # fmt: skip
+    config = load_config(MRLStage, recipe("bare", **changes))
+    if not marks and "facts" in weights:
+        with pytest.raises(InputError, match="data.train: no term of rewards.weights .facts. says anything") as refused:
+            run_here(config)
+        assert "`facts: carried` at the source" in str(refused.value)
+        assert not (tmp_path / "bare").exists()
+    else:
+        run_here(config)
+        assert (tmp_path / "bare" / "model" / "model.safetensors").exists()
+
+
+def run_here(config: MRLStage) -> None:
+    with open_run(config, stage="train", output_dir=config.output_dir, seed=config.seed) as opened:
+        main(config, opened)
+
+
+def test_a_push_that_can_not_succeed_is_refused_before_anything_is_built(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    never = {"folder": str(tmp_path / "never"), "script": "none.py", "config": "none.yaml"}
+    config = load_config(MRLStage, recipe("pushed", push_to_hub="me/model", prerequisites=[never]))
+    with pytest.raises(InputError, match="push_to_hub: HF_HUB_OFFLINE is set"):
+        run_here(config)
+    assert not (tmp_path / "pushed").exists()
+
+
+def test_a_push_into_somebody_elses_repository_is_refused_before_anything_is_read(recipe, at_standin, tmp_path):
+    at_standin.add_repo("other/model", {"config.json": "{}"}, repo_type="model")
+    nothing = {"train": [{"path": "./none"}], "held_out": [{"path": "./none"}]}
+    config = load_config(MRLStage, recipe("pushed", push_to_hub="other/model", data=nothing))
+    with pytest.raises(InputError, match="push_to_hub: the token is of tester, who can't write into other/model"):
+        run_here(config)
 
 
 def test_a_stage_changes_what_its_overrides_name_and_nothing_else(recipe):

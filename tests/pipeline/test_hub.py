@@ -129,20 +129,6 @@ def test_wandb_that_does_not_answer_is_kept_offline(monkeypatch, closed_port, ca
     assert f"wandb can't be reached (127.0.0.1:{closed_port}: Connection refused)" in caplog.text
 
 
-@pytest.fixture
-def at_standin(hub, tmp_path, monkeypatch):
-    """The Hub's clients in this process talk to the stand-in."""
-    import huggingface_hub.constants
-
-    for name, value in hub.env(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
-    return hub
-
-
 def refused(repo_id="tester/new"):
     with pytest.raises(InputError) as caught:
         check_push(repo_id, repo_type="model", key="push_to_hub")
@@ -171,6 +157,18 @@ def test_a_push_that_can_not_succeed_is_refused_at_once(at_standin, monkeypatch,
     assert "needs a token; run `hf auth login` or set HF_TOKEN" in refused()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert refused().startswith("push_to_hub: HF_HUB_OFFLINE is set, so nothing can be pushed")
+
+
+def test_a_repository_of_somebody_else_is_refused_even_where_it_is_there(at_standin, monkeypatch):
+    at_standin.add_repo("other/theirs", {"config.json": "{}"}, repo_type="model")
+    assert refused("other/theirs") == (
+        "push_to_hub: the token is of tester, who can't write into other/theirs; write tester/… or one of me"
+    )
+    roles = [{"name": "lab", "roleInOrg": "write"}, {"name": "readers", "roleInOrg": "read"}]
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda _: {"name": "tester", "orgs": roles})
+    assert refused("other/theirs").endswith("write tester/… or one of lab, readers")
+    assert refused("readers/x").startswith("push_to_hub: tester may only read what is of readers")
+    assert check_push("lab/shared", repo_type="model", key="push_to_hub") == "lab/shared"
 
 
 def test_a_token_that_may_only_read_is_refused(at_standin, monkeypatch):

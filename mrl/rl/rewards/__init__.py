@@ -4,6 +4,7 @@ from mrl.rl.rewards.combined import RewardConfig, score
 from mrl.rl.rewards.custom import CustomRewardError
 from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.overlap import bleu, repetition
+from mrl.rl.rewards.silence import says_something
 from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary, content
 
@@ -15,6 +16,7 @@ __all__ = [
     "content",
     "fact_recall",
     "repetition",
+    "says_something",
     "score",
     "strategy_table",
 ]

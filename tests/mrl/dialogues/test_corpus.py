@@ -3,11 +3,8 @@
 import json
 import logging
 
-import pytest
-
-from mrl.dialogues.corpus import CorpusConfig, load_corpus, require_facts
+from mrl.dialogues.corpus import CorpusConfig, load_corpus
 from mrl.dialogues.dataset import RowSource
-from pipeline.errors import InputError
 
 
 class Facts:
@@ -48,17 +45,11 @@ def test_counts_are_reported_and_shared_dialogues_said(tmp_path, tokenizer, capl
     assert "all of 3 held-out dialogues" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([row("cat")], "data.train: no turn names facts, and the reward looks for nothing else: mark them"),
-        ([row("cat", facts=["dog"])], "data.train: no fact stands in its answer"),
-    ],
-)
-def test_a_reward_for_facts_alone_needs_facts(tmp_path, tokenizer, rows, message):
-    given = sources(tmp_path, "train", rows)
-    train = load_corpus(CorpusConfig(train=given, held_out=given), tokenizer, 20, Facts()).train
-    with pytest.raises(InputError, match=message):
-        require_facts(train, "data.train")
-    good = sources(tmp_path, "good", [row("cat", facts=["CAT"])])
-    require_facts(load_corpus(CorpusConfig(train=good, held_out=good), tokenizer, 20, Facts()).train, "data.train")
+def test_the_folder_stands_before_local_paths_and_not_before_names_of_the_hub(tmp_path):
+    (tmp_path / "own" / "rows").mkdir(parents=True)
+    names = ["steps_4", "own/rows", "org/set", "org/set-v1.1", "*.jsonl"]
+    config = CorpusConfig(
+        train=[RowSource(path=name) for name in names], held_out=[RowSource(path="org/set")], folder=str(tmp_path)
+    )
+    inside = [f"{tmp_path}/steps_4", f"{tmp_path}/own/rows", "org/set", "org/set-v1.1", f"{tmp_path}/*.jsonl"]
+    assert [source.path for source in config.sources("train")] == inside

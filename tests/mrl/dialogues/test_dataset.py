@@ -60,3 +60,25 @@ def test_rows_are_counted_with_what_became_of_them(tmp_path):
     source = RowSource(path=str(tmp_path / "rows.jsonl"), where={"task": ["1"]}, fold=0)
     assert len(read_conversations(source, counts)) == 3
     assert dict(counts) == {"read": 44, "kept": 3, "left out by where": 22, "left out by fold": 19}
+
+
+def test_bare_rows_get_their_facts_read_off_the_words(tmp_path):
+    turns = [("Where?", "To Little Hunan."), ("How many?", "Table for 4."), ("And?", "Little Hunan, 4 people.")]
+    first, *rest = [{"query": query, "answer": answer} for query, answer in turns]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**first, "interactions": rest}) + "\n")
+    path = str(tmp_path / "rows.jsonl")
+    (plain,) = read_conversations(RowSource(path=path))
+    assert [(e.facts, e.distance, e.asks) for e in plain.exchanges] == [((), 0, True)] * 3
+    (marked,) = read_conversations(RowSource(path=path, facts="carried"))
+    carried = (("Little Hunan", "4"), 2, True)
+    assert [(e.facts, e.distance, e.asks) for e in marked.exchanges] == [((), 0, False), ((), 0, False), carried]
+
+
+def test_marks_that_a_row_brings_are_kept():
+    row = {
+        "query": "Who?",
+        "answer": "Ann Lee.",
+        "interactions": [{"query": "Who?", "answer": "Ann Lee.", "facts": ["Ann"]}],
+    }
+    given = parse_row(row, "here", facts="carried")
+    assert [e.facts for e in given] == [(), ("Ann",)]

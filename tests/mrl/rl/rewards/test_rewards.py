@@ -16,10 +16,12 @@ from mrl.rl.rewards import (
     content,
     fact_recall,
     repetition,
+    says_something,
     score,
     strategy_table,
 )
 from mrl.rl.rewards.overlap import agreement, shared
+from mrl.rl.rewards.silence import as_answered
 from mrl.rl.rewards.words import Words
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Rollout, Strategy
 from tests.mrl.rl.toy import pad_stack
@@ -178,6 +180,7 @@ DEGENERATE = {
     "reference twice": "your dog is called rex . your dog is called rex .",
 }
 ONLY_FACTS = RewardConfig(weights={"facts": 1.0})
+FIRST_TURN = torch.tensor([True, False])
 
 
 @pytest.mark.parametrize("weights", [EVERYTHING, RewardConfig().weights], ids=["all terms", "default"])
@@ -312,3 +315,28 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     assert said("I saw San Jose and Anna.", "Ann") == 0
     assert said("at 5:15 pm on March 10th", "5:15 pm") == 1
     assert said("at 5:15 pm on March 10th", "March 1") == 0
+
+
+def test_a_reward_that_has_nothing_to_say_is_known_before_anybody_answers(vocabulary):
+    batch = rollout_of([["noted .", "noted ."]]).batch
+    bare = replace(batch, fact_ids=torch.full_like(batch.fact_ids, NO_TOKEN))
+    assert says_something(ONLY_FACTS, vocabulary, batch)
+    assert not says_something(ONLY_FACTS, vocabulary, bare)
+    assert says_something(RewardConfig(weights={"facts": 1.0, "bleu": 0.1}), vocabulary, bare)
+    # What was saved first says `my dog is called rex`; the reference of a dialogue of one turn shares pairs with it.
+    apart = replace(bare, first_ids=torch.full_like(bare.first_ids, IDS["oslo"]), turns=bare.turns & FIRST_TURN)
+    saved = RewardConfig(weights={"bleu_saved": 1.0}, bleu_orders=[0.0, 1.0])
+    assert says_something(saved, vocabulary, bare)
+    assert not says_something(saved, vocabulary, apart)
+
+
+def test_references_as_answers_are_what_a_perfect_policy_writes(vocabulary):
+    reference = TURNS[0][1]
+    played = rollout_of([[reference, reference]])
+    made = as_answered(played.batch)
+    for name in ("writes", "answer_ids"):
+        mask = {"writes": "writes_mask", "answer_ids": "answer_mask"}[name]
+        mine, wanted = (content(getattr(r, name), getattr(r, mask), vocabulary, whole=True) for r in (made, played))
+        assert [x[m].tolist() for x, m in zip(mine.ids[0], mine.mask[0], strict=True)] == [
+            x[m].tolist() for x, m in zip(wanted.ids[0], wanted.mask[0], strict=True)
+        ]

@@ -1,0 +1,43 @@
+"""Which questions are shown, and that nothing else than what the models wrote is."""
+
+import json
+
+import pytest
+
+from evaluation.examples import main, parse_options, pick
+from pipeline.errors import InputError
+
+
+def row(question: int, right: bool, answer: str = "an answer") -> dict:
+    asked = {"gen_args_0": {"arg_0": f"what is {question}?"}}
+    return {"doc_id": question, "arguments": asked, "resps": [[answer]], "target": "t", "exact_match": float(right)}
+
+
+def answers(*outcomes: bool) -> dict:
+    return {n: row(n, right) for n, right in enumerate(outcomes)}
+
+
+def test_the_first_question_of_each_kind_is_shown():
+    first, last = answers(False, False, True, True, False), answers(False, True, True, False, True)
+    assert pick([first, last], 1) == [("learnt", 1), ("forgotten", 3), ("never right", 0), ("always right", 2)]
+    assert pick([first, last], 2)[:2] == [("learnt", 1), ("learnt", 4)]
+    assert pick([last], 1) == [("never right", 0), ("always right", 1)]
+
+
+def test_the_page_is_made_of_what_lm_eval_logged(tmp_path):
+    for stage, right in (("stage_1", False), ("stage_2", True)):
+        folder = tmp_path / "lm_eval" / stage
+        folder.mkdir(parents=True)
+        figures = {"results": {"sums": {"exact_match,none": float(right)}}}
+        (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(figures))
+        rows = [row(0, right, f"{stage} says ```no```"), row(0, not right, "the second reading")]
+        (folder / "samples_sums_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    output = tmp_path / "page.md"
+    main(parse_options([str(tmp_path), "--output", str(output)]))
+    text = output.read_text()
+    assert "Right: stage_1 0 of 1, stage_2 1 of 1." in text
+    assert "### learnt: question 0" in text
+    assert "[stage_1, wrong]\nstage_1 says '''no'''" in text
+    assert "second reading" not in text
+    with pytest.raises(InputError, match="--each 0"):
+        main(parse_options([str(tmp_path / "lm_eval" / "stage_1" / "results_2026-01-01T00-00-00.json"), "--each", "0"]))
