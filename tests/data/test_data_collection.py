@@ -155,7 +155,7 @@ def test_a_build_that_is_told_to_end_keeps_its_finished_sources(tmp_path):
     config = blend(tmp_path / "b.yaml", datasets=[{"name": str(tmp_path / "a.jsonl")}, endless])
     command = [sys.executable, str(SCRIPT), "--config-path", str(config), "--output-dir", str(tmp_path / "out")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("out/.build/sources/*/part*")):
+    while not list(tmp_path.glob("out/.build/sources/*/done.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
