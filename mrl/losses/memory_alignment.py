@@ -74,7 +74,8 @@ def memory_target_loss(
 
     # The first state has no target: it isn't learnt here.
     start = model.initial_state(seeds=batch.seeds.tolist(), device=batch.ids.device).detach()
-    slots = truncated(piece, start, turns, config.bptt_steps).slots
+    # Windows of tokens, which a model may keep beside its slots' contents, have no target.
+    slots = truncated(piece, start, turns, config.bptt_steps).slots[:, : layers.shape[0]]
     before, new = slots[:-1], slots[1:]
     weights = [target_weight(turn, config.first_weight, config.weight, config.decay) for turn in range(turns)]
     w = (layers.new_tensor(weights)[:, None] + shifts.T.to(layers)).clamp(0.02, 0.98)

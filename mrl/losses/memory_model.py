@@ -20,6 +20,11 @@ class MemoryModelConfig(Protocol):
     router_aux_loss_coef: float
     """Weight of `DecoderOutput.aux_loss`."""
 
+    @property
+    def state_layers(self) -> int:
+        """Layers of a memory state: those of the network, and whatever else it keeps."""
+        ...
+
 
 class MemoryModel(Protocol):
     """A decoder that reads a memory, and an encoder whose view of an interaction is written into it.

@@ -24,6 +24,9 @@ class ReactiveConfig(PreTrainedConfig):
     Memory: `gate` and its switches are explained in `memory.ResidualGate`; `gate_spread` is the deviation of a content
     gate's z at the start. `initial_weights` mimetic starts all attention as copying and comparing (`mimetic`).
 
+    `copy_window` K > 0: each slot also keeps K tokens as they were read, which answers can copy (`memory.CopyPath`):
+    names and numbers that no training row has. The state then has K more layers. 0: no copy path.
+
     `classifier_reads_memory` concerns `ReactiveForSequenceClassification` alone: whether its texts are scored together
     with a memory.
 
@@ -68,6 +71,7 @@ class ReactiveConfig(PreTrainedConfig):
     initial_state_std: float = 0.02
     initial_state_seed: int = 0
     initial_weights: str = "normal"
+    copy_window: int = 0
 
     pad_token_id: int | None = 0
     unk_token_id: int = 1
@@ -114,6 +118,11 @@ class ReactiveConfig(PreTrainedConfig):
         return reading, self.memory_key_value_heads or min(keys, reading)
 
     @property
+    def state_layers(self) -> int:
+        """Layers of a memory state: those of the network, then a window's tokens."""
+        return self.num_hidden_layers + self.copy_window
+
+    @property
     def encoder_inner_size(self) -> int:
         """Inner width of the encoder's feed-forward layers."""
         return self.encoder_intermediate_size or self.intermediate_size
@@ -147,6 +156,17 @@ class ReactiveConfig(PreTrainedConfig):
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; choose one of {', '.join(allowed)}")
+        if self.copy_window < 0 or (self.copy_window and not self.memory_slots):
+            raise ValueError(
+                f"copy_window is {self.copy_window}; it is a number of tokens that each slot keeps: 0 for none, and "
+                "none where memory_slots is 0"
+            )
+        if self.copy_window and (self.gate == "off" or self.gate_activation != "sigmoid"):
+            raise ValueError(
+                f"copy_window {self.copy_window} needs a gate that opens and shuts; gate is {self.gate} with "
+                f"gate_activation {self.gate_activation}: choose another gate with gate_activation sigmoid, or "
+                "copy_window 0"
+            )
         if self.memory_groups < 1 or self.num_hidden_layers % self.memory_groups:
             raise ValueError(
                 f"memory_groups {self.memory_groups} must divide num_hidden_layers {self.num_hidden_layers}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput, logging
 
 from .decoding import AnswerCache, prefill, step
+from .memory import Windows
 from .memory_state import MemoryState
 
 if TYPE_CHECKING:
@@ -163,20 +164,20 @@ class ConversationForward:
                 f"the last turn has {ids.shape[1]} tokens, more than max_interaction_length "
                 f"{self.config.max_interaction_length}: answers may be poor"
             )
-        cache = None
+        cache, windows = None, self.model.windows(memory)
         if use_cache and not torch.is_grad_enabled():
             hidden, cache = prefill(self, ids, mask, memory)
         else:
             hidden = self.model.hidden(ids, memory)
-        logits = self._flat_logits(hidden, mask, columns, turn, turns, logits_to_keep)
-        loss = None if labels is None else self._flat_loss(hidden, mask, columns, labels)
+        logits = self._flat_logits(hidden, ids, windows, turn, turns, logits_to_keep)
+        loss = None if labels is None else self._flat_loss(hidden, ids, windows, mask, columns, labels)
         return ReactiveOutput(loss=loss, logits=logits, past_key_values=cache, memory=memory)
 
     def _flat_logits(
         self: "ReactiveForCausalLM",
         hidden: Tensor,
-        mask: Tensor,
-        columns: Tensor,
+        ids: Tensor,
+        windows: Windows | None,
         turn: Tensor,
         turns: Tensor,
         keep: int,
@@ -184,16 +185,24 @@ class ConversationForward:
         # Position inside the last turn for every flat column; padding after the end repeats the last token's.
         last = turn == (turns - 1)[:, None]
         inside = (last.cumsum(1) - 1)[:, -keep:]
-        source = inside.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[-1])
-        logits = self.lm_head(hidden.gather(1, source))
+        source = inside.clamp(min=0)
+        hidden = hidden.gather(1, source[..., None].expand(-1, -1, hidden.shape[-1]))
+        logits = self.logits(hidden, ids.gather(1, source), windows)
         return logits.masked_fill((inside < 0)[..., None], 0.0)
 
     def _flat_loss(
-        self: "ReactiveForCausalLM", hidden: Tensor, mask: Tensor, columns: Tensor, labels: Tensor
+        self: "ReactiveForCausalLM",
+        hidden: Tensor,
+        ids: Tensor,
+        windows: Windows | None,
+        mask: Tensor,
+        columns: Tensor,
+        labels: Tensor,
     ) -> Tensor:
         targets = labels.gather(1, columns).masked_fill(mask == 0, -100)[:, 1:]
         scored = targets != -100
-        return F.cross_entropy(self.lm_head(hidden[:, :-1][scored]).float(), targets[scored])
+        logits = self.logits(hidden, ids, windows, F.pad(scored, (0, 1)))
+        return F.cross_entropy(logits.float(), targets[scored])
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

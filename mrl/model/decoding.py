@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import MixtureOfExperts, attend, rotary_table
+from .memory import Windows
 from .memory_state import MemoryState
 
 
@@ -23,7 +24,8 @@ class AnswerCache:
     next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
     is `column`); hidden [B, 1, 1, C]:
     additive mask over columns before a row's first token, None where no row is padded; memory_keys and memory_values
-    one [B, G, S, d] a layer; memory the state they came from.
+    one [B, G, S, d] a layer; memory the state they came from; windows what may be
+    copied from it.
     """
 
     history: Tensor
@@ -33,6 +35,7 @@ class AnswerCache:
     memory_keys: list[Tensor]
     memory_values: list[Tensor]
     memory: MemoryState | None
+    windows: Windows | None = None
     weights: "PackedDecoder | None" = field(default=None, repr=False)
     scratch: "Scratch | None" = field(default=None, repr=False)
 
@@ -60,6 +63,8 @@ class AnswerCache:
         self.memory_values = [x.index_select(0, rows) for x in self.memory_values]
         if self.memory is not None:
             self.memory = self.memory.expand(before).rows(rows)
+        if self.windows is not None:
+            self.windows = self.windows.rows(rows)
         self.scratch = None
 
     def reorder_cache(self, beam_idx: Tensor) -> "AnswerCache":
@@ -117,7 +122,7 @@ def prefill(
         index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
         history = history.gather(2, index)
         hidden = torch.zeros_like(source, dtype=x.dtype).masked_fill(source < 0, float("-inf"))[:, None, None]
-    cache = AnswerCache(history, length, lengths, hidden, keys, values, memory)
+    cache = AnswerCache(history, length, lengths, hidden, keys, values, memory, body.windows(memory))
     cache.reserve(length + room)
     return body.decoder_norm(x), cache
 
@@ -267,4 +272,7 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     cache.column += 1
     if ragged:
         cache.lengths = cache.lengths + 1
-    return torch.mm(packed.norm(x, s.length, s.normed), packed.head)
+    logits = torch.mm(packed.norm(x, s.length, s.normed), packed.head)
+    if cache.windows is None:
+        return logits
+    return logits + model.model.copying(model.model.decoder_norm(x)[:, None], tokens[:, None], cache.windows)[:, 0]

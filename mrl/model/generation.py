@@ -182,7 +182,8 @@ class _Run:
         self.stop = stop
         hidden, self.cache = prefill(model, ids, mask, state, room, last_only=True)
         lengths = mask.sum(1)
-        self._logits = model.lm_head(hidden[:, 0])
+        last = ids.gather(1, (mask.sum(1) - 1)[:, None])
+        self._logits = model.logits(hidden, last, self.cache.windows)[:, 0]
         self.pending: Tensor | None = None
         self.column = self.forced = 0
         # How many tokens each row may add; told apart from `room` only where the limit really binds.

@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, ResidualExit, RMSNorm, SelfAttention
 from .configuration_reactive import ReactiveConfig
-from .memory import LayerwiseAttention, LayerwiseNorm, ResidualGate
+from .memory import CopyPath, LayerwiseAttention, LayerwiseNorm, ResidualGate, token_codes
 
 SELF_SHARPNESS = 0.3
 """Scale of a self-attention's queries and keys: nearly even attention, which mixes a sentence's words."""
@@ -51,6 +51,11 @@ def start_mimetic(module: nn.Module) -> None:
         init.copy_(module.query.weight, CROSS_SHARPNESS * shared(key, module.query_heads))
         init.copy_(weight, torch.cat([CROSS_SHARPNESS * key.flatten(0, 1), value.flatten(0, 1)]))
         init.copy_(module.out.weight, _undone(value, module.query_heads))
+    elif isinstance(module, CopyPath):
+        width = module.read_key.weight.shape[0]
+        both = orthonormal(1, width, width, module.read_key.weight)[0]
+        init.copy_(module.read_query.weight, both)
+        init.copy_(module.read_key.weight, both)
     elif isinstance(module, LayerwiseAttention):
         # Slots write what they read as it is, but don't look for what resembles them: they would all find the same.
         layers, width, _ = module.key_value.shape
@@ -162,6 +167,11 @@ class ReactivePreTrainedModel(PreTrainedModel):
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
         elif isinstance(initial := getattr(module, "initial_memory", None), nn.Parameter):
             init.normal_(initial, std=self.config.initial_state_std)
+        elif isinstance(module, CopyPath):
+            init.normal_(module.write_query, std=2.0)
+            init.ones_(module.sharpness)
+            init.ones_(module.gain)
+            init.copy_(module.codes, token_codes(*module.codes.shape).to(module.codes))
         # What follows has its value from the constructor already, but would lose it on the meta device.
         elif isinstance(module, RMSNorm | LayerwiseNorm):
             init.ones_(module.weight)

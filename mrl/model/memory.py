@@ -1,14 +1,35 @@
-"""The attention that rewrites the short-term memory, slots [L, B, S, D] of `memory_state.MemoryState`.
+"""The attention that rewrites the short-term memory, and the copy path from what was written to answers.
 
-All layers of the memory attention read the OLD slots, so they run as one batch of size L: a write costs the same few
-operators whatever the depth.
+Slots [L, B, S, D] of `memory_state.MemoryState`: all layers of the memory attention read the OLD slots, so they run as
+one batch of size L: a write costs the same few operators whatever the depth.
+
+`CopyPath`, for a configuration with a `copy_window`. Slots hold meanings, and weights turn a meaning into a token that
+they have learnt. A name that stands in no training row is a sequence of pieces in an order that nothing has learnt. So
+each slot also keeps a window of `copy_window` tokens as they were read: of each token a code, a fixed vector that is
+nearly orthogonal to all others (Kanerva 2009, "Hyperdimensional computing"), so that pieces that were seldom seen are
+kept as well as others.
+
+A write points each slot at a place of the interaction, whose token and the ones after it are its window; the slot takes
+over as much of it as its gate opens. A reader points at slots and, within their windows, at a place that it chooses, or
+at the one after the token that was just said (an induction head, Olsson et al. 2022). What it finds there raises the
+logits of its token (as in a pointer network, Vinyals et al. 2015, but added to the vocabulary's own logits).
+
+Symbols: B rows, T tokens, S slots, D width, K tokens of a window, V vocabulary, L layers of the network. Windows are
+the last K layers of a memory state [L + K, B, S, D]: layer L + k holds the code of token k of each slot's window.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import rotate
+
+CODES_SEED = 20
+"""Of the codes: a token has the same one wherever a model is made."""
+SCALE = 10.0
+"""Sharpness and gain are learnt in tens, or they would hardly move at the learning rates of weights."""
 
 
 class LayerwiseNorm(nn.Module):
@@ -84,9 +105,8 @@ class ResidualGate(nn.Module):
             self.weight = nn.Parameter(torch.empty(layers, slots, width))
             self.bias = nn.Parameter(torch.full((layers, 1, outputs), start))
 
-    def forward(self, old: Tensor, new: Tensor) -> Tensor:
-        if self.kind == "off":
-            return old + new
+    def opening(self, old: Tensor, new: Tensor) -> Tensor:
+        """z of each slot, [L, B, S, 1]; of no meaning for `off`."""
         if self.kind == "static":
             z = self.weight
         elif self.kind == "content":
@@ -94,7 +114,12 @@ class ResidualGate(nn.Module):
         else:
             status = (old + new).mean(-1)
             z = self.weight * status if self.kind == "elementwise" else torch.baddbmm(self.bias, status, self.weight)
-        z = z.unsqueeze(-1)
+        return z.unsqueeze(-1)
+
+    def forward(self, old: Tensor, new: Tensor) -> Tensor:
+        if self.kind == "off":
+            return old + new
+        z = self.opening(old, new)
         if self.activation == "sigmoid":
             return old + torch.sigmoid(z) * (new - old)
         return old + new + torch.tanh(z) * (new - old)
@@ -119,6 +144,7 @@ class MemoryAttention(nn.Module):
         )
         heads = (layers, width, config.memory_query_heads, config.memory_key_value_heads, config.head_dim)
         gate = (config.gate, config.gate_activation, config.gate_scope, layers, slots, config.gate_init, width)
+        self.layers = layers
         self.variant, self.groups, self.rope_base = config.memory_variant, config.memory_groups, config.rope_base
         self.state_norm = LayerwiseNorm(layers, width, eps)
         self.encoded_norm = LayerwiseNorm(layers, width, eps)
@@ -149,8 +175,85 @@ class MemoryAttention(nn.Module):
                 source = self.source_gate(normed, source)
         return self.mixing_gate(state, self.mixing(normed, *self.mixing.project(source)))
 
-    def forward(self, state: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """state [L, B, S, D], key and value from `project`, mask [B, 1, 1, T] -> new state [L, B, S, D]."""
+    def forward(
+        self, state: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, copied: Tensor | None = None
+    ) -> Tensor:
+        """state [L, B, S, D], key and value from `project`, mask [B, 1, 1, T] -> new state [L, B, S, D].
+
+        With `copied` [K, B, S, D] the state has K more layers, of windows (`CopyPath`): a slot takes over as much of
+        its new window as its last layer's gate opens.
+        """
+        kept, state = state[self.layers :], state[: self.layers]
         if self.variant != "simple":
             state = self._mix(state)
-        return self.gate(state, self.read(self.state_norm(state), key, value, mask))
+        new = self.read(self.state_norm(state), key, value, mask)
+        updated = self.gate(state, new)
+        if copied is not None:
+            kept = kept + torch.sigmoid(self.gate.opening(state, new)[-1]) * (copied - kept)
+        return torch.cat([updated, kept]) if len(kept) else updated
+
+
+def token_codes(vocabulary: int, width: int) -> Tensor:
+    """Random signs for each token, of length 1: [V, D]."""
+    signs = torch.randint(0, 2, (vocabulary, width), generator=torch.Generator().manual_seed(CODES_SEED))
+    return (2 * signs - 1) * width**-0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """What answers are copied from: keys [B, S, D] that tell the slots apart, their windows' codes [B, S, K * D]."""
+
+    keys: Tensor
+    codes: Tensor
+
+    def rows(self, index: Tensor) -> "Windows":
+        """The given rows, in their order."""
+        return Windows(self.keys.index_select(0, index), self.codes.index_select(0, index))
+
+
+class CopyPath(nn.Module):
+    """How windows are written and read."""
+
+    codes: Tensor
+
+    def __init__(self, config):
+        super().__init__()
+        width, self.window = config.hidden_size, config.copy_window
+        self.register_buffer("codes", token_codes(config.vocab_size, width))
+        self.write_query = nn.Parameter(torch.empty(config.memory_slots, width))
+        self.write_key = nn.Linear(width, width, bias=False)
+        self.read_query = nn.Linear(width, width, bias=False)
+        self.read_key = nn.Linear(width, width, bias=False)
+        self.place = nn.Linear(width, self.window + 1)
+        self.sharpness = nn.Parameter(torch.ones(1))
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def write(self, encoded: Tensor, input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        """The window of each slot for interactions [B, T], from encoder outputs [B, T, D] and a mask [B, 1, 1, T] that
+        is True where something may be pointed at: [K, B, S, D]."""
+        key = self.write_key(F.rms_norm(encoded, encoded.shape[-1:]))
+        score = (self.write_query @ key.transpose(1, 2)) * key.shape[-1] ** -0.5
+        codes = F.embedding(input_ids, self.codes)
+        if mask is not None:
+            score = score.masked_fill(~mask[:, 0], float("-inf"))
+            codes = codes * mask[:, 0, 0, :, None]
+        share, length = score.softmax(-1), input_ids.shape[1]
+        codes = F.pad(codes, (0, 0, 0, self.window - 1))
+        return torch.stack([share @ codes[:, k : k + length] for k in range(self.window)])
+
+    def open(self, slots: Tensor) -> Windows:
+        """Windows of a memory state's slots [L + K, B, S, D]."""
+        last = slots[-self.window - 1]
+        kept = slots[-self.window :].permute(1, 2, 0, 3).flatten(2)
+        return Windows(self.read_key(F.rms_norm(last, last.shape[-1:])), kept)
+
+    def forward(self, hidden: Tensor, tokens: Tensor, windows: Windows) -> Tensor:
+        """What is added to the logits [B, T, V] that follow `tokens` [B, T], from normed decoder outputs [B, T, D]."""
+        score = (self.read_query(hidden) @ windows.keys.transpose(1, 2)) * hidden.shape[-1] ** -0.5
+        found = (score.softmax(-1) @ windows.codes).unflatten(2, (self.window, -1))
+        said = F.embedding(tokens, self.codes)[:, :, None]
+        follows = F.pad((found[:, :, :-1] * said).sum(-1), (1, 0))
+        chosen, gate = self.place(hidden).split([self.window, 1], dim=-1)
+        share = (chosen + SCALE * self.sharpness * follows).softmax(-1)
+        copied = (share[..., None] * found).sum(2) * (SCALE * self.gain * gate.sigmoid())
+        return F.linear(copied, self.codes)

@@ -191,11 +191,12 @@ def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std:
 
 def fit(state: MemoryState, config: ReactiveConfig, rows: int, slots: int | None = None) -> MemoryState:
     """The state for so many rows of a model; one of a single row serves all of them. Raises ValueError for a state of
-    another model, or with another number of slots where that is given."""
+    another model, or with another number of slots where that is given; where it isn't, a state may lack windows."""
     if isinstance(state, Tensor):
         raise ValueError("a memory state is a MemoryState, not a tensor: give MemoryState(slots)")
     layers, have, own_slots, width = state.shape
-    expected = (config.num_hidden_layers, rows, slots or own_slots, config.hidden_size)
+    bare = slots is None and layers == config.num_hidden_layers
+    expected = (layers if bare else config.state_layers, rows, slots or own_slots, config.hidden_size)
     if have not in (1, rows) or (layers, own_slots, width) != (expected[0], *expected[2:]):
         raise ValueError(
             f"a memory state of shape {list(state.shape)} doesn't fit this model and {rows} rows: it must be "

@@ -36,19 +36,21 @@ from transformers import GenerationMixin
 
 from .attention import MixtureOfExperts, RMSNorm, key_mask, rotary_table
 from .configuration_reactive import ReactiveConfig
-from .conversation import ConversationForward
+from .conversation import ConversationForward, take_rows
 from .generation import AnswerGeneration
 from .layers import DecoderLayer, EncoderLayer, MaskedTokenHead, ReactivePreTrainedModel
-from .memory import MemoryAttention
+from .memory import CopyPath, MemoryAttention, Windows
 from .memory_state import MemoryHistory, MemoryState, fit, normal_state
 
 
 @dataclass(eq=False)
 class EncoderOutput:
-    """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer."""
+    """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
+    input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`)."""
 
     layers: Tensor
     hidden: Tensor
+    input_ids: Tensor | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -78,6 +80,8 @@ class ReactiveModel(ReactivePreTrainedModel):
             self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
             self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
             self.memory_attention = MemoryAttention(config)
+            if config.copy_window:
+                self.copying = CopyPath(config)
             shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
             if config.initial_state == "learned":
                 self.initial_memory = nn.Parameter(torch.zeros(shape))
@@ -105,7 +109,7 @@ class ReactiveModel(ReactivePreTrainedModel):
         for layer in self.encoder:
             x = layer(x, table, mask)
             layers.append(x)
-        return EncoderOutput(torch.stack(layers), self.encoder_norm(x))
+        return EncoderOutput(torch.stack(layers), self.encoder_norm(x), input_ids)
 
     def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
         """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
@@ -115,6 +119,12 @@ class ReactiveModel(ReactivePreTrainedModel):
         for index, layer in enumerate(self.decoder):
             x = layer(x, table, None if memory is None else memory[index], mask)
         return self.decoder_norm(x)
+
+    def windows(self, state: MemoryState | None) -> Windows | None:
+        """What answers may copy from a state; None for a model, or a state, without windows."""
+        if state is None or not self.config.copy_window or len(state.slots) == self.config.num_hidden_layers:
+            return None
+        return self.copying.open(state.slots)
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder layers [L, B, T, D] -> key, value [L, B, T, G, d] of the memory attention."""
@@ -164,10 +174,16 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 raise ValueError(f"initial_state got {len(seeds)} seeds for {batch_size} rows")
         rows = len(seeds) if seeds is not None else (batch_size or 1)
         if self.model.initial_memory is not None:
-            return MemoryState(self.model.initial_memory[:, None]).expand(rows).to(device or self.device)
+            slots = self._with_windows(self.model.initial_memory[:, None])
+            return MemoryState(slots).expand(rows).to(device or self.device)
         shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
         state = normal_state(seeds or [config.initial_state_seed], *shape, config.initial_state_std)
+        state = MemoryState(self._with_windows(state.slots))
         return state.to(device or self.device, self.dtype).expand(rows)
+
+    def _with_windows(self, slots: Tensor) -> Tensor:
+        """Slots [L, B, S, D] and after them windows that hold nothing yet."""
+        return F.pad(slots, (0, 0, 0, 0, 0, 0, 0, self.config.copy_window)) if self.config.copy_window else slots
 
     def fit_state(self, state: MemoryState, rows: int) -> MemoryState:
         """The state for so many rows; one of a single row serves all of them. Raises ValueError for any other shape,
@@ -197,7 +213,8 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         slots = self.fit_state(state, layers.shape[1]).slots
         key, value = self.model.project_encoded(layers)
         readable, silent = self._readable(attention_mask)
-        updated = self.model.memory_attention(slots, key, value, readable)
+        copied = self._copied(encoded, readable) if isinstance(encoded, EncoderOutput) else None
+        updated = self.model.memory_attention(slots, key, value, readable, copied)
         return MemoryState(updated if silent is None else torch.where(silent[:, None, None], slots, updated))
 
     @staticmethod
@@ -223,15 +240,18 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         # Turn-major, so that the projected tokens of one turn are a slice.
         rows = input_ids.transpose(0, 1).flatten(0, 1)
         mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
-        projected = self.model.project_encoded(self.encode(rows, mask).layers)
+        encoded = self.encode(rows, mask)
+        projected = self.model.project_encoded(encoded.layers)
+        copied = self._copied(encoded, self._readable(mask)[0])
+        windows = [None] * turns if copied is None else copied.unflatten(1, (turns, batch)).unbind(1)
         keys, values = (part.unflatten(1, (turns, batch)).unbind(1) for part in projected)
         readable, silent = (
             [None] * turns if part is None else part.unflatten(0, (turns, batch)).unbind(0)
             for part in self._readable(mask)
         )
         states = [self.fit_state(state, batch).slots]
-        for key, value, mask, ended in zip(keys, values, readable, silent, strict=True):
-            updated = self.model.memory_attention(states[-1], key, value, mask)
+        for key, value, mask, ended, window in zip(keys, values, readable, silent, windows, strict=True):
+            updated = self.model.memory_attention(states[-1], key, value, mask, window)
             states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
         return MemoryHistory(torch.stack(states))
 
@@ -248,22 +268,42 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         if attention_mask is not None and attention_mask.device.type == "cpu" and not bool(attention_mask[:, 0].all()):
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
         # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
-        hidden = self.model.hidden(input_ids, None if state is None else fit(state, self.config, input_ids.shape[0]))
+        state = None if state is None else fit(state, self.config, input_ids.shape[0])
+        hidden = self.model.hidden(input_ids, state)
         aux_loss = None
         if self.config.num_experts and torch.is_grad_enabled():
             experts = (layer.feed_forward for layer in self.model.decoder if isinstance(layer, DecoderLayer))
             balance = [x.balance(attention_mask) for x in experts if isinstance(x, MixtureOfExperts)]
             aux_loss = torch.stack(balance).mean()
         if labels is None:
-            logits = self.lm_head(hidden if logits_at is None else hidden[logits_at])
+            logits = self.logits(hidden, input_ids, self.model.windows(state), logits_at)
             return DecoderOutput(logits=logits, aux_loss=aux_loss, hidden=hidden)
         scored = labels[:, 1:] != -100
         targets = labels[:, 1:][scored]
-        logits = self.lm_head(hidden[:, :-1][scored])
+        logits = self.logits(hidden, input_ids, self.model.windows(state), F.pad(scored, (0, 1)))
         loss = F.cross_entropy(logits.float(), targets)
         if aux_loss is not None:
             loss = loss + self.config.router_aux_loss_coef * aux_loss
         return DecoderOutput(logits=logits, loss=loss, targets=targets, aux_loss=aux_loss, hidden=hidden)
+
+    def logits(self, hidden: Tensor, tokens: Tensor, windows: Windows | None, at: Tensor | None = None) -> Tensor:
+        """Logits that follow `tokens` [B, T] with normed decoder outputs [B, T, D]: [B, T, V], or [n, V] of the places
+        `at` [B, T] bool; with what is copied from `windows`, where there are any."""
+        logits = self.lm_head(hidden if at is None else hidden[at])
+        if windows is None:
+            return logits
+        if at is None:
+            return logits + self.model.copying(hidden, tokens, windows)
+        # Places to copy to are few in a row: they are moved together before windows are read for them.
+        tokens, chosen, columns = take_rows(tokens, at)
+        hidden = hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
+        return logits + self.model.copying(hidden, tokens, windows)[chosen.bool()]
+
+    def _copied(self, encoded: EncoderOutput, readable: Tensor | None) -> Tensor | None:
+        """New windows of all slots [K, B, S, D], from encoded interactions; None for a model without."""
+        if not self.config.copy_window or encoded.input_ids is None:
+            return None
+        return self.model.copying.write(encoded.layers[-1], encoded.input_ids, readable)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, each exactly once (a tied head belongs to the embedding), for freezing and rates."""
@@ -279,9 +319,9 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 part = "embedding"
             elif "encoder" in name or "mlm_head" in name:
                 part = "encoder"
-            elif "memory_attention" in name or "initial_memory" in name:
+            elif any(key in name for key in ("memory_attention", "initial_memory", "copying.write")):
                 part = "memory_attention"
-            elif any(key in name for key in ("cross_attention", "cross_norm", "memory_norm")):
+            elif any(key in name for key in ("copying", "cross_attention", "cross_norm", "memory_norm")):
                 part = "memory_cross_attention"
             else:
                 part = "decoder"

@@ -47,7 +47,7 @@ class EpisodeSampler:
         strategies = self.curriculum.config.strategies
         batch = self.dataset.batch(dialogues, draw.turns, seeds.tolist(), draw.strategy, strategies)
         config = model.config
-        shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+        shape = (config.state_layers, config.memory_slots, config.hidden_size)
         return replace(batch, start=batch.start.carrying(*self.pool.start(draw, batch, shape)))
 
     def _dialogues(self, turns: int, episodes: int) -> np.ndarray:

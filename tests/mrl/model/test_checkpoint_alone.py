@@ -48,7 +48,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     sizes = {"vocab_size": 264, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "memory_slots": 5}
-    model = ReactiveForCausalLM(ReactiveConfig(**sizes, max_interaction_length=64, initial_state_std=1.0))
+    model = ReactiveForCausalLM(
+        ReactiveConfig(**sizes, max_interaction_length=64, initial_state_std=1.0, copy_window=3)
+    )
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = chat_template(model.config)
     folder = tmp_path_factory.mktemp("travels") / "checkpoint"

@@ -45,6 +45,7 @@ def test_variant_writes_reads_learns_and_answers(index):
         initial_state="learned" if index % 2 else "normal",
         initial_weights="mimetic" if index % 4 > 1 else "normal",
         memory_groups=2 if index % 3 == 0 else 1,
+        copy_window=3 if index % 2 and gate != "off" and activation == "sigmoid" else 0,
     )
     turns, mask = tokens(3, 2, 9), torch.ones(3, 2, 9, dtype=torch.long)
     mask[0, 1, 5:] = 0

@@ -11,10 +11,15 @@ from mrl.rl.rollout import generate_rollouts
 from tests.mrl.rl.toy import OPTIONS, batch_of
 
 
-@pytest.mark.parametrize("group", [1, 3])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_first_replay_gives_the_probabilities_that_were_sampled_from(model, dataset, group, temperature):
+@pytest.mark.parametrize(
+    ("group", "temperature", "copy_window"), [(1, 1.0, 0), (3, 1.0, 0), (1, 0.7, 0), (3, 0.7, 0), (3, 0.7, 3)]
+)
+def test_the_first_replay_gives_the_probabilities_that_were_sampled_from(
+    model, dataset, group, temperature, copy_window
+):
     options = replace(OPTIONS, temperature=temperature, top_k=9)
+    if copy_window:
+        model = ReactiveForCausalLM(type(model.config)(**model.config.to_dict() | {"copy_window": copy_window}))
     played = generate_rollouts(model.eval(), batch_of(dataset), options, group=group, keep_history=True)
     rollout = played.rollout
     again = replay(model, rollout, options.sampling())
