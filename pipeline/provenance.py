@@ -4,8 +4,11 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
+
+import psutil
 
 VERSIONED = ("torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "huggingface_hub", "lm_eval")
 
@@ -19,6 +22,11 @@ def peak_memory_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def process_seconds() -> float:
+    """Seconds since this process began, its interpreter's start included."""
+    return time.time() - psutil.Process().create_time()
 
 
 def git_commit() -> str | None:

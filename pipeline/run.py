@@ -24,7 +24,7 @@ from pipeline.exits import exit_status
 from pipeline.folder_lock import FolderLock
 from pipeline.hub import keep_wandb_offline_if_unreachable
 from pipeline.progress import ProgressBar, is_main_process, progress_bar
-from pipeline.provenance import git_commit, peak_memory_mb, versions
+from pipeline.provenance import git_commit, peak_memory_mb, process_seconds, versions
 from pipeline.redaction import RedactingFormatter, redact
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Run:
         self.seconds_before = 0.0
         """Time of the earlier pieces of a run that goes on from a checkpoint, up to that checkpoint."""
         self._begun = False
+        self._torch_is_seeded = False
         self._previews: list[str] = []
         self._lock: FolderLock | None = None
         self._made: list[Path] = []
@@ -98,13 +99,25 @@ class Run:
                 f"output_dir: {self.dir} can't be written: {error.strerror}; choose another folder"
             ) from None
         seed_everything(self.seed)
+        self._torch_is_seeded = "torch" in sys.modules
         logger.info("%s: seed %d, configuration %s, folder %s", self.stage, self.seed, self.config_hash, self.dir)
+
+    @contextmanager
+    def loading(self) -> Generator[None]:
+        """Around the import of what a stage works with: torch and its kin take seconds to load, so a script imports
+        them in its `main`, when all that can be refused without them has been. Seeds them."""
+        yield
+        seed_everything(self.seed)
+        self._torch_is_seeded = "torch" in sys.modules
+        self.report(start_s=round(process_seconds(), 2))
 
     def begin(self) -> None:
         """Write config.json and who is at work: everything that could be refused has been. Does nothing the second
         time, and is called by the first `log` or `forget_after`."""
         if self._begun or not is_main_process():
             return
+        if "torch" in sys.modules and not self._torch_is_seeded:
+            raise RuntimeError("torch was imported after the seed was set; import it in `with run.loading():`")
         self._begun = True
         self.seconds_before = _last_elapsed(self.dir / METRICS_LINES)
         write_json(self.dir / "config.json", redact(to_dict(self.config)))

@@ -3,50 +3,18 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mrl.dialogues.dataset import Conversation, RowSource, fingerprint, read_conversations
+from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
+from mrl.recipes.data import CorpusConfig
 from pipeline.errors import InputError
-from pipeline.hub import is_hub_name
-from pipeline.ranges import Text
 from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True, frozen=True)
-class CorpusConfig:
-    """What is trained on, what is measured on."""
-
-    train: list[RowSource]
-    held_out: list[RowSource]
-    folder: Text | None = None
-    """Folder in which the sources' paths lie, those of the Hub aside."""
-    too_long: Literal["truncate", "refuse"] = "truncate"
-    """Interactions of more than the model's max_interaction_length tokens: cut with a warning, or refused."""
-
-    def __post_init__(self) -> None:
-        """Both lists are needed: a memory that isn't measured isn't one."""
-        if not self.train or not self.held_out:
-            raise ValueError("train and held_out each need at least one source")
-
-    def sources(self, split: Literal["train", "held_out"]) -> list[RowSource]:
-        """The sources with the folder before their paths; `owner/name` that isn't in the folder is of the Hub."""
-        given: list[RowSource] = getattr(self, split)
-        if self.folder is None:
-            return given
-        inside = [Path(self.folder) / source.path for source in given]
-        return [
-            source
-            if source.of_hub and is_hub_name(source.path) and not path.exists()
-            else replace(source, path=str(path))
-            for source, path in zip(given, inside, strict=True)
-        ]
 
 
 @dataclass

@@ -9,21 +9,21 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from data.sources.carried_facts import mark
 from data.sources.files import is_local
-from data.sources.folds import check_fold, in_fold
+from data.sources.folds import in_fold
 from data.sources.messages import BadRow, BadRows, MessageOptions, conversation_of
 from data.sources.pairs.to_interactions import pair_exchanges
-from data.sources.reading import FileQuery, find_files, read_rows
+from data.sources.reading import find_files, read_rows
 from data.sources.to_episodes import to_exchanges
 from mrl.dialogues.facts import Fact, read_facts, settle_marks
+from mrl.recipes.data import RowSource
 from pipeline.errors import InputError, shown
 from pipeline.hub import first_line, retrying
-from pipeline.ranges import PositiveInt, Text
 
 logger = logging.getLogger(__name__)
 
@@ -54,45 +54,6 @@ class Conversation:
     exchanges: tuple[Exchange, ...]
     where: str
     group: str = ""
-
-
-@dataclass(kw_only=True, frozen=True)
-class RowSource:
-    """Where rows are: a folder of data_collection.py, files of any format it reads, or a dataset of the Hub."""
-
-    path: Text
-    subset: Text | None = None
-    """Subset of a folder (`*`: all of them), or configuration on the Hub. Default: the only one."""
-    split: Text | None = None
-    """Split, with a slice if wanted (`train[:10%]`): files named after it, or rows whose column `split` has it.
-    Default: `train` where there are splits, else all rows."""
-    revision: Text | None = None
-    """Commit, branch or tag of a dataset of the Hub."""
-    conversations: Literal["messages", "sharegpt"] = "messages"
-    """sharegpt: rows hold `conversations` of `{from, value}`."""
-    bad_rows: Literal["refuse", "drop"] = "refuse"
-    """Rows whose messages are no usable conversation are refused, or left out and counted."""
-    where: dict[str, list[str]] = field(default_factory=dict)
-    """Kept: rows whose column has one of the listed values."""
-    group_by: Text | None = None
-    """Column whose value names a group; figures are given for each group as well (bAbI: task)."""
-    fold: int | None = None
-    """Kept: each tenth of the rows that the other keys keep, beginning with this one (0 to 9): a part to validate on
-    where the data has none (data/generators/name_permutation.py leaves the same rows out with `without_fold`)."""
-    limit: PositiveInt | None = None
-    """Most rows."""
-
-    facts: Literal["as_given", "carried"] = "as_given"
-    """carried: a row that marks no facts needs, for each answer, the names and numbers that the answer takes from
-    earlier turns (data/sources/carried_facts.py)."""
-
-    def __post_init__(self) -> None:
-        check_fold(self.fold, "fold")
-
-    @property
-    def of_hub(self) -> bool:
-        """Whether the rows are a dataset of the Hub."""
-        return not is_local(self.path)
 
 
 def read_conversations(source: RowSource, counts: Counter[str] | None = None) -> list[Conversation]:
@@ -150,8 +111,7 @@ def _rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     if source.revision is not None:
         raise InputError(f"revision: {source.path} is a local path and has no revisions; leave it out")
-    query = FileQuery(path=source.path, subset=source.subset, split=source.split, key="path")
-    yield from read_rows(find_files(query))
+    yield from read_rows(find_files(source.query()))
 
 
 def _hub_rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:

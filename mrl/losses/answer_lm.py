@@ -16,27 +16,7 @@ from mrl.losses.bptt import unroll
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import MemoryHistory, MemoryState
-from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
-
-
-@dataclass(kw_only=True, frozen=True)
-class MemoryAwareConfig:
-    """Supervised memory-aware training: every answer is decoded from the memory of the turns before it."""
-
-    bptt_steps: PositiveInt | None = None
-    """Memory writes between two cuts of the gradient: 1 = only the last write before an answer learns from it; null:
-    the whole episode."""
-    other_turns: NonNegativeFloat = 1.0
-    """Weight of the answers that need no memory, beside those that do."""
-    other_share: Share = 1.0
-    """Share of those answers that is decoded at all; they are easy, and cost as much as the others."""
-    fact_weight: NonNegativeFloat = 1.0
-    """Weight of tokens that hold a needed fact, beside an answer's other tokens."""
-    open_book: bool = False
-    """The decoder reads the encoder's tokens of all earlier turns instead of the memory: what it needs to find there is
-    learnt sooner while nothing is lost in between."""
-    distance_power: NonNegativeFloat = 0.0
-    """Answers about facts that were said d turns ago weigh d to this power: far ones are rarer, and harder."""
+from mrl.recipes.supervised import MemoryAwareConfig
 
 
 def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:

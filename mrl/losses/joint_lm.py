@@ -1,8 +1,5 @@
 """Joint language modelling of encoder and decoder."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,25 +8,7 @@ from mrl.dialogues.collation import IGNORED, Interactions
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import MemoryState
-from pipeline.ranges import NonNegativeFloat, Share
-
-
-@dataclass(kw_only=True, frozen=True)
-class JointConfig:
-    """Joint language modelling: the encoder fills masked tokens, the decoder reads its detached layer outputs."""
-
-    scored: Literal["all", "answer"] = "all"
-    """all: every token but the first (pre-training); answer: what follows [A] or [T] (interaction SFT)."""
-    mask_share: Share = 0.15
-    """Share of tokens that the encoder sees as [MASK] and has to fill in."""
-    decoder_weight: NonNegativeFloat = 1.0
-    encoder_weight: NonNegativeFloat = 1.0
-    noise: NonNegativeFloat = 0.0
-    """Standard deviation of Gaussian noise added to what the decoder reads."""
-    hidden_share: Share = 0.0
-    """Share of the encoder's outputs that the decoder can't read."""
-    blank_share: Share = 0.0
-    """Share of rows whose decoder reads nothing at all, so that it also learns to work without a leak."""
+from mrl.recipes.supervised import JointConfig
 
 
 def hide_tokens(batch: Interactions, share: float, special: Tensor, seed: int) -> Interactions:

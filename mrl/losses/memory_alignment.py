@@ -1,7 +1,5 @@
 """Self-supervised memory attention: each write against a weighted mean of what was and what came."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +10,7 @@ from mrl.losses.bptt import one_by_one, truncated
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import MemoryHistory, MemoryState
-from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
+from mrl.recipes.supervised import MemoryTargetConfig
 
 
 def pool_to_slots(layers: Tensor, mask: Tensor, slots: int) -> Tensor:
@@ -31,24 +29,6 @@ def pool_to_slots(layers: Tensor, mask: Tensor, slots: int) -> Tensor:
 def target_weight(step: int, first: float, start: float, decay: float) -> float:
     """Share of the new interaction in the target of write `step`: 0.9, then 0.5, 0.45, 0.4 …, never below 0.05."""
     return first if step == 0 else max(0.05, start - decay * step)
-
-
-@dataclass(kw_only=True, frozen=True)
-class MemoryTargetConfig:
-    """Self-supervised memory attention: after write i the state should be (1 - w_i) * before + w_i * interaction."""
-
-    first_weight: Share = 0.9
-    weight: Share = 0.5
-    decay: NonNegativeFloat = 0.05
-    """w_0 = first_weight; w_i = weight - decay * i."""
-    jitter: Share = 0.0
-    """Largest random amount added to or taken from each w_i, drawn per row."""
-    noise: NonNegativeFloat = 0.0
-    """Standard deviation of the Gaussian noise on the encoder's outputs that memory attention reads."""
-    mse_weight: NonNegativeFloat = 1.0
-    """Weight of the mean squared distance beside 1 - cosine, which alone leaves the scale of the memory free."""
-    bptt_steps: PositiveInt | None = 1
-    """Writes that a target's gradient flows back through; null: all."""
 
 
 def memory_target_loss(

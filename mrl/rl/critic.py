@@ -11,42 +11,14 @@ as a copy of the actor's. Three kinds:
 The memory comes in detached: what the critic learns never moves it.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, join_rows
+from mrl.recipes.reinforcement import CriticConfig
 from mrl.rl.algorithms.advantages import credited_turns
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
-from pipeline.ranges import NonNegativeFloat, PositiveInt, Share
-from pipeline.resumable import WHOLE_RUN
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticConfig:
-    """Section `critic`."""
-
-    kind: Literal["memory", "frozen_memory", "classic"] = field(default="memory", metadata=WHOLE_RUN)
-    loss_coef: NonNegativeFloat = 0.5
-    """Weight of the value loss beside the policy's."""
-    turn_share: Share = 1.0
-    """Share of the turns that an update of the critic looks at: it reads twice what the policy does, and its errors are
-    much alike."""
-    rows_at_once: PositiveInt | None = None
-    """Most turns in one pass without gradients. Default: 2048 on an accelerator; 256 on a CPU, where what lies between
-    two layers should stay in its cache."""
-
-    def __post_init__(self) -> None:
-        """Refuse a critic that would never learn."""
-        if self.turn_share == 0:
-            raise ValueError("turn_share is 0; a share lies above 0 and is at most 1")
-
-    def at_once(self, device: torch.device) -> int:
-        """`rows_at_once` on a device."""
-        return self.rows_at_once or (256 if device.type == "cpu" else 2048)
 
 
 def build_critic(actor: ReactiveForCausalLM, kind: str) -> ReactiveForSequenceClassification:

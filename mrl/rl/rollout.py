@@ -7,7 +7,6 @@ state; the first of these answers is the one that is written.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,39 +15,8 @@ from torch import Tensor
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryHistory, MemoryState, Sampling, join_rows
+from mrl.recipes.reinforcement import RolloutConfig
 from mrl.rl.trajectory import EpisodeBatch, Rollout
-from pipeline.ranges import NonNegativeInt, PositiveInt
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """Section `rollout`."""
-
-    episodes: PositiveInt = 128
-    """Dialogues that are played before each update, over all processes."""
-    at_once: PositiveInt = 256
-    """Most dialogues of a process in one batch; more rows are played one batch after another."""
-    max_new_tokens: int = 32
-    """Longest answer, its forced first token included."""
-    temperature: float = 1.0
-    top_k: NonNegativeInt = 0
-    top_p: float = 1.0
-    forced: Literal["answer", "think", "auto"] = "answer"
-    """How an answer begins: at once, with a thought, or as the model likes."""
-    teacher_forcing: bool = False
-    """Write the reference answers into memory instead of the policy's own."""
-
-    def __post_init__(self) -> None:
-        """Refuse answers without words, and greedy rollouts: they explore nothing."""
-        if self.max_new_tokens < 2:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has its forced first token and words")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; greedy answers explore nothing: give more than 0")
-        self.sampling()
-
-    def sampling(self) -> Sampling:
-        """The distribution that is sampled from; log-probs belong to it."""
-        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
 @dataclass(frozen=True, eq=False)

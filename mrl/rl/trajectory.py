@@ -14,48 +14,17 @@ forced [A].
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from mrl.recipes.strategy import Strategy
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.row_record import RowRecord, extended, per_row, per_turn
 
 NO_TOKEN = -1
 """Fills unused places of fact tensors; no tokenizer has a negative id."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strategy:
-    """What a dialogue is rewarded for.
-
-    single: the first turn only, against the interaction before it. cumulative: every turn against the `saved_offset`th
-    interaction before it, and the last one against all earlier interactions, times `final_weight`. long_term: the last
-    turn only, against the first interaction; with `dense` the turns between are rewarded too, and
-    `topic_change_penalty` is taken from them for as much as the answer leans on the old topic more than the reference
-    does. `weight` is its share when several are mixed.
-    """
-
-    kind: Literal["single", "cumulative", "long_term"] = "cumulative"
-    weight: float = 1.0
-    saved_offset: int = 1
-    final_weight: float = 1.0
-    dense: bool = False
-    topic_change_penalty: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of range and options without effect."""
-        if self.weight < 0 or self.final_weight < 0 or self.topic_change_penalty < 0:
-            raise ValueError("weight, final_weight and topic_change_penalty can't be negative")
-        if self.saved_offset < 1:
-            raise ValueError(f"saved_offset is {self.saved_offset}; 1 is the interaction right before the question")
-        if self.kind != "cumulative" and (self.saved_offset != 1 or self.final_weight != 1):
-            raise ValueError(f"saved_offset and final_weight belong to kind: cumulative, not to {self.kind}")
-        if self.dense and self.kind != "long_term":
-            raise ValueError(f"dense belongs to kind: long_term, not to {self.kind}")
-        if self.topic_change_penalty and not (self.kind == "long_term" and self.dense):
-            raise ValueError("topic_change_penalty needs kind: long_term with dense: true")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

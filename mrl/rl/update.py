@@ -5,7 +5,7 @@ Every term is a sum whose weights add up to 1 over the *global* minibatch, so sl
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,51 +14,14 @@ from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import ReactiveForSequenceClassification, Sampling
-from mrl.rl.algorithms import ALGORITHMS, PPOConfig
+from mrl.recipes.ppo import PPOConfig
+from mrl.recipes.reinforcement import CriticConfig, UpdateConfig
+from mrl.rl.algorithms import ALGORITHMS
 from mrl.rl.algorithms.advantages import credited_turns, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
-from mrl.rl.critic import CriticConfig, set_value_bias, turn_values, value_turns
+from mrl.rl.critic import set_value_bias, turn_values, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdateConfig:
-    """Section `update`: how the gradient reaches memory, and what is learnt beside the rewards."""
-
-    RENAMED: ClassVar[Mapping[str, str]] = {
-        "turns_at_once": "micro_batch_turns",
-        "least_advantage": "min_abs_advantage",
-        "supervised_coef": "sft_coef",
-        "supervised_scope": "sft_turns",
-        "supervised_share": "sft_other_fraction",
-    }
-
-    bptt_steps: int | None = None
-    """Memory writes that a gradient flows back through: 1 = the newest only (as elsewhere); null: the whole episode."""
-    micro_batch_turns: int = 1024
-    """Most turns of a slice: longer dialogues come in smaller slices, so peak memory doesn't grow."""
-    save_memory: bool = False
-    """Compute each write's activations twice instead of keeping them: for very long dialogues."""
-    min_abs_advantage: float = 0.0
-    """Turns whose advantage is nearer to 0 than this (after normalisation) aren't scored: they would teach little and
-    cost as much as the others."""
-    sft_coef: float = 0.0
-    """Weight of the reference answers' cross-entropy, read from the same states (as PPO-ptx: Ouyang et al. 2022)."""
-    sft_turns: Literal["asked", "all"] = "asked"
-    """asked: references of turns that need facts; all: those of other turns as well."""
-    sft_other_fraction: float = 1.0
-    """With all: share of the other turns whose references are learnt, others in every round. Small talk is known
-    soon, and costs as much as the rest."""
-
-    def __post_init__(self) -> None:
-        """Refuse counts without a meaning and shares that aren't."""
-        if self.bptt_steps is not None and self.bptt_steps < 1:
-            raise ValueError(f"bptt_steps is {self.bptt_steps}; give 1 or more, or null for the whole episode")
-        if self.micro_batch_turns < 1 or self.min_abs_advantage < 0 or self.sft_coef < 0:
-            raise ValueError("micro_batch_turns must be at least 1; min_abs_advantage and sft_coef not below 0")
-        if not 0 <= self.sft_other_fraction <= 1:
-            raise ValueError(f"sft_other_fraction is {self.sft_other_fraction}; a share lies in 0..1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +59,7 @@ def calibrate_critic(
 
 def normalized(batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:
     """A whole round with advantages of mean 0 and deviation 1, where the configuration wants that."""
-    if not (config.normalize_advantages and ALGORITHMS[config.algorithm].needs_critic):
+    if not (config.normalize_advantages and config.needs_critic):
         return batch
     return replace(batch, advantages=normalize(batch.advantages, batch.credited))
 

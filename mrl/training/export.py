@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mrl.recipes.model import MODEL_FOLDER
 from mrl.training.checkpoint import run_manifest
 from mrl.training.loop import Training
-from mrl.training.model_io import MODEL_FOLDER, save_reactive
+from mrl.training.model_io import save_reactive
 from pipeline.artifact import atomic_dir, write_text
 from pipeline.card import model_card
 from pipeline.config import to_dict

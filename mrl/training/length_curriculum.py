@@ -1,48 +1,18 @@
 """The length curriculum of supervised memory training: first short dialogues, twice as long once they are recalled."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from mrl.dialogues.collation import Episodes, collate_episodes
 from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.dialogues.tokenization import EncodedDialogues
+from mrl.recipes.supervised import LengthCurriculumConfig
 from pipeline.errors import InputError
-from pipeline.ranges import NonNegativeInt, PositiveInt, Share, ShareBelowOne
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True, frozen=True)
-class LengthCurriculumConfig:
-    """Section `curriculum`. A dialogue of n steps has n interactions after the first."""
-
-    RENAMED: ClassVar[Mapping[str, str]] = {
-        "least": "min_steps",
-        "most": "max_steps",
-        "review": "replay_fraction",
-        "turns": "max_batch_turns",
-    }
-
-    start: PositiveInt | None = 1
-    """Steps of the first lesson; null: whole dialogues from the start."""
-    longest: PositiveInt | None = None
-    """Steps of the last lesson. Default: those of the longest dialogue."""
-    threshold: Share = 0.9
-    """Recall on the training batches (a running mean) at which the steps are doubled."""
-    smoothing: ShareBelowOne = 0.9
-    """Weight of the past in that mean, per step."""
-    min_steps: NonNegativeInt = 20
-    """Steps of training that a lesson takes at least."""
-    max_steps: PositiveInt | None = None
-    """Steps after which the next lesson starts even below the threshold."""
-    replay_fraction: ShareBelowOne = 0.2
-    """Share of batches with dialogues of an earlier lesson."""
-    max_batch_turns: PositiveInt = 576
-    """Most interactions of a batch: lessons of long dialogues take fewer of them at a time."""
 
 
 class LengthCurriculum:

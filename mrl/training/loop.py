@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from mrl.dialogues.collation import share
 from mrl.losses.output import LossOutput
 from mrl.model import ReactiveForCausalLM
+from mrl.recipes.stage import TrainerConfig
 from mrl.training.checkpoint import (
     Part,
     cut_logs,
@@ -34,7 +35,6 @@ from mrl.training.distributed import choose_precision, fsdp_asked_for, join_proc
 from mrl.training.model_io import save_reactive
 from mrl.training.optimizer import Optimizer, OptimizerConfig
 from mrl.training.progress import Best, LoopState, Means, MetricsLog, mean
-from mrl.training.stage_config import TrainerConfig
 from pipeline.device import describe_device
 from pipeline.errors import InputError
 from pipeline.exits import Terminated

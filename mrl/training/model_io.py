@@ -1,7 +1,6 @@
 """Section `model`: which reactive model a stage starts from, and how a finished one is laid down."""
 
 import logging
-from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +9,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
-from pipeline.artifact import is_complete, verify
-from pipeline.config import check_arguments
+from mrl.recipes.model import ModelConfig, resolve
 from pipeline.errors import InputError
-from pipeline.hub import first_line, is_hub_name, retrying
-from pipeline.ranges import Text
+from pipeline.hub import first_line, retrying
 
 logger = logging.getLogger(__name__)
 disable_progress_bar()  # a bar for each file of weights, at each checkpoint
-_OWN = {
-    k: v
-    for k, v in vars(ReactiveConfig)["__annotations__"].items()
-    if k not in ("model_type", "classifier_reads_memory")
-}
-_SIZES = make_dataclass("ReactiveConfig", [(name, kind, None) for name, kind in _OWN.items()])
-"""What a YAML may say of fresh weights: the fields of ReactiveConfig itself, not those of its transformers parent, and
-not what concerns a scorer alone."""
-MODEL_FOLDER = "model"
-"""Folder inside a run's output_dir that holds the finished weights."""
-
-
-@dataclass(kw_only=True, frozen=True)
-class ModelConfig:
-    """Where the weights come from: an earlier stage, or nowhere."""
-
-    path: Text | None = None
-    """The output_dir of an earlier stage, a folder with weights, or a name on the Hub. Default: fresh weights."""
-    tokenizer: Text | None = None
-    """Folder of data/tokenizer.py or of any tokenizer with the turn tokens. Default: the one beside the weights."""
-    new: dict[str, Any] = field(default_factory=dict)
-    """Fields of mrl.model.ReactiveConfig for fresh weights; the tokenizer gives the vocabulary and its ids. With
-    `path` they are expectations: weights of another shape are refused."""
-
-    def __post_init__(self) -> None:
-        """Fresh weights need a vocabulary."""
-        if self.path is None and self.tokenizer is None:
-            raise ValueError("give path (weights to start from) or tokenizer (for fresh weights)")
 
 
 def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[ReactiveForCausalLM, Any]:
@@ -54,7 +23,7 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
     source = None if config.path is None else resolve(config.path)
     tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
     names = TurnTokens.of(tokenizer, f"model.tokenizer: {config.tokenizer or source}")
-    given = check_arguments(_SIZES, config.new, "model.new")
+    given = config.checked_new()
     if source is None:
         model = fresh(given, tokenizer, names)
     else:
@@ -111,25 +80,6 @@ def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveF
         return ReactiveForCausalLM(ReactiveConfig(**settings))
     except ValueError as error:
         raise InputError(f"model.new: {error}") from None
-
-
-def resolve(path: str) -> Path | str:
-    """The folder with weights that `path` stands for, or the name itself for the Hub. Raises InputError."""
-    folder = Path(path)
-    if is_hub_name(path):
-        return path
-    if not folder.exists():
-        raise InputError(f"model.path: there is no folder {path}; run the stage that makes it first")
-    for candidate in (folder / MODEL_FOLDER, folder):
-        if is_complete(candidate) and (candidate / "config.json").is_file():
-            verify(candidate)
-            return candidate
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise InputError(
-            f"model.path: {path} holds no finished model ({MODEL_FOLDER}/ with manifest.json, or config.json with "
-            "*.safetensors); let the stage that makes it run to its end"
-        )
-    return folder
 
 
 def _read(source: Path | str) -> ReactiveForCausalLM:

@@ -17,4 +17,4 @@ def relative_to_group(
     return group_advantages(rewards, counted, config.group_size, scale_by_std=config.group_std), rewards * turns
 
 
-register("grpo", Algorithm(advantages=relative_to_group, policy_loss=clipped, needs_critic=False, looks_ahead=False))
+register("grpo", Algorithm(advantages=relative_to_group, policy_loss=clipped))

@@ -16,4 +16,4 @@ def bandit(
     return (rewards - values) * present, rewards * present
 
 
-register("impo", Algorithm(advantages=bandit, policy_loss=clipped, looks_ahead=False, drift_coef=1e-4))
+register("impo", Algorithm(advantages=bandit, policy_loss=clipped))

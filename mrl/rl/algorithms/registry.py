@@ -1,102 +1,14 @@
-"""What an algorithm is, the section `ppo` that all of them read, and the registry that knows them by name."""
+"""What an algorithm is, and the registry that knows them by name. Their section `ppo`: mrl/recipes/ppo.py."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from mrl.recipes.ppo import TRAITS, PPOConfig
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOConfig:
-    """Section `ppo`: how rollouts become updates."""
-
-    RENAMED: ClassVar[Mapping[str, str]] = {"used_share": "keep_fraction"}
-
-    algorithm: str = "ppo"
-    """ppo, a2c, grpo or impo: a module each in mrl/rl/algorithms."""
-    gamma: float = 0.99
-    """Discount from turn to turn."""
-    gae_lambda: float = 0.95
-    """1 = rewards to the end of the dialogue, 0 = one turn and the critic."""
-    clip_range: float = 0.2
-    """A token's ratio earns nothing below 1 minus this, nor above 1 plus it."""
-    clip_range_high: float | None = None
-    """Another upper limit of the ratio (clip-higher). Default: clip_range."""
-    value_clip: float | None = 0.2
-    """The critic's new value counts only this far from its old one; null = no limit."""
-    entropy_coef: float = 0.003
-    """Reward for undecided token distributions, in nats per token."""
-    kl_coef: float = 0.0
-    """Price of a nat per token away from the policy that the run started from."""
-    drift_coef: float | None = None
-    """Price of moving the memory: sqrt(turn) * mean squared change. Default: the algorithm's (impo 1e-4, others 0)."""
-    target_kl: float | None = 0.05
-    """An update's remaining passes are left out when the policy has moved this many nats per token; null = never."""
-    update_epochs: int = 2
-    """Passes over each round."""
-    minibatch_episodes: int = 64
-    """Dialogues per optimizer step, over all processes."""
-    keep_fraction: float = 1.0
-    """Share of a round's dialogues that updates are made from: those with the largest advantages (mean size over the
-    turns that count). To play a dialogue costs a fraction of learning from it, and most are known already
-    (down-sampling: Xu et al. 2025, arXiv:2504.13818)."""
-    normalize_advantages: bool = True
-    """Give advantages mean 0 and deviation 1 over all dialogues of all processes (algorithms with a critic)."""
-    group_std: bool = True
-    """Divide grpo's advantages by the deviation of their group; false: centred only (Dr. GRPO)."""
-    loss_scope: Literal["token", "answer"] = "token"
-    """Whether every token counts alike or every answer."""
-    group_size: int = 1
-    """Answers sampled from the same memory at every turn; grpo needs at least 2."""
-
-    def __post_init__(self) -> None:
-        """Refuse unknown algorithms and numbers out of range."""
-        if self.algorithm == "group":
-            logger.warning("ppo.algorithm: group is now called grpo")
-            object.__setattr__(self, "algorithm", "grpo")
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm is {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
-        if not 0 < self.keep_fraction <= 1:
-            raise ValueError(f"keep_fraction is {self.keep_fraction}; a share lies above 0 and is at most 1")
-        for name in ("clip_range", "update_epochs", "minibatch_episodes", "group_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("clip_range_high", "value_clip", "target_kl"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive, or null")
-        for name in ("entropy_coef", "kl_coef", "drift_coef"):
-            if (getattr(self, name) or 0.0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a price can't be negative")
-        if self.clip_range >= 1:
-            raise ValueError(f"clip_range is {self.clip_range}; it must lie below 1, for no ratio is below 0")
-        if self.algorithm == "grpo" and self.group_size < 2:
-            raise ValueError("algorithm grpo compares answers to the same question: set group_size to 2 or more")
-        if self.minibatch_episodes % self.group_size:
-            raise ValueError(
-                f"minibatch_episodes {self.minibatch_episodes} must be a multiple of group_size {self.group_size}"
-            )
-
-    @property
-    def clip_high(self) -> float:
-        """How far above 1 a ratio may earn."""
-        return self.clip_range if self.clip_range_high is None else self.clip_range_high
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether an answer is credited with the rewards of later turns."""
-        return ALGORITHMS[self.algorithm].looks_ahead and self.gamma > 0
-
-    @property
-    def drift_price(self) -> float:
-        """Price of moving the memory."""
-        return ALGORITHMS[self.algorithm].drift_coef if self.drift_coef is None else self.drift_coef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +19,6 @@ class Algorithm:
     """(rewards, values, turns, rewarded, config) -> (advantages, returns), all [B, K]."""
     policy_loss: Callable[[Tensor, Tensor, Tensor, PPOConfig], Tensor]
     """(log_probs, old_log_probs, advantages, config) -> loss, all [n], one a token."""
-    needs_critic: bool = True
-    looks_ahead: bool = True
-    """Whether a turn may earn from the rewards of later ones."""
-    drift_coef: float = 0.0
-    """Its own price of moving the memory."""
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -119,7 +26,10 @@ ALGORITHMS: dict[str, Algorithm] = {}
 
 
 def register(name: str, algorithm: Algorithm) -> None:
-    """Make an algorithm available to configurations. Raises ValueError for a name that is taken."""
+    """Make an algorithm available to the loop. Raises ValueError for a name that is taken or that
+    recipes don't know."""
+    if name not in TRAITS:
+        raise ValueError(f"recipes don't know {name}; add it to TRAITS in mrl/recipes/ppo.py")
     if name in ALGORITHMS:
         raise ValueError(f"there is an algorithm {name} already")
     ALGORITHMS[name] = algorithm

@@ -18,13 +18,14 @@ No answer earns more than the reference. Terms of one's own are functions named 
 Symbols: B dialogues, K turns.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from mrl.recipes.rewards import RewardConfig
 from mrl.rl.rewards import facts, overlap, similarity
-from mrl.rl.rewards.comparison import Comparison, RewardSettings, Term
+from mrl.rl.rewards.comparison import Comparison, Term
 from mrl.rl.rewards.custom import custom_term
 from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary, Words, content, pack
@@ -36,68 +37,9 @@ OF_SAVED = ("bleu_saved", "cosine_saved")
 """Terms that compare with the saved data: at the end of a cumulative dialogue with everything that was saved."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RewardConfig:
-    """Weights of the terms (their sum is normalised away) and the scale of the whole."""
-
-    weights: dict[str, float] = field(
-        default_factory=lambda: {"facts": 0.6, "bleu": 0.2, "cosine": 0.05, "length": 0.05, "repetition": 0.1}
-    )
-    custom: dict[str, str] = field(default_factory=dict)
-    """Further terms: name to the dotted path of a function (mrl/rl/rewards/custom.py)."""
-    allow_custom_code: bool = False
-    """Whether the functions of `custom` may be imported and called."""
-    scale: float = 1.0
-    """Reward of a perfect answer."""
-    bleu_orders: list[float] = field(default_factory=lambda: [0.2, 0.2, 0.3, 0.3])
-    """Weights of 1-grams, 2-grams, ..."""
-    length_slack: float = 1.5
-    """Facts are worth the full in answers up to this many times as long as the reference."""
-    running_decay: float = 0.2
-    """How much of the running mean survives each new interaction."""
-
-    def __post_init__(self) -> None:
-        """Refuse names without a term and numbers out of range."""
-        self._check_custom()
-        for name, weight in self.weights.items():
-            if name not in TERMS and name not in self.custom:
-                there = ", ".join([*TERMS, *self.custom])
-                raise ValueError(f"weights.{name} is no term of the reward; there are {there}")
-            if weight < 0:
-                raise ValueError(f"weights.{name} is {weight}; a term can't be worth less than nothing")
-        if not any(self.weights.values()):
-            raise ValueError("weights are all 0: nothing would be rewarded")
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}; it must be positive")
-        if not self.bleu_orders or min(self.bleu_orders) < 0 or sum(self.bleu_orders) <= 0:
-            raise ValueError("bleu_orders needs at least one positive weight, and none below 0")
-        if self.length_slack < 1:
-            raise ValueError(f"length_slack is {self.length_slack}; below 1 the reference itself would be too long")
-        if not 0 <= self.running_decay <= 1:
-            raise ValueError(f"running_decay is {self.running_decay}; a share lies in 0..1")
-
-    def _check_custom(self) -> None:
-        for name, path in self.custom.items():
-            if name in TERMS:
-                raise ValueError(f"custom.{name}: a term of that name is there already; choose another name")
-            if not self.allow_custom_code:
-                raise ValueError(
-                    f"custom.{name} would import and call {path}; set rewards.allow_custom_code: true if you trust it"
-                )
-            if not self.weights.get(name):
-                raise ValueError(f"custom.{name} has no weight and would do nothing; add weights.{name}")
-            custom_term(name, path)
-
-    def term(self, name: str) -> Term:
-        """A term by its name."""
-        return TERMS[name] if name in TERMS else custom_term(name, self.custom[name])
-
-    @property
-    def settings(self) -> RewardSettings:
-        """What the terms read of it."""
-        return RewardSettings(
-            bleu_orders=tuple(self.bleu_orders), length_slack=self.length_slack, running_decay=self.running_decay
-        )
+def term_of(config: RewardConfig, name: str) -> Term:
+    """A term by its name."""
+    return TERMS[name] if name in TERMS else custom_term(name, config.custom[name])
 
 
 def score(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout) -> ScoredRollout:
@@ -106,7 +48,7 @@ def score(config: RewardConfig, vocabulary: Vocabulary, rollout: Rollout) -> Sco
     table = strategy_table(batch.strategies, lead, batch.strategy, batch.turns)
     turns = compare(config, vocabulary, rollout, table.saved)
     weights = {name: weight for name, weight in config.weights.items() if weight > 0}
-    terms = {name: config.term(name)(turns) for name in weights}
+    terms = {name: term_of(config, name)(turns) for name in weights}
     _compare_last_with_everything(turns, batch.turns, table.everything, terms)
     total = torch.zeros(lead, device=batch.turns.device)
     weight_sum = torch.zeros_like(total)

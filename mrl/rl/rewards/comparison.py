@@ -9,27 +9,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mrl.recipes.rewards import RewardSettings
 from mrl.rl.rewards.words import Vocabulary, Words
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardSettings:
-    """Numbers that terms read.
-
-    bleu_orders: weights of 1-grams, 2-grams, ...; length_slack: facts are worth the full in answers up to this many
-    times as long as the reference; running_decay: how much of the running mean survives each new interaction.
-    """
-
-    bleu_orders: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
-    length_slack: float = 1.5
-    running_decay: float = 0.2
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of B x K turns: query, answer and reference [B, K, n], the saved interaction that the strategy compares
-    with [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts
-    [B, K, F, V, W]."""
+    """Of B x K turns: query, answer and reference [B, K, n], the saved interaction that the strategy compares with
+    [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts [B, K, F, V, W]."""
 
     query: Words
     answer: Words

@@ -12,15 +12,13 @@ It gives a value in 0..1 for an answer, None where it says nothing about it. A r
 code unless its reader has allowed it.
 """
 
-import importlib
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mrl.recipes.rewards import load_custom
 from mrl.rl.rewards.comparison import Comparison, Term
 from mrl.rl.rewards.words import Words
 
@@ -34,7 +32,7 @@ class CustomRewardError(ValueError):
 
 def custom_term(name: str, path: str) -> Term:
     """The term of a function. Raises ValueError where the path leads to none."""
-    function = _load(name, path)
+    function = load_custom(name, path)
 
     def term(turns: Comparison) -> Tensor:
         texts = (_texts(turns, words) for words in (turns.query, turns.answer, turns.reference))
@@ -42,23 +40,6 @@ def custom_term(name: str, path: str) -> Term:
         return torch.tensor(worth, device=turns.answer.ids.device).view(turns.shape)
 
     return term
-
-
-def _load(name: str, path: str) -> TextReward:
-    module, _, attribute = path.rpartition(".")
-    if not module:
-        raise ValueError(f"custom.{name} is {path!r}; give module.function")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        function = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # whatever the module does when it is imported
-        raise ValueError(f"custom.{name}: {module} can't be imported ({type(error).__name__}: {error})") from None
-    finally:
-        sys.path.remove(here)
-    if not callable(function):
-        raise ValueError(f"custom.{name}: {module} has no function {attribute}")
-    return function
 
 
 def _texts(turns: Comparison, words: Words) -> list[str]:

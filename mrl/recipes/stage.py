@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mrl.dialogues.corpus import CorpusConfig
-from mrl.training.model_io import ModelConfig
-from mrl.training.optimizer import OptimizerConfig
+from mrl.recipes.data import CorpusConfig
+from mrl.recipes.model import ModelConfig
+from mrl.recipes.optimizer import OptimizerConfig
 from pipeline.ranges import PositiveFloat, PositiveInt, Text
 from pipeline.resumable import RESUMABLE
 from pipeline.stage_config import TrainingStageConfig
@@ -55,6 +55,11 @@ class ReactiveStageConfig(TrainingStageConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     push_to_hub: Text | None = field(default=None, metadata=RESUMABLE)
     """Repository on the Hub for the result."""
+
+    def refuse_missing(self) -> None:
+        """Raises InputError where weights or data that the stage starts from aren't there: before torch is loaded."""
+        self.model.refuse_missing()
+        self.data.refuse_missing()
 
 
 def default_config(name: str) -> Path:

@@ -1,0 +1,82 @@
+"""Every script answers `--help`, a wrong key and a missing file before it has loaded torch and its kin."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("data", "post_training", "mrl", "evaluation", "evaluation/study", "evaluation/speed")
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for room in ROOMS
+    for path in (ROOT / room).glob("*.py")
+    if '__name__ == "__main__"' in path.read_text("utf-8")
+)
+HEAVY = {
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "pandas", "scipy", "sklearn", "matplotlib",
+    "wandb", "lm_eval", "gradio",
+}  # fmt: skip
+"""Each takes from half a second to many. A script imports what it works with inside its `main`, in
+`with run.loading():` where it has a run; its configuration classes stand in modules that import none of these."""
+
+# A light process that forks for each start: no child pays for an interpreter of its own, and none sees another's modules.
+FORKING = """
+import contextlib, io, json, os, runpy, sys
+import pipeline.run
+for script, arguments in json.load(sys.stdin):
+    back, there = os.pipe()
+    if not os.fork():
+        said, status = io.StringIO(), None
+        sys.argv = [script, *arguments]
+        sys.path[0] = os.path.dirname(os.path.abspath(script))
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        except BaseException as error:
+            said.write(repr(error))
+        whole = json.dumps([script, status, said.getvalue(), sorted({name.partition(".")[0] for name in sys.modules})])
+        os.write(there, whole.encode())
+        os._exit(0)
+    os.close(there)
+    with os.fdopen(back) as file:
+        print(file.read(), flush=True)
+    os.wait()
+"""
+
+
+def starts(cases: list[tuple[str, list[str]]]) -> dict[str, tuple[int | None, str, set[str]]]:
+    """Exit status, what was said and the modules that were there at the end, by script."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], input=json.dumps(cases), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return {script: (status, said, set(modules)) for script, status, said, modules in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--help"], 0),
+        (["--config-path", "nowhere/recipe.yaml"], 2),
+        (["--set", "traner.max_steps=1"], 2),
+    ],
+)
+def test_a_start_that_comes_to_nothing_loads_nothing_heavy(arguments, expected):
+    assert len(SCRIPTS) > 15
+    configured = {s for s in SCRIPTS if arguments == ["--help"] or takes_a_recipe(s)}
+    for script, (status, said, modules) in starts([(s, arguments) for s in sorted(configured)]).items():
+        assert status == expected, (script, said)
+        assert not modules & HEAVY, (script, sorted(modules & HEAVY))
+        if expected == 2:
+            assert said.count("\n") == 1 and said.startswith("error: "), (script, said)
+
+
+def takes_a_recipe(script: str) -> bool:
+    text = (ROOT / script).read_text("utf-8")
+    return "stage_main" in text or '"--config-path"' in text
