@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import config_hash
 from pipeline.errors import InputError
@@ -207,6 +208,24 @@ def test_a_refused_start_leaves_a_finished_run_as_it_was(tmp_path):
 
     pytest.raises(InputError, refused)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_torch_is_seeded_when_it_is_loaded_late(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")  # as in a script that has parsed and checked, and loaded nothing yet
+    with open_run(Config(), stage="s", output_dir=tmp_path / "right", seed=3) as run:
+        with run.loading():
+            monkeypatch.setitem(sys.modules, "torch", torch)
+        drawn = float(torch.rand(()))
+    torch.manual_seed(3)
+    assert drawn == float(torch.rand(()))
+    assert json.loads((tmp_path / "right" / "metrics.json").read_text())["start_s"] > 0
+
+    monkeypatch.delitem(sys.modules, "torch")
+    with (
+        pytest.raises(RuntimeError, match=r"import it in `with run\.loading"),
+        open_run(Config(), stage="s", output_dir=tmp_path / "wrong", seed=3),
+    ):
+        monkeypatch.setitem(sys.modules, "torch", torch)
 
 
 def test_a_sample_file_holds_this_runs_samples(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from sacrebleu.metrics import BLEU
 
+from mrl.recipes.rewards import TERMS as NAMES
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import (
     RewardConfig,
@@ -20,6 +21,7 @@ from mrl.rl.rewards import (
     score,
     strategy_table,
 )
+from mrl.rl.rewards.combined import TERMS
 from mrl.rl.rewards.overlap import agreement, shared
 from mrl.rl.rewards.silence import as_answered
 from mrl.rl.rewards.words import Words
@@ -41,6 +43,10 @@ def vocabulary() -> Vocabulary:
     ends[IDS["."]] = False
     generator = torch.Generator().manual_seed(0)
     return Vocabulary.build(special, starts, ends, torch.randn(SIZE, 16, generator=generator), ANSWER)
+
+
+def test_recipes_know_the_terms_that_there_are():
+    assert set(NAMES) == set(TERMS)
 
 
 def say(text: str) -> list[int]:
