@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Literal
 
 from data.sources.carried_facts import mark
-from data.sources.files import is_local
 from data.sources.folds import in_fold
 from data.sources.messages import BadRow, BadRows, MessageOptions, conversation_of
 from data.sources.pairs.to_interactions import pair_exchanges
