@@ -148,6 +148,10 @@ def test_the_published_recipes_are_the_published_ones() -> None:
     assert three["lr_scheduler_kwargs"] == {"min_lr_rate": 0.1}
     assert (three["beta"], three["loss_type"], three["max_grad_norm"]) == (0.1, "apo_zero", 0.2)
     assert (three["max_length"], third["dataset"]["max_prompt_length"], three["save_steps"]) == (2048, 1048, 180)
+    assert all(t["dataloader_persistent_workers"] is True for t in (one, two, three))
+    assert [str(c["output_dir"]) for c in (first, second, third)] == [
+        "outputs/stage_1", "outputs/stage_2", "outputs/stage_3_final",
+    ]  # fmt: skip
     assert all(t["push_to_hub"] and t["hub_strategy"] == "every_save" and t["hub_model_id"] for t in (one, two, three))
     assert "Tiny Reasoning Language Model" in first["chat_template"]
     assert "<think>" not in first["chat_template"]

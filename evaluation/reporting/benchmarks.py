@@ -16,6 +16,7 @@ BENCHMARKS = (
     ("boolq", "boolq", ("acc,none",)),
     ("gsm8k (strict)", "gsm8k", ("exact_match,strict-match",)),
     ("gsm8k (flexible)", "gsm8k", ("exact_match,flexible-extract",)),
+    ("hellaswag (acc_norm)", "hellaswag", ("acc_norm,none",)),
     ("ifeval (prompt, strict)", "ifeval", ("prompt_level_strict_acc,none",)),
     ("ifeval (mean of prompt and instruction, strict)", "ifeval",
      ("prompt_level_strict_acc,none", "inst_level_strict_acc,none")),
@@ -53,7 +54,9 @@ def benchmark_section(results: Results) -> str:
             figure = model["figures"].get(task)
             setting = f" ({figure['setting']})" if figure and "setting" in figure else ""
             theirs.append(f"{figure['value']}{setting}" if figure else "–")
-        rows.append([row, *map(percent, ours), *theirs])
+        values = [model["figures"].get(task, {}).get("value") for model in published.values()]
+        change = "–" if None in values else f"{values[0] - values[1]:+.2f}"
+        rows.append([row, *map(percent, ours), *theirs, change])
     if not rows:
         return ""
     notes = [
@@ -64,6 +67,6 @@ def benchmark_section(results: Results) -> str:
         notes.append(
             "- Figures of local tasks: `evaluation/tasks/local_files.py` says how those rows differ from the Hub's."
         )
-    head = ["benchmark", *measured, *published]
-    title = "## Benchmarks\n\nPer cent ± standard error; the last two columns are published figures.\n\n"
+    head = ["benchmark", *measured, *published, "published difference"]
+    title = "## Benchmarks\n\nPer cent ± standard error; the last three columns are published figures.\n\n"
     return title + table(head, rows) + "\n\n" + "\n".join(notes) + "\n"

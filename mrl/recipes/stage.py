@@ -40,7 +40,7 @@ class TrainerConfig:
     restore_best: bool = True
     """Whether the weights of the best evaluation are the result, or those of the last step."""
     report_to: Literal["auto", "none", "wandb", "tensorboard"] = field(default="auto", metadata=RESUMABLE)
-    """Beside metrics.jsonl. auto: wandb where there is a login."""
+    """Beside metrics.jsonl. auto: wandb where there is a login, else tensorboard files."""
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -13,7 +13,7 @@ from mrl.losses.output import LossOutput
 from pipeline.config import to_dict
 from pipeline.device import best_device, best_dtype, cpu_has_bf16
 from pipeline.errors import InputError
-from pipeline.hub import logged_in_to_wandb, redact
+from pipeline.hub import redact, tracker
 from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,9 @@ def join_processes(run: Run, report_to: str, expected: int | None) -> Accelerato
     would silently be another."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         raise InputError("these stages don't run under DeepSpeed; launch with accelerate's ddp.yaml or fsdp.yaml")
-    tracker = report_to
-    if tracker == "auto":
-        tracker = "wandb" if logged_in_to_wandb() else "none"
+    chosen = tracker() if report_to == "auto" else report_to
     accelerator = Accelerator(
-        cpu=best_device().type == "cpu", log_with=None if tracker == "none" else tracker, project_dir=str(run.dir)
+        cpu=best_device().type == "cpu", log_with=None if chosen == "none" else chosen, project_dir=str(run.dir)
     )
     if accelerator.distributed_type not in (
         DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU,
@@ -59,10 +57,12 @@ def join_processes(run: Run, report_to: str, expected: int | None) -> Accelerato
             f"trainer.processes is {expected}, but this run has {accelerator.num_processes}; launch it with "
             f"`torchrun --nproc_per_node {expected}` (accelerate launch --cpu starts one process only)"
         )
-    if tracker != "none":
+    if chosen != "none":
         names = {"wandb": {"name": f"{run.stage}-{run.dir.name}", "dir": str(run.dir)}}
         accelerator.init_trackers(
-            "trlm", config={"config": str(redact(to_dict(run.config)))}, init_kwargs=names if tracker == "wandb" else {}
+            os.environ.get("WANDB_PROJECT", "trlm") if chosen == "wandb" else "tensorboard",
+            config={"config": str(redact(to_dict(run.config)))},
+            init_kwargs=names if chosen == "wandb" else {},
         )
     return accelerator
 

@@ -54,7 +54,7 @@ def test_markdown_shows_every_figure_with_its_error(out):
     assert "| chain | 10.00 ± 2.00 (300 of 400) | 80.00 ± 2.00 (300 of 400) | 80.00 ± 2.00 (300 of 400) |" in text
     assert "| **all items** | 12.50 ± 1.80 | 82.50 ± 1.80 | 82.50 ± 1.80 |" in text
     # the older results of stage_3 stay beside the newer ones, and only stage_3 has a column here
-    assert "| benchmark | stage_3 | trlm-135M | SmolLM2-135M-Instruct |" in text
+    assert "| benchmark | stage_3 | trlm-135M | SmolLM2-135M-Instruct | published difference |" in text
     assert "| gsm8k (strict) | 2.59 ± 0.44 | 2.59 (5-shot) | 1.4 (5-shot) |" in text
     assert "| arc_challenge (acc_norm) | 25.00 ± 1.25 (100 of 400) | 40.61 (avg) | 37.3 (ARC average) |" in text
     assert "strict) | 25.00 | 35.49 (avg) |" in text  # mean of 20 and 30, no error

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from pipeline.torch_backend import main, rewrite_lock
+from pipeline.torch_backend import ROOT, main, rewrite_lock
 
 LOCK = """version = 1
 requires-python = "==3.12.*"
@@ -54,3 +54,9 @@ def test_a_lock_of_another_shape_is_refused():
 def test_an_unknown_backend_is_refused_before_anything_happens():
     with pytest.raises(SystemExit, match="BACKEND=cuuda is not one of default, cpu, cuda, rocm"):
         main("cuuda")
+
+
+def test_the_development_tools_are_an_extra_and_installed_without_asking():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {"pytest", "ruff"} <= {tool.split("==")[0] for tool in project["project"]["optional-dependencies"]["dev"]}
+    assert project["dependency-groups"]["dev"] == ["trlm[dev]"]

@@ -1,0 +1,43 @@
+"""What the documents repeat of recipes and data is what stands there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_table_of_a_blend_is_its_yaml(stage):
+    section = (ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split(f"### Stage {stage}:")[1].split("\n#")[0]
+    blend = load_yaml(ROOT / "data" / "config" / f"stage_{stage}.yaml")
+    total = sum(source["entries"] for source in blend["datasets"])
+    assert f"`{blend['name']}`, {total:,} rows" in section
+    said = re.findall(r"^\| (\S+/\S+) \| (.+?) \| ([\d,]+) \| ([\d.]+) % \|$", section, re.MULTILINE)
+    assert said == [
+        (
+            source["name"],
+            " / ".join(part for part in (source.get("subset"), source["split"]) if part),
+            f"{source['entries']:,}",
+            f"{100 * source['entries'] / total:.1f}",
+        )
+        for source in blend["datasets"]
+    ]
+
+
+def test_the_published_figures_are_those_of_the_report():
+    published = json.loads((ROOT / "evaluation/reporting/published.json").read_text(encoding="utf-8"))["models"]
+    ours, base = (published[name]["figures"] for name in ("trlm-135M", "SmolLM2-135M-Instruct"))
+    text = (ROOT / "post_training" / "RESULTS.md").read_text(encoding="utf-8").split("## Quickstart")[0]
+    rows = re.findall(r"^\| (\w[\w -]*?)(?:, .*?)? \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    found = {name.lower().replace(" ", "_").replace("-", "_"): cells for name, *cells in rows if name != "benchmark"}
+    assert set(found) == set(ours) | set(base)
+    for task, cells in found.items():
+        values = [figures[task]["value"] if task in figures else None for figures in (ours, base)]
+        assert [None if cell == "–" else float(cell.split()[0]) for cell in cells[:2]] == values
+        change = None if None in values else round(values[0] - values[1], 2)
+        assert (None if cells[2] == "–" else float(cells[2].replace("−", "-"))) == change
