@@ -1,0 +1,129 @@
+"""A model that answers one message at a time, token by token: what is typed becomes ids, what is drawn becomes text."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer
+
+from mrl.dialogues.seeding import Purpose, derive_seed
+from mrl.dialogues.tokenization import TurnTokens, query_room
+from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
+from mrl.model.decoding import prefill, step
+from mrl.model.sampling import draw, uniforms
+from pipeline.errors import InputError
+
+Beginning = Literal["answer", "think", "auto"]
+"""What a reply begins with: [A], [T], or the likelier of the two."""
+MOST_CHARACTERS = 100_000
+"""A longer message is refused before it is tokenised."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was said so far. ids: the tokens from the first [T] or [A] on, the end token included; ended: the model
+    stopped by itself; first_ms: milliseconds from the question to the first token that it chose."""
+
+    ids: tuple[int, ...]
+    think: str
+    answer: str
+    ended: bool
+    first_ms: float | None = None
+
+
+class Speaker:
+    """Model and tokenizer behind every dialogue of a page; it keeps nothing of any of them.
+
+    max_new_tokens: most tokens of a reply, its first marker included. temperature 0 is greedy; `seed` decides what is
+    drawn above it. Raises InputError for a model without memory.
+    """
+
+    def __init__(
+        self, model: ReactiveForCausalLM, tokenizer: Any, max_new_tokens: int = 128, temperature: float = 0.0, seed=0
+    ):
+        if not model.config.memory_slots:
+            raise InputError("--model has no memory (memory_slots 0): there is nothing to look at while it talks")
+        self.model, self.tokenizer, self.max_new_tokens = model.eval(), tokenizer, max_new_tokens
+        self.sampling, self.seed = Sampling(temperature=temperature), seed
+        self.names = TurnTokens.of(tokenizer, "--model")
+        self.limit: int = model.config.max_interaction_length
+        # A copy: padding and truncation that a tokenizer.json asks for stay out, and a typed "[A]" stays text.
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._backend.encode_special_tokens = True
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and numbers of all weights: by what a saved dialogue knows its model again."""
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def prompt(self, message: str) -> list[int]:
+        """Ids of `[BOS][Q]message`. Raises InputError for a message that is empty or leaves no room for an answer."""
+        if not message.strip():
+            raise InputError("the message is empty: tell it something, or ask")
+        room = query_room(self.limit, max(2, self.limit // 4))
+        if len(message) > MOST_CHARACTERS:
+            raise InputError(f"the message has {len(message):,} characters; about {room} words fit: shorten it")
+        ids = [self.names.bos, self.names.query, *self._backend.encode(message, add_special_tokens=False).ids]
+        if len(ids) > room:
+            raise InputError(
+                f"the message has {len(ids) - 2:,} tokens; {room - 2} fit beside an answer (max_interaction_length "
+                f"{self.limit}): shorten it or tell it in two turns"
+            )
+        return ids
+
+    def unknown(self, message: str) -> list[str]:
+        """Pieces of a message that the tokenizer has no token for, in their order, each once."""
+        found = self._backend.encode(message, add_special_tokens=False)
+        none = self.tokenizer.unk_token_id
+        pieces = (message[slice(*at)] for i, at in zip(found.ids, found.offsets, strict=True) if i == none)
+        return list(dict.fromkeys(piece for piece in pieces if piece.strip()))
+
+    @torch.inference_mode()
+    def speak(
+        self, prompt: Sequence[int], state: MemoryState, beginning: Beginning = "answer", place: int = 0
+    ) -> Iterator[Reply]:
+        """The reply to a prompt, read against a state of one row: one `Reply` a token, each with all said so far.
+
+        Nothing is written. `place` (the turn's number) chooses the random numbers, so that two memories asked the same
+        question draw alike.
+        """
+        room = min(self.max_new_tokens, self.limit - len(prompt))
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        numbers = None
+        if not self.sampling.greedy:
+            numbers = uniforms(1, room, None, [derive_seed(self.seed, Purpose.ANSWERS, place)], ids.device)
+        started = time.perf_counter()
+        hidden, cache = prefill(self.model, ids, torch.ones_like(ids), state, room, last_only=True)
+        said, first_ms = [self._marker(beginning, self.model.lm_head(hidden[:, 0]))], None
+        while len(said) < room:
+            logits = step(self.model, torch.tensor(said[-1:], device=ids.device), cache)
+            said.append(int(draw(logits, None if numbers is None else numbers[:, len(said)], self.sampling)[0]))
+            first_ms = first_ms or 1e3 * (time.perf_counter() - started)
+            yield self.read(said, first_ms)
+            if said[-1] == self.names.eos:
+                return
+
+    def _marker(self, beginning: Beginning, logits: torch.Tensor) -> int:
+        names = self.names
+        if beginning == "auto":
+            return names.think if bool(logits[0, names.think] > logits[0, names.answer]) else names.answer
+        return names.think if beginning == "think" else names.answer
+
+    def read(self, said: Sequence[int], first_ms: float | None = None) -> Reply:
+        """The tokens of a reply as words. A character that is only half out yet is held back."""
+        think, answer = [], list(said[1:])
+        if said[0] == self.names.think:
+            end = said.index(self.names.answer) if self.names.answer in said else len(said)
+            think, answer = list(said[1:end]), list(said[end + 1 :])
+        texts = [self.tokenizer.decode(part, skip_special_tokens=True).strip() for part in (think, answer)]
+        return Reply(tuple(said), *(text.rstrip("\ufffd") for text in texts), said[-1] == self.names.eos, first_ms)
