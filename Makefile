@@ -35,9 +35,10 @@ study: uv  ## seeds and ablations of memory reinforcement learning, from the qui
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))
 	@uv run evaluation/report.py outputs/quickstart outputs/study --output-dir outputs/study
 
-# A worker a core, one thread each: most of the tests are small, and threads would wait for one another.
+# A worker a core, one thread each: most of the tests are small, and threads would wait for one another. One of them drives
+# the chat page in a browser, and says so where there is none.
 test: uv  ## all tests
-	@OMP_NUM_THREADS=1 uv run pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 uv run --group browser pytest -n auto --dist loadfile
 
 lint: uv  ## style, types, import contracts
 	@uv run ruff check .

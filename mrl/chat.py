@@ -63,6 +63,7 @@ def main(options: argparse.Namespace) -> None:
     model, tokenizer = load_reactive(ModelConfig(path=options.model))
     model.to(best_device())
     speaker = Speaker(model, tokenizer, options.max_new_tokens, options.temperature, options.seed)
+    list(speaker.speak(speaker.prompt("?"), model.initial_state(1)))  # what only a first reply takes, taken before it
     world = describe_world(options.model)
     if options.cli:
         from mrl.talk.terminal import Terminal

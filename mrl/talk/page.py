@@ -55,7 +55,7 @@ def build(speaker: Speaker, beginning: Beginning, world: World | None, name: str
                     keep = gr.Button("Save", size="sm", min_width=80)
                     saved = gr.DownloadButton("saved", visible="hidden", elem_id="saved-file")
                     open_saved = gr.UploadButton("Load", size="sm", min_width=80, elem_id="load")
-                    open_rows = gr.UploadButton("Dialogue from JSONL, row", size="sm", elem_id="load-rows")
+                    open_rows = gr.UploadButton("Load row of JSONL", size="sm", elem_id="load-rows")
                     row = gr.Number(1, show_label=False, precision=0, minimum=1, min_width=70, container=False)
             with gr.Column(scale=2):
                 turn = gr.Dropdown([], label="Turn to look at", interactive=False, elem_id="turn")

@@ -1,5 +1,5 @@
-"""The page in a real headless browser, and its handlers without one. Skipped where Gradio, Playwright or a browser isn't
-there: `uv sync --group browser`, and a Chromium (`apt-get install chromium`)."""
+"""The page in a real headless browser, and its handlers without one. Skipped where Gradio, Playwright or a browser is
+missing: `uv sync --group browser`, and a Chromium (`apt-get install chromium`)."""
 
 import re
 import shutil
