@@ -21,7 +21,7 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
     """Model and tokenizer of a stage. Raises InputError where one is missing, they don't fit together, a weight is no
     number, or there is no memory though the stage `needs_memory`."""
     source = None if config.path is None else resolve(config.path)
-    tokenizer = _tokenizer(config, source)
+    tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
     names = TurnTokens.of(tokenizer, f"model.tokenizer: {config.tokenizer or source}")
     given = config.checked_new()
     if source is None:
@@ -56,18 +56,6 @@ def refuse_nonfinite(model: torch.nn.Module, where: str) -> None:
                 f"{where}: {name} holds values that are not numbers; use weights from before that happened and a "
                 "lower optimizer.learning_rate"
             )
-
-
-def _tokenizer(config: ModelConfig, source: Path | str | None) -> Any:
-    if config.tokenizer is None and isinstance(source, str):
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise InputError(f"model.path: {source} has no tokenizer on the Hub that can be read: {reason}") from None
-    return load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
 
 
 def _tokenizer_folder(path: str) -> Path:

@@ -1,11 +1,12 @@
 """The chat script: what it refuses before anything is loaded, and a model of the Hub that it talks to."""
 
+import io
 import runpy
 from pathlib import Path
 
 import pytest
 
-from mrl.training.model_io import ModelConfig, load_reactive, save_reactive
+from mrl.training.model_io import save_reactive
 from pipeline.errors import InputError
 
 CHAT = runpy.run_path(str(Path(__file__).parents[2] / "mrl" / "chat.py"))
@@ -25,27 +26,12 @@ def test_what_cannot_work_is_named_at_once(options, word):
         CHAT["check"](CHAT["parse_options"](options))
 
 
-@pytest.fixture
-def at_hub(hub, tmp_path, monkeypatch):
-    """The Hub's clients in this process talk to the stand-in."""
-    for name, value in hub.env(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    constants = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}
-    for name, value in {**constants, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():
-        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    return hub
-
-
-def test_a_model_of_the_hub_talks_and_none_of_its_code_runs(at_hub, model, tokenizer, tmp_path, capsys, monkeypatch):
+def test_a_model_of_the_hub_talks_without_its_code(at_standin, model, tokenizer, tmp_path, capsys, monkeypatch):
     save_reactive(model, tokenizer, tmp_path / "model")
     files = {p.name: p for p in (tmp_path / "model").iterdir() if p.is_file()}
     poisoned = tmp_path / "modeling_reactive.py"
     poisoned.write_text("raise RuntimeError('code of a checkpoint was run')")
-    at_hub.add_repo("me/tiny", {**files, "modeling_reactive.py": poisoned}, repo_type="model")
-    typed = iter(["Ann has the cat ."])
-    monkeypatch.setattr("builtins.input", lambda _: next(typed, None) or (_ for _ in ()).throw(EOFError))
+    at_standin.add_repo("me/tiny", {**files, "modeling_reactive.py": poisoned}, repo_type="model")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Ann has the cat .\n"))
     CHAT["main"](CHAT["parse_options"](["--model", "me/tiny", "--cli", "--max-new-tokens", "4"]))
     assert "memory 1,024 bytes" in capsys.readouterr().out  # 2 layers of 4 slots with 32 numbers, 4 bytes each
-    with pytest.raises(InputError, match="me/nothing has no tokenizer on the Hub"):
-        load_reactive(ModelConfig(path="me/nothing"))
