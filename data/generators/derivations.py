@@ -15,17 +15,20 @@ Three sorts of derivation, each from two facts that were told in turns of their 
 
 Rows are those of kind: episodes with `think` beside `answer`: the two facts as they would be told, then what follows
 from them. With `think: false` the same rows have none, so that a model can be trained on the answers alone. `facts` is
-the answer's word; `distance` counts the turns back to the farther of the two facts. A thought doesn't say facts again,
+the answer's word; `distance` counts the turns back to the farther of the two facts (that of the last
+question is drawn for either of them). A thought doesn't say facts again,
 for a model that answers at once hasn't thought it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
-from data.generators.episode_world import PERSON, PRICES, THING, Attribute
+from data.generators.episode_world import NOTED, PERSON, PRICES, THING, Attribute
 from data.generators.episodes import TURN, Episode, EpisodeOptions, Fact, batches
 from pipeline.config import parse_config
 from pipeline.errors import SettingError
@@ -43,8 +46,8 @@ NUMBERS = dict(zip(PRICES, (*range(2, 21), 30, 40, 50, 60, 90), strict=True))
 WORDS = {number: word for word, number in NUMBERS.items()}
 SMALL = PRICES[:9]
 """Prices up to ten: any two of them make a number that has a word."""
-LINKED = 0.8
-"""Chance that a wish is for a thing that is talked about, or a new thing one that somebody wishes for."""
+TELL = 0.9
+"""Share of statements among the turns until all that is planned is told."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -55,6 +58,8 @@ class DerivationOptions(EpisodeOptions):
     """share of the questions whose answer has to be derived, where facts that fit together are known"""
     sorts: list[Sort] = field(default_factory=lambda: ["hop", "together", "more"])
     """sorts of derivation"""
+    among: Annotated[int, Field(ge=2, le=8)] = 3
+    """so many things have a place (or a price) and, for a hop, somebody who wants them: of one, it could be guessed"""
     think: bool = True
     """write the thought beside the answer; false: the same rows, answered at once"""
 
@@ -81,18 +86,46 @@ class Derivation:
 
 @dataclass
 class DerivingEpisode(Episode):
-    """An episode in which some questions are derived. Statements are drawn so that facts fit together."""
+    """An episode that first tells facts which fit together, in any order: of some things where they are or what they
+    cost, and who wants them."""
 
     options: DerivationOptions
     derived: set[tuple[str, ...]] = field(default_factory=set)  # once answered, it is known and isn't asked again
 
     def __post_init__(self) -> None:
-        """What is derived from comes first among the sorts of facts of this episode."""
         super().__post_init__()
-        needed = [WISH, *THING] if "hop" in self.options.sorts else [PRICE]
-        others = [attribute for attribute in self.sorts if attribute not in needed]
-        most = self.options.attributes
-        self.sorts = [*needed, *others][: most if most is None else max(most, len(needed))]
+        hop, things = "hop" in self.options.sorts, [self.meet(self.names.things) for _ in range(self.options.among)]
+        attribute = self.random.choice([a for a in THING if hop or a is PRICE])
+        self.plan = [(thing, attribute, self.value(attribute)) for thing in things]
+        if hop:
+            self.plan += [(self.meet(self.names.people), WISH, thing) for thing in things]
+        self.random.shuffle(self.plan)
+
+    def meet(self, kind: list[str]) -> str:
+        """Somebody or something new, with a name that is like a known one as often as `likeness` says."""
+        alike = self.names.alike([subject for subject in self.subjects if subject in kind])
+        choices = [name for name in alike if name in kind] if self.random.random() < self.options.likeness else kind
+        subject = self.random.choice([name for name in choices or kind if name not in self.subjects])
+        self.subjects.append(subject)
+        if kind is self.names.things:
+            self.things.add(subject)
+        return subject
+
+    def middle(self, turn: int) -> None:
+        """A turn of any kind; until all that is planned is told, mostly a statement."""
+        if self.plan and self.random.random() < TELL:
+            self.tell(turn)
+        else:
+            super().middle(turn)
+
+    def tell(self, turn: int, may_pair: bool = True) -> tuple[str, str]:
+        """State what is planned next, or when that is done any new fact."""
+        if not self.plan:
+            return super().tell(turn, may_pair)
+        subject, attribute, value = self.plan.pop()
+        self.facts[subject, attribute.name] = Fact(subject, attribute, value, turn)
+        self.say(self.random.choice(attribute.tell).format(s=subject, v=value), NOTED)
+        return subject, attribute.name
 
     def say(self, query: str, answer: str, facts: list[Fact] | None = None, think: str | None = None) -> None:
         super().say(query, answer, facts)
@@ -110,33 +143,22 @@ class DerivingEpisode(Episode):
             super().ask(turn, fact)
 
     def derivations(self, turn: int, fact: Fact) -> list[list[Derivation]]:
-        """All that can be asked now and takes this fact, by sort; the last question keeps its drawn distance."""
-        last = turn == self.options.steps
+        """All that can be asked now and takes this fact, by sort."""
+        known = Counter(each.attribute.name for each in self.facts.values())
         pairs = [
-            pair
+            (one, two)
             for key, other in self.facts.items()
-            if other is not fact and (last or key != self.kept) and (not last or other.turn >= fact.turn)
-            for pair in ((fact, other), (other, fact))
+            if other is not fact and (turn == self.options.steps or key != self.kept)
+            for one, two in ((fact, other), (other, fact))
+            if one.attribute is not WISH or known[two.attribute.name] >= self.options.among
         ]
         by_sort = ([d for pair in pairs for d in DERIVE[sort](*pair)] for sort in self.options.sorts)
         return [new for made in by_sort if (new := [d for d in made if d.key not in self.derived])]
 
     def value(self, attribute: Attribute, other_than: str = "") -> str:
-        known = [subject for subject in self.subjects if subject in self.things and subject != other_than]
-        if attribute is WISH and known and self.random.random() < LINKED:
-            return self.random.choice(known)
         if attribute is PRICE and "together" in self.options.sorts:
             return self.random.choice([price for price in SMALL if price != other_than])
         return super().value(attribute, other_than)
-
-    def new_subject(self) -> str:
-        wished = [f.value for f in self.facts.values() if f.attribute is WISH and f.value not in self.subjects]
-        if not wished or self.random.random() >= LINKED:
-            return super().new_subject()
-        thing = self.random.choice(wished)
-        self.subjects.append(thing)
-        self.things.add(thing)
-        return thing
 
 
 def told(fact: Fact) -> str:

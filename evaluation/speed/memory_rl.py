@@ -82,7 +82,10 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, ReactiveF
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = build_critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
-    words = Vocabulary.build(special, ~special & False, ~special, model.get_input_embeddings().weight, 6)
+    words = Vocabulary.build(
+        special, ~special & False, ~special, model.get_input_embeddings().weight,
+        answer_id=model.config.answer_token_id, think_id=model.config.think_token_id,
+    )  # fmt: skip
     return model, critic, words
 
 

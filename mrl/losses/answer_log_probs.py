@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryState, Sampling, join_rows
-from mrl.model.sampling import adjust
+from mrl.model.sampling import adjust, only
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +47,18 @@ def token_log_probs(
     scored: Tensor,
     memory: MemoryState | None,
     sampling: Sampling | None = None,
+    decisions: Tensor | None = None,
 ) -> TokenScores:
     """Score the tokens `scored` [N, T] bool of right-padded interactions ids, mask [N, T], each row read against its
     row of the memory. A first token can't be scored: nothing predicts it. sampling: the distribution that they were
-    drawn from (default: the model's own)."""
+    drawn from (default: the model's own); decisions [N, T] bool: tokens that were drawn from [A] and [T] alone."""
     wanted = scored[:, 1:] & mask[:, 1:].bool()
     out = model.decode(ids, mask, memory, logits_at=F.pad(wanted, (0, 1)))
-    distribution = adjust(out.logits, sampling or Sampling()).log_softmax(-1)
+    logits = out.logits
+    if decisions is not None:
+        between = only(logits, (model.config.answer_token_id, model.config.think_token_id))
+        logits = torch.where(decisions[:, 1:][wanted][:, None], between, logits)
+    distribution = adjust(logits, sampling or Sampling()).log_softmax(-1)
     return TokenScores(distribution, ids[:, 1:][wanted], out.aux_loss)
 
 
@@ -64,9 +69,16 @@ def answer_log_probs(
     scored: Tensor,
     memory: MemoryState | None,
     sampling: Sampling | None = None,
+    *,
+    decided: bool = False,
 ) -> TokenScores:
     """Score answers after their queries. query, answer: ids and mask [N, Q] and [N, A], padded on either side; scored
-    [N, A] bool: which tokens of the answers."""
+    [N, A] bool: which tokens of the answers; decided: a first token that is scored was drawn from [A] and [T] alone."""
     ids, mask, columns = join_rows(*query, *answer)
-    chosen = torch.cat([torch.zeros_like(query[0], dtype=torch.bool), scored], dim=1)
-    return token_log_probs(model, ids, mask, chosen.gather(1, columns), memory, sampling)
+
+    def placed(tokens: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(query[0], dtype=torch.bool), tokens], dim=1).gather(1, columns)
+
+    first = scored & (torch.arange(scored.shape[1], device=scored.device) == 0)
+    decisions = placed(first) if decided and bool(first.any()) else None
+    return token_log_probs(model, ids, mask, placed(scored), memory, sampling, decisions)

@@ -17,6 +17,9 @@ class MemoryModelConfig(Protocol):
     memory_slots: int
     max_interaction_length: int
     """Tokens of one interaction at most."""
+    answer_token_id: int
+    think_token_id: int
+    """[A] and [T], one of which begins an answer."""
     router_aux_loss_coef: float
     """Weight of `DecoderOutput.aux_loss`."""
 
@@ -91,6 +94,7 @@ class MemoryModel(Protocol):
         state: MemoryState | None = None,
         *,
         max_new_tokens: int = 64,
+        max_think_tokens: int = 64,
         forced: str | int | None = "answer",
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,

@@ -7,7 +7,7 @@ from .conversation import chat_template, join_rows, take_rows
 from .generation import Answers, Dialogue
 from .memory_state import MemoryHistory, MemoryState
 from .modeling_reactive import DecoderOutput, EncoderOutput, ReactiveForCausalLM
-from .sampling import Sampling
+from .sampling import FORCED, Sampling, Think
 from .sequence_classification import ReactiveForSequenceClassification
 
 # In this process the classes are known without trust_remote_code; elsewhere the checkpoint brings its own copy.
@@ -16,6 +16,7 @@ AutoModelForCausalLM.register(ReactiveConfig, ReactiveForCausalLM, exist_ok=True
 AutoModelForSequenceClassification.register(ReactiveConfig, ReactiveForSequenceClassification, exist_ok=True)
 
 __all__ = [
+    "FORCED",
     "Answers",
     "DecoderOutput",
     "Dialogue",
@@ -26,6 +27,7 @@ __all__ = [
     "ReactiveForCausalLM",
     "ReactiveForSequenceClassification",
     "Sampling",
+    "Think",
     "chat_template",
     "join_rows",
     "take_rows",

@@ -1,7 +1,7 @@
 """Answering: batched sampling with log-probs for training, and streaming for people.
 
-generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=64, forced="answer",
-                 sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
+generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=64, max_think_tokens=64,
+                 forced="answer", sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
 Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where
 only the checkpoint is at hand:
@@ -23,7 +23,7 @@ from torch import Tensor
 from .conversation import join_rows, take_rows
 from .decoding import prefill, step
 from .memory_state import MemoryState
-from .sampling import Sampling, draw, uniforms
+from .sampling import FORCED, Sampling, Think, draw, only, uniforms
 
 if TYPE_CHECKING:
     from .modeling_reactive import ReactiveForCausalLM
@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """A batch of answers, right-padded. Forced tokens ([A] or [T] at the start) are part of the ids but not sampled.
+    """A batch of answers, right-padded, their thoughts included. Forced tokens ([A] or [T] at the start, the [A] that
+    closes a thought at its limit) are part of the ids but not sampled; a first token that was chosen is.
 
     ids [B, n]; mask [B, n] 1 on answer tokens, the end token included; sampled [B, n] bool, True where the model
-    chose; log_probs [B, n] fp32 under the sampled distribution, 0 elsewhere; finished [B] bool: ended by itself.
+    chose; log_probs [B, n] fp32 under the sampled distribution, 0 elsewhere; finished [B] bool: ended by itself;
+    thought [B]: tokens before [A], [T] included, 0 where there is no thought; cut [B] bool: the thought was closed at
+    its limit, or the end token came inside it.
     """
 
     ids: Tensor
@@ -42,19 +45,12 @@ class Answers:
     sampled: Tensor
     log_probs: Tensor
     finished: Tensor
+    thought: Tensor
+    cut: Tensor
 
 
 class AnswerGeneration:
     """Inference methods of `ReactiveForCausalLM`."""
-
-    def _forced_tokens(self: "ReactiveForCausalLM", logits_of, forced: str | int, rows: int) -> Tensor:
-        config = self.config
-        if forced == "auto":
-            logits = logits_of()
-            thinks = logits[:, config.think_token_id] > logits[:, config.answer_token_id]
-            return torch.where(thinks, config.think_token_id, config.answer_token_id)
-        token = {"answer": config.answer_token_id, "think": config.think_token_id}.get(forced, forced)
-        return torch.full((rows,), int(token), device=self.device)
 
     def _stop_tokens(self: "ReactiveForCausalLM", stop: int | Iterable[int] | None) -> Tensor:
         stop = self.config.eos_token_id if stop is None else stop
@@ -68,6 +64,7 @@ class AnswerGeneration:
         state: MemoryState | None = None,
         *,
         max_new_tokens: int = 64,
+        max_think_tokens: int = 64,
         forced: str | int | None = "answer",
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
@@ -77,8 +74,10 @@ class AnswerGeneration:
         """Answer queries [B, T] (`[BOS][Q]query`, padded on either side), each read against its row of the state.
 
         max_new_tokens counts the forced token; a row also ends at max_interaction_length tokens. forced: "answer"
-        [A], "think" [T], "auto" (the likelier of the two), a token id, or None. stop: end tokens, by default the
-        configuration's; () for none. Randomness comes from `seeds` (one a row), `generator` or torch's own.
+        [A], "think" [T], "auto" (drawn from these two; the likelier when greedy), a token id, or None. A thought is no
+        part of max_new_tokens: [A] closes it after max_think_tokens, or where an answer of max_new_tokens (or half of
+        the interaction's room, if that is less) would no longer fit. stop: end tokens, by default the configuration's;
+        () for none. Randomness comes from `seeds` (one a row), `generator` or torch's own.
         Raises ValueError for an empty query or one that leaves no room for an answer.
         """
         sampling = sampling or Sampling()
@@ -95,14 +94,24 @@ class AnswerGeneration:
         # they are while it casts the attention between them.
         state = None if state is None else state.to(dtype=self.dtype)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop))
-            first = None if forced is None else self._forced_tokens(run.logits, forced, ids.shape[0])
-            numbers = None if sampling.greedy else uniforms(ids.shape[0], max_new_tokens, generator, seeds, ids.device)
-            if first is not None:
-                run.feed(first, None)
-            while run.column < max_new_tokens and not run.done():
+            run = _Run(
+                self,
+                ids,
+                mask,
+                state,
+                max_new_tokens,
+                self._stop_tokens(stop),
+                self._thinking(forced, max_think_tokens),
+            )
+            numbers = None if sampling.greedy else uniforms(ids.shape[0], run.room, generator, seeds, ids.device)
+            run.begin(forced, numbers, sampling)
+            while run.column < run.room and not run.done():
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         return run.answers()
+
+    def _thinking(self: "ReactiveForCausalLM", forced: str | int | None, max_think_tokens: int) -> int | None:
+        """Most tokens of a thought after [T]; None where there can't be one."""
+        return max_think_tokens if forced in ("think", "auto", self.config.think_token_id) else None
 
     def check_tokenizer(self: "ReactiveForCausalLM", tokenizer) -> None:
         """Raise ValueError unless the tokenizer knows the turn tokens under the configured ids."""
@@ -128,16 +137,20 @@ class AnswerGeneration:
         state: MemoryState,
         *,
         max_new_tokens: int = 128,
-        think: bool = False,
+        max_think_tokens: int = 64,
+        think: Think = "never",
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
     ) -> Generator[str, None, MemoryState]:
         """Answer one query of one dialogue (a state of one row): yields text as it comes.
 
         Only when the whole answer is out is the interaction written; the new state is the generator's return value
-        (`state = yield from ...`; `Dialogue` keeps it). Reasoning is yielded too when think is set. A consumer who
-        stops early leaves the memory as it was. Raises ValueError for an empty query.
+        (`state = yield from ...`; `Dialogue` keeps it). A thought is yielded too, on a line of its own before the
+        answer, and is written with it. A consumer who stops early leaves the memory as it was. Raises ValueError for an
+        empty query or another word than those of `Think`.
         """
+        if think not in FORCED:
+            raise ValueError(f"think is {think!r}; choose one of {', '.join(FORCED)}")
         if not query.strip():
             raise ValueError("the query is empty: there is nothing to answer")
         self.check_tokenizer(tokenizer)
@@ -151,23 +164,32 @@ class AnswerGeneration:
                 f"{config.max_interaction_length}: shorten it"
             )
         ids = torch.tensor([prompt], device=self.device)
-        run = _Run(self, ids, torch.ones_like(ids), state, max_new_tokens, self._stop_tokens(None))
-        numbers = None if sampling.greedy else uniforms(1, max_new_tokens, generator, None, ids.device)
-        run.feed(self._forced_tokens(run.logits, "think" if think else "answer", 1), None)
+        thinking = self._thinking(FORCED[think], max_think_tokens)
+        run = _Run(self, ids, torch.ones_like(ids), state, max_new_tokens, self._stop_tokens(None), thinking)
+        numbers = None if sampling.greedy else uniforms(1, run.room, generator, None, ids.device)
+        run.begin(FORCED[think], numbers, sampling)
         shown = ""
-        while run.column < max_new_tokens and not run.done():
+        while run.column < run.room and not run.done():
             run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
             run.settle()
-            spoken = tokenizer.decode(run.ids[0, : run.column].tolist(), skip_special_tokens=True)
+            spoken = self._spoken(tokenizer, run.ids[0, : run.column].tolist())
             if not spoken.endswith("\ufffd") and len(spoken) > len(shown):
                 yield spoken[len(shown) :]
                 shown = spoken
         answers = run.answers()
-        rest = tokenizer.decode(answers.ids[0].tolist(), skip_special_tokens=True)[len(shown) :]
+        rest = self._spoken(tokenizer, answers.ids[0].tolist())[len(shown) :]
         if rest:  # the answer was cut off in the middle of a character
             yield rest
         ids, mask, _ = join_rows(ids, None, answers.ids, answers.mask)
         return self.write(state, ids, mask)
+
+    def _spoken(self: "ReactiveForCausalLM", tokenizer, said: list[int]) -> str:
+        """The words of an answer, those of its thought on a line before."""
+        if said[0] != self.config.think_token_id or self.config.answer_token_id not in said:
+            return tokenizer.decode(said, skip_special_tokens=True)
+        end = said.index(self.config.answer_token_id)
+        thought, answer = (tokenizer.decode(part, skip_special_tokens=True) for part in (said[:end], said[end:]))
+        return f"{thought}\n{answer}"
 
 
 class _Run:
@@ -177,8 +199,12 @@ class _Run:
     cut off at the very end, so a step pays for no bookkeeping but one comparison.
     """
 
-    def __init__(self, model, ids: Tensor, mask: Tensor, state: MemoryState | None, room: int, stop: Tensor):
-        rows, self.model, self.room = ids.shape[0], model, room
+    def __init__(
+        self, model, ids: Tensor, mask: Tensor, state: MemoryState | None, longest: int, stop: Tensor,
+        thinking: int | None,
+    ):  # fmt: skip
+        room = longest if thinking is None else 1 + thinking + longest
+        rows, self.model, self.longest, self.room = ids.shape[0], model, longest, room
         self.stop = stop
         hidden, self.cache = prefill(model, ids, mask, state, room, last_only=True)
         lengths = mask.sum(1)
@@ -189,6 +215,10 @@ class _Run:
         # How many tokens each row may add; told apart from `room` only where the limit really binds.
         self.allowed = (model.config.max_interaction_length - lengths).clamp(max=room)
         self.limits = self.allowed if bool((self.allowed < room).any()) else None
+        # The place at which [A] closes each row's thought; open: rows inside one.
+        answer = torch.minimum(self.allowed // 2, torch.full_like(self.allowed, longest))
+        self.closing = None if thinking is None else (self.allowed - answer).clamp(1, 1 + thinking)
+        self.close_at, self.open = self.closing, None
         self.alive: Tensor | None = None
         self.ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
         self.said: list[tuple[Tensor, Tensor | None]] = []
@@ -202,6 +232,28 @@ class _Run:
             self._logits, self.pending = step(self.model, self.pending, self.cache), None
         return self._logits
 
+    def begin(self, forced: str | int | None, numbers: Tensor | None, sampling: Sampling) -> None:
+        """The first token of every row: forced, or with "auto" drawn from [A] and [T]."""
+        config = self.model.config
+        tokens = {"answer": config.answer_token_id, "think": config.think_token_id}
+        if forced == "auto":
+            self.feed(*draw(only(self.logits(), list(tokens.values())), self.numbers(numbers), sampling))
+        elif forced is not None:
+            self.feed(torch.full_like(self.allowed, int(tokens.get(forced, forced))), None)
+
+    def _follow_thoughts(self, token: Tensor) -> Tensor:
+        """Close the thoughts that have reached their limit; an answer's own limit counts from its [A]."""
+        config, place = self.model.config, self.column
+        if self.open is None or self.limits is None:
+            self.open = token == config.think_token_id
+            self.limits = torch.where(self.open, self.allowed, self.allowed.clamp(max=self.longest))
+            return token
+        token = token.masked_fill(self.open & (self.close_at == place), config.answer_token_id)
+        closed = self.open & (token == config.answer_token_id)
+        self.limits = torch.where(closed, self.limits.clamp(max=place + self.longest), self.limits)
+        self.open = self.open & ~closed
+        return token
+
     def numbers(self, uniform: Tensor | None) -> Tensor | None:
         """This step's random numbers [alive] out of [rows, room]."""
         if uniform is None:
@@ -210,6 +262,8 @@ class _Run:
 
     def feed(self, token: Tensor, log_prob: Tensor | None) -> None:
         """Append a token [alive] to every open row (log_prob None = forced, only before the first sampled one)."""
+        if self.close_at is not None:
+            token = self._follow_thoughts(token)
         self.said.append((token, log_prob))
         self.column += 1
         if log_prob is None:
@@ -238,6 +292,8 @@ class _Run:
             self.ended = self.ended[kept]
             self.pending = None if self.pending is None else self.pending[kept]
             self.limits = None if self.limits is None else self.limits[kept]
+            self.open = None if self.open is None else self.open[kept]
+            self.close_at = None if self.close_at is None else self.close_at[kept]
         return False
 
     def settle(self) -> None:
@@ -260,12 +316,25 @@ class _Run:
         end = max(1, self.column)
         ids, log_probs = self.ids[:, :end].clone(), self.log_probs[:, :end].clone()
         place = torch.arange(end, device=ids.device)
-        chosen = place >= self.forced
-        stops = torch.isin(ids, self.stop) & chosen
-        mask = (stops.cumsum(1) - stops.long() == 0) & (place < self.allowed[:, None]) & (place < self.column)
-        sampled = mask & chosen
+        allowed, thought, forced = self.allowed, torch.zeros_like(self.allowed), place < self.forced
+        if self.closing is not None:
+            config = self.model.config
+            begun = ids[:, 0] == config.think_token_id
+            inside = (ids == config.answer_token_id).cumsum(1) == 0
+            thought = inside.sum(1) * begun
+            forced = forced | (begun & (thought == self.closing))[:, None] & (place == self.closing[:, None])
+            allowed = torch.minimum(allowed, thought + self.longest)
+        stops = torch.isin(ids, self.stop) & ~forced
+        mask = (stops.cumsum(1) - stops.long() == 0) & (place < allowed[:, None]) & (place < self.column)
+        sampled = mask & ~forced
+        said = mask.sum(1)
+        # A thought that the end token ends has no [A]; what was said after it isn't the row's any more.
+        cut = (thought > 0) & ((thought >= said) | (forced & mask)[:, 1:].any(1))
         ids = ids.masked_fill(~mask, self.model.config.pad_token_id or 0)
-        return Answers(ids, mask.long(), sampled, log_probs.masked_fill(~sampled, 0.0), (stops & mask).any(1))
+        return Answers(
+            ids, mask.long(), sampled, log_probs.masked_fill(~sampled, 0.0), (stops & mask).any(1),
+            torch.minimum(thought, said), cut,
+        )  # fmt: skip
 
 
 class Dialogue:

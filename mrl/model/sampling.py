@@ -1,9 +1,16 @@
 """From logits to tokens: temperature, top-k, top-p, and a draw that is reproducible row by row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Think = Literal["never", "auto", "always"]
+"""Whether an answer begins with a thought: never, where the model finds that likelier, always."""
+FORCED = {"never": "answer", "auto": "auto", "always": "think"}
+"""What `generate_answers` calls that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,13 @@ def adjust(logits: Tensor, sampling: Sampling) -> Tensor:
         beyond[..., 0] = False  # a first token of probability 1 may round to more than p
         logits = logits.masked_fill(beyond.gather(-1, order.argsort(-1)), float("-inf"))
     return logits
+
+
+def only(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Logits [..., V] with every token ruled out but the given ones."""
+    kept, index = torch.full_like(logits, float("-inf")), list(tokens)
+    kept[..., index] = logits[..., index]
+    return kept
 
 
 def draw(logits: Tensor, uniform: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The recipe of memory reinforcement learning, and its sections `rollout`, `update` and `critic`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mrl.recipes.curriculum import CurriculumConfig
@@ -32,12 +32,15 @@ class RolloutConfig:
     at_once: PositiveInt = 256
     """Most dialogues of a process in one batch; more rows are played one batch after another."""
     max_new_tokens: int = 32
-    """Longest answer, its forced first token included."""
+    """Longest answer, its [A] included and a thought before it not."""
+    max_think_tokens: PositiveInt = 32
+    """Longest thought; then [A] closes it."""
     temperature: float = 1.0
     top_k: NonNegativeInt = 0
     top_p: Share = 1.0
-    forced: Literal["answer", "think", "auto"] = "answer"
-    """How an answer begins: at once, with a thought, or as the model likes."""
+    forced: Literal["answer", "think", "auto"] | None = None
+    """How an answer begins: at once, with a thought, or as the model decides, which it is then rewarded for. Default:
+    auto where some turn of the data thinks, else answer."""
     teacher_forcing: bool = False
     """Write the reference answers into memory instead of the policy's own."""
 
@@ -49,6 +52,10 @@ class RolloutConfig:
             raise ValueError(f"temperature is {self.temperature}; greedy answers explore nothing: give more than 0")
         if self.top_p == 0:
             raise ValueError("top_p is 0; it must lie in (0, 1]")
+
+    def following(self, thinks: bool) -> "RolloutConfig":
+        """With the default of `forced` settled for data that thinks or doesn't."""
+        return replace(self, forced=self.forced or ("auto" if thinks else "answer"))
 
     def sampling(self) -> "Sampling":
         """The distribution that is sampled from; log-probs belong to it."""

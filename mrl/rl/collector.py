@@ -130,17 +130,31 @@ def round_metrics(batch: TrainingBatch) -> dict[str, float]:
     asked = turns & ~exact.isnan()
     metrics = {
         "reward": mean_over(batch.rewards, rewarded),
-        "answer_length": mean_over(batch.answer_mask.sum(-1).float(), turns),
+        "answer_length": mean_over((batch.answer_mask.sum(-1) - batch.thought).float(), turns),
         "finished": mean_over(batch.finished.float(), turns),
         "episode_turns": float(batch.batch.steps),
         "episodes": float(len(batch)),
     }
+    metrics |= thought_metrics(batch)
     if asked.any():
         metrics["recall"] = mean_over(exact, asked)
     if len(batch.terms) > 1:
         said = {name: turns & ~term.isnan() for name, term in batch.terms.items()}
         metrics |= {f"term_{name}": mean_over(batch.terms[name], here) for name, here in said.items() if here.any()}
     return metrics | {f"reward_{high}": value for high, value in by_distance(batch.rewards, rewarded, batch).items()}
+
+
+def thought_metrics(rollout: Rollout) -> dict[str, float]:
+    """Share of the answers that thought first, tokens of a thought, share of the thoughts that were cut; nothing where
+    none was thought and none of the answers was free to."""
+    thought = rollout.turns & (rollout.thought > 0)
+    if not (thought.any() or rollout.sampled[..., 0].any()):
+        return {}
+    return {
+        "thinks": mean_over(thought.float(), rollout.turns),
+        "thought_length": mean_over(rollout.thought.float(), thought),
+        "thoughts_cut": mean_over(rollout.cut.float(), thought),
+    }
 
 
 def mean_over(value: Tensor, here: Tensor) -> float:
@@ -162,4 +176,5 @@ __all__ = [
     "gather_states",
     "round_metrics",
     "shares",
+    "thought_metrics",
 ]

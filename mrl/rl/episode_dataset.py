@@ -149,7 +149,7 @@ def _in_a_word(character: str) -> bool:
     return character.isalnum() and character not in BLANKS  # to Python, `Ġ` is a letter like any other
 
 
-def vocabulary_of(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, embedding: Tensor, *, answer_id: int, think_id: int) -> Vocabulary:
     """What rewards know of the tokenizer; embedding [V, D] is copied. Tokens tell by their first and last character
     whether they can stand inside a word."""
     size = embedding.shape[0]
@@ -165,4 +165,6 @@ def vocabulary_of(tokenizer: Any, embedding: Tensor, answer_id: int) -> Vocabula
         # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
         starts[index] = word != token or (by_blanks and _in_a_word(token[0]))
         ends[index] = _in_a_word(word[-1])
-    return Vocabulary.build(special, starts, ends, embedding.cpu(), answer_id, tokenizer.decode)
+    return Vocabulary.build(
+        special, starts, ends, embedding.cpu(), answer_id=answer_id, think_id=think_id, decode=tokenizer.decode
+    )

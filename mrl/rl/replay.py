@@ -64,6 +64,7 @@ def replay(
         scored[turns],
         history.after(turn + 1, row // rollout.group),
         sampling,
+        decided=True,
     )
     return Replayed(scores.log_probs, scores.entropy, scored, history, scores.aux_loss)
 
@@ -92,7 +93,7 @@ def reference_loss(model: MemoryModel, rollout: Rollout, history: MemoryHistory,
         return history.slots.sum() * 0.0, 0
     batch = rollout.batch
     scored = batch.reference_mask[turns].clone()
-    scored[:, 0] = False  # the forced first token of the reference isn't learnt
+    scored[:, 0] = False  # a forced first token isn't learnt, and whether to think is for the rewards to say
     scores = answer_log_probs(
         model,
         (batch.query_ids[turns], batch.query_mask[turns]),
@@ -104,8 +105,8 @@ def reference_loss(model: MemoryModel, rollout: Rollout, history: MemoryHistory,
 
 
 def said_references(rollout: Rollout) -> Tensor:
-    """Turns [B, K] whose answer is its reference token by token, all of it sampled but the forced first one: scoring
-    such an answer scores the reference too."""
+    """Turns [B, K] whose answer is its reference token by token, all of it sampled but for the first one, which may be
+    forced: scoring such an answer scores the reference too."""
     batch = rollout.batch
     width = max(rollout.answer_ids.shape[-1], batch.reference_ids.shape[-1])
 
@@ -115,9 +116,7 @@ def said_references(rollout: Rollout) -> Tensor:
     mask = padded(rollout.answer_mask)
     equal = mask == padded(batch.reference_mask)
     equal &= (padded(rollout.answer_ids) == padded(batch.reference_ids)) | ~mask
-    chosen = mask.clone()
-    chosen[..., 0] = False
-    equal &= padded(rollout.sampled) == chosen
+    equal &= (padded(rollout.sampled) == mask) | (torch.arange(width, device=mask.device) == 0)
     return equal.all(-1) & rollout.turns
 
 

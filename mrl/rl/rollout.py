@@ -67,13 +67,14 @@ def _answer(
     sampling: Sampling,
     group: int,
 ) -> dict[str, Tensor]:
-    """Answers of a turn in the batch's rows times `group`: ids, mask, sampled, log_probs [B * G, A], finished."""
+    """Answers of a turn in the batch's rows times `group`: ids, mask, sampled, log_probs [B * G, A], finished, thought,
+    cut [B * G]."""
     leaders = batch.turns[:, turn].nonzero().squeeze(1)
     total = batch.size * group
     if not len(leaders):
         empty = torch.zeros(total, 1, dtype=torch.long, device=state.device)
         blank = {"ids": empty, "mask": empty.bool(), "sampled": empty.bool(), "log_probs": empty.float()}
-        return blank | {"finished": empty[:, 0].bool()}
+        return blank | {"finished": empty[:, 0].bool(), "thought": empty[:, 0], "cut": empty[:, 0].bool()}
     rows = leaders.repeat_interleave(group)
     member = torch.arange(group, device=rows.device).repeat(len(leaders))
     width = int(batch.query_mask[leaders, turn].sum(-1).max())
@@ -86,7 +87,8 @@ def _answer(
         batch.query_mask[rows, turn, :width],
         state.rows(rows),
         max_new_tokens=config.max_new_tokens,
-        forced=config.forced,
+        max_think_tokens=config.max_think_tokens,
+        forced=config.forced or "answer",
         sampling=sampling,
         seeds=None if sampling.greedy else seeds,
     )
@@ -97,6 +99,8 @@ def _answer(
         "sampled": made.sampled,
         "log_probs": made.log_probs.float(),
         "finished": made.finished,
+        "thought": made.thought,
+        "cut": made.cut,
     }
     if len(place) == total:
         return answer
@@ -128,7 +132,7 @@ def _record(
         answer_mask=columns["mask"],
         sampled=columns["sampled"],
         log_probs=columns["log_probs"],
-        finished=torch.stack([turn["finished"] for turn in answers], dim=1),
+        **{name: torch.stack([turn[name] for turn in answers], dim=1) for name in ("finished", "thought", "cut")},
         group=group,
     )
 

@@ -9,7 +9,7 @@ Each is built whole, frozen, and extends the one before. Symbols: B dialogues, K
 interaction, A of an answer. A dialogue is a first interaction, which is only written, and K queries, each answered from
 memory. Before turn k exactly k + 1 interactions have been written: `writes[:, k]` is the one that turn k finds as the
 newest. The answer of the last turn is written nowhere. Ids are right-padded, masks are bool; an answer begins with its
-forced [A].
+[A], or with [T] and a thought. Either may be forced; where the policy chose, that token is sampled like any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,6 +111,10 @@ class Rollout(RowRecord):
     """[B, K, A] fp32 under the distribution sampled from, 0 elsewhere."""
     finished: Tensor = per_turn()
     """[B, K] the answer came to its [EOS]."""
+    thought: Tensor = per_turn()
+    """[B, K] tokens before the answer's [A], 0 where it was answered at once."""
+    cut: Tensor = per_turn()
+    """[B, K] the thought was closed at its limit, or never."""
     group: int = 1
     """Rows that share one memory and one question (1 = every row its own)."""
 

@@ -169,8 +169,8 @@ def _sft_term(
     if recipe.sampling == Sampling():
         known = learnt & wanted & said_references(batch)
         known[torch.arange(len(known), device=known.device) % batch.group != 0] = False
-    row, turn, _ = again.scored.nonzero(as_tuple=True)
-    shared = known[row, turn]
+    row, turn, place = again.scored.nonzero(as_tuple=True)
+    shared = known[row, turn] & (place > 0)
     rest, tokens = reference_loss(model, batch, again.history, learnt & ~known)
     return rest - again.log_probs[shared].sum(), tokens + int(shared.sum())
 

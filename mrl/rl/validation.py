@@ -61,6 +61,11 @@ def _count(sums: dict[str, float], scored: ScoredRollout) -> None:
     add("reward", scored.rewards, scored.rewarded)
     add("recall", scored.exact, asked)
     add("finished", scored.finished.float(), scored.turns)
+    thought = scored.turns & (scored.thought > 0)
+    if bool(thought.any() | scored.sampled[..., 0].any()):
+        add("thinks", thought.float(), scored.turns)
+        add("thought_length", scored.thought.float(), thought)
+        add("thoughts_cut", scored.cut.float(), thought)
     for high, inside in distance_ranges(scored.batch.distance):
         add(f"recall_{high}", scored.exact, asked & inside)
 
@@ -71,26 +76,31 @@ def _means(totals: dict[str, float]) -> dict[str, float]:
 
 
 def transcript(tokenizer: Any, scored: ScoredRollout, answer_id: int, dialogues: int = SAMPLES) -> list[dict[str, Any]]:
-    """Dialogues as rows for a table: dialogue, turn, query, answer, reference, distance, reward. Turn 0 is the first
-    interaction, whose answer is the data's."""
+    """Dialogues as rows for a table: dialogue, turn, query, thought, answer, reference (without its thought), distance,
+    reward. Turn 0 is the first interaction, whose answer is the data's."""
     batch, rows = scored.batch, []
 
     def words(ids: Tensor, mask: Tensor) -> str:
         return tokenizer.decode(ids[mask].tolist(), skip_special_tokens=True).strip()
 
-    for b in range(min(dialogues, batch.size)):
-        ids, mask = batch.first_ids[b], batch.first_mask[b]
+    def parts(ids: Tensor, mask: Tensor) -> tuple[str, str]:
         answered = (ids == answer_id).cumsum(0) > 0
-        first = {"query": words(ids, mask & ~answered), "answer": words(ids, mask & answered)}
+        return words(ids, mask & ~answered), words(ids, mask & answered)
+
+    for b in range(min(dialogues, batch.size)):
+        query, answer = parts(batch.first_ids[b], batch.first_mask[b])
+        first = {"query": query, "thought": "", "answer": answer}
         rows.append({"dialogue": b, "turn": 0, **first, "reference": "", "distance": 0, "reward": 0.0})
         for k in scored.turns[b].nonzero().squeeze(1).tolist():
+            thought, answer = parts(scored.answer_ids[b, k], scored.answer_mask[b, k])
             rows.append(
                 {
                     "dialogue": b,
                     "turn": k + 1,
                     "query": words(batch.query_ids[b, k], batch.query_mask[b, k]),
-                    "answer": words(scored.answer_ids[b, k], scored.answer_mask[b, k]),
-                    "reference": words(batch.reference_ids[b, k], batch.reference_mask[b, k]),
+                    "thought": thought,
+                    "answer": answer,
+                    "reference": parts(batch.reference_ids[b, k], batch.reference_mask[b, k])[1],
                     "distance": int(batch.distance[b, k]),
                     "reward": round(float(scored.rewards[b, k]), 3),
                 }

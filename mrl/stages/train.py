@@ -75,10 +75,12 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     """Read model and data and build all that a run works with. Raises InputError where something doesn't fit."""
     policy, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, policy.config.max_interaction_length, run)
-    stages = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}
+    at, thinks = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}, corpus.train.thinks
+    stages = {turns: replace(now, rollout=now.rollout.following(thinks)) for turns, now in at.items()}
     train = EpisodeDataset(corpus.train, tokenizer, "data.train")
     held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
-    vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.answer_token_id)
+    ids = {"answer_id": policy.config.answer_token_id, "think_id": policy.config.think_token_id}
+    vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, **ids)
     for turns, now in stages.items():  # refused now, not in the stage that would miss them
         for dialogues in (train, held_out):
             dialogues.require_rewards(turns, now.rewards, vocabulary, now.curriculum.strategies)

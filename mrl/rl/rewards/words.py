@@ -30,7 +30,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What rewards know of the tokenizer. special [V]: tokens of the frame; answer_id: [A];
+    """What rewards know of the tokenizer. special [V]: tokens of the frame; answer_id, think_id: [A], [T];
     starts, ends [V]: whether a token's text begins, ends inside a word, so that `Ann` isn't found in `Anna`;
     embedding [V, D]: centred and without gradient, so that a reward can't be raised by moving it; decode: text of token
     ids, for rewards that read texts."""
@@ -40,6 +40,7 @@ class Vocabulary:
     ends: Tensor
     embedding: Tensor
     answer_id: int
+    think_id: int
     decode: Callable[[Sequence[int]], str] | None = None
 
     def __post_init__(self) -> None:
@@ -52,23 +53,25 @@ class Vocabulary:
         starts: Tensor,
         ends: Tensor,
         embedding: Tensor,
+        *,
         answer_id: int,
+        think_id: int,
         decode: Callable[[Sequence[int]], str] | None = None,
     ) -> "Vocabulary":
         """With a centred copy of an embedding table."""
         table = embedding.detach().float()
-        return cls(special, starts, ends, table - table.mean(0), answer_id, decode)
+        return cls(special, starts, ends, table - table.mean(0), answer_id, think_id, decode)
 
     def to(self, device: torch.device | str) -> "Vocabulary":
         moved = (x.to(device) for x in (self.special, self.starts, self.ends, self.embedding))
-        return Vocabulary(*moved, self.answer_id, self.decode)
+        return Vocabulary(*moved, self.answer_id, self.think_id, self.decode)
 
 
 def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = False) -> Words:
-    """The words of ids, mask [..., n]: no frame tokens and, unless `whole`, nothing before [A] (a thought)."""
-    words = mask & ~vocabulary.special[ids]
-    if not whole:
-        words = words & ((ids == vocabulary.answer_id).cumsum(-1) > 0)
+    """The words of ids, mask [..., n]: no frame tokens, no thought and, unless `whole`, nothing before [A]."""
+    answered = (ids == vocabulary.answer_id).cumsum(-1) > 0
+    spoken = answered | ((ids == vocabulary.think_id).cumsum(-1) == 0) if whole else answered
+    words = mask & ~vocabulary.special[ids] & spoken
     return pack(Words(ids, words))
 
 

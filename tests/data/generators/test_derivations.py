@@ -18,7 +18,7 @@ STATEMENTS = {
     "place": (r"The (.+) (?:is|lies) in the (.+)\.", r"The (.+) is now in the (.+)\."),
     "price": (r"The (.+?) (?:now )?costs (.+) coins\.", r"The price of the (.+) is (.+)\."),
 }
-DENSE = {"steps": 8, "derive": 0.9, "attributes": 3, "entities": 4, "facts": 8, "pair": 0, "change": 0.1, "chat": 0.1}
+DENSE = {"steps": 9, "derive": 0.9, "facts": 6, "ask": 0.8, "pair": 0, "change": 0.1, "chat": 0.1}
 
 
 def episodes(entries: int, **options) -> list[dict]:
@@ -27,12 +27,13 @@ def episodes(entries: int, **options) -> list[dict]:
 
 
 def stated(text: str) -> tuple[str, str, str]:
-    """(subject, attribute, value); the forms with `now` come first, for `is in` would swallow them."""
+    """(subject, attribute, value), nothing of what no derivation takes; the forms with `now` come first, for `is in`
+    would swallow them."""
     for attribute, forms in STATEMENTS.items():
         for form in reversed(forms):
             if found := re.fullmatch(form, text):
                 return found[1], attribute, found[2]
-    raise AssertionError(text)
+    return "", text, ""
 
 
 def derived(query: str, value: dict) -> tuple[str, list[tuple[str, str]], str]:
@@ -51,7 +52,7 @@ def derived(query: str, value: dict) -> tuple[str, list[tuple[str, str]], str]:
 
 def test_answers_and_distances_follow_from_two_facts_and_thoughts_recite_them():
     sorts: Counter[str] = Counter()
-    for turns in episodes(100) + episodes(100, sorts=["together", "more"], attributes=1):
+    for turns in episodes(100) + episodes(60, sorts=["together", "more"]):
         value, said, seen = {}, {}, set()
         for number, turn in enumerate(turns):
             if turn["answer"] == NOTED:
@@ -62,6 +63,8 @@ def test_answers_and_distances_follow_from_two_facts_and_thoughts_recite_them():
                 sorts[sort] += 1
                 assert (turn["answer"], turn["facts"]) == (answer, [answer])
                 assert turn["distance"] == max(number - said[key] for key in keys)
+                rivals = {subject for subject, attribute in value if attribute == keys[1][1]}
+                assert len(rivals) >= (3 if sort == "hop" else 2), "it can't be guessed"
                 first, second, *rest = turn["think"].removesuffix(".").split(". ")
                 assert [stated(f"{text}.") for text in (first, second)] == [(*key, value[key]) for key in keys]
                 assert len(rest) == (sort != "hop"), "what follows from the two is said last"
@@ -71,7 +74,8 @@ def test_answers_and_distances_follow_from_two_facts_and_thoughts_recite_them():
             elif turn["facts"]:
                 (fact,) = turn["facts"]
                 asked = [key for key, v in value.items() if v == fact and key[0] in turn["query"]]
-                said[min(asked, key=lambda key: abs(number - said[key] - turn["distance"]))] = number
+                if asked:  # the answer says it again
+                    said[min(asked, key=lambda key: abs(number - said[key] - turn["distance"]))] = number
     assert min(sorts[sort] for sort in ("hop", "together", "more")) > 30, sorts
 
 
@@ -92,7 +96,13 @@ def test_only_the_sorts_asked_for_are_derived():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"sorts": []}, "sorts is empty"), ({"sorts": ["hops"]}, "sorts"), ({"derive": 2}, "derive"), ({"x": 1}, "x")],
+    [
+        ({"sorts": []}, "sorts is empty"),
+        ({"sorts": ["hops"]}, "sorts"),
+        ({"derive": 2}, "derive"),
+        ({"among": 1}, "among"),
+        ({"x": 1}, "x"),
+    ],
 )
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(InputError, match=message):

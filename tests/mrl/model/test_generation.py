@@ -162,6 +162,48 @@ def test_the_first_token_can_be_forced_chosen_or_free(model):
     assert first("auto") == [T if row[T] > row[A] else A for row in logits]
 
 
+def test_a_thought_has_a_limit_of_its_own_and_leaves_the_answer_its_room(model):
+    rows, length = 64, torch.tensor([7, 38, 42] + [7] * 61)
+    ids, mask = queries(rows, 42), (torch.arange(42) < length[:, None]).long()
+    limits = torch.where(length == 42, 3, 4)  # half of 48 - 42 is kept for the answer
+    answers = model.generate_answers(
+        ids, mask, model.initial_state(1), max_new_tokens=5, max_think_tokens=3, forced="think",
+        seeds=list(range(rows)), stop=(),
+    )  # fmt: skip
+    assert 0 < int(answers.cut.sum()) < rows
+    for row in range(rows):
+        said = answers.ids[row, : int(answers.mask[row].sum())].tolist()
+        end = said.index(A)
+        assert said[0] == T
+        assert len(said) == min(end + 5, 48 - int(length[row]))
+        assert answers.thought[row] == end <= limits[row]
+        assert bool(answers.cut[row]) == (end == limits[row])
+        assert answers.sampled[row].tolist()[: len(said)] == [
+            place > 0 and not (place == end and bool(answers.cut[row])) for place in range(len(said))
+        ]
+
+
+def test_an_end_inside_a_thought_is_a_cut_thought_without_an_answer(model):
+    ends = [t for t in range(60) if t != A]
+    options = {"max_new_tokens": 4, "forced": "think", "seeds": [1, 2], "stop": ends}
+    answers = model.generate_answers(queries(2), None, model.initial_state(1), **options)
+    assert answers.finished.all()
+    assert answers.cut.all()
+    assert answers.mask.sum(1).tolist() == answers.thought.tolist() == [2, 2]
+
+
+def test_to_think_is_drawn_in_proportion_and_scored_so(model):
+    rows = 400
+    ids, state = queries(1).expand(rows, -1), model.initial_state(seeds=[1]).expand(rows)
+    answers = model.generate_answers(ids, None, state, max_new_tokens=2, forced="auto", seeds=list(range(rows)))
+    with torch.no_grad():
+        both = model.decode(ids[:1], None, state.rows(slice(0, 1))).logits[0, -1, [A, T]].log_softmax(-1)
+    thinks = answers.ids[:, 0] == T
+    torch.testing.assert_close(answers.log_probs[:, 0], both[thinks.long()], atol=1e-5, rtol=0)
+    assert abs(float(thinks.float().mean()) - float(both[1].exp())) < 0.08, "three standard errors"
+    assert answers.sampled[:, 0].all()
+
+
 class Words:
     """A tokenizer of words w8, w9, ... with the turn tokens under the ids it is given."""
 
@@ -200,8 +242,24 @@ def test_a_dialogue_keeps_its_state_and_an_abandoned_answer_leaves_it(model):
     before = dialogue.state
     next(iter(dialogue.ask("w30", max_new_tokens=5)))
     assert dialogue.state is before
-    list(dialogue.ask("w30", max_new_tokens=5, think=True))
+    list(dialogue.ask("w30", max_new_tokens=5, think="always"))
     assert not torch.equal(dialogue.state.slots, before.slots)
+    with pytest.raises(ValueError, match="think is True; choose one of never, auto, always"):
+        list(dialogue.ask("w30", think=True))
+
+
+def test_a_thought_is_streamed_on_a_line_before_the_answer_and_written_with_it(model):
+    state, talk = model.initial_state(1), []
+    options = {"max_new_tokens": 4, "max_think_tokens": 3, "sampling": GREEDY}
+    dialogue = Dialogue(model, Words(), state)
+    talk = "".join(dialogue.ask("w30 w31", think="always", **options))
+    query = torch.tensor([[BOS, Q, 30, 31]])
+    answers = model.generate_answers(query, None, state, forced="think", **options)
+    said = answers.ids[0, : int(answers.mask.sum())].tolist()
+    thought, answer = said[: said.index(A)], said[said.index(A) :]
+    assert talk == f"{Words().decode(thought)}\n{Words().decode(answer)}"
+    expected = model.write(state, torch.tensor([[*query[0].tolist(), *said]]))
+    torch.testing.assert_close(dialogue.state.slots, expected.slots)
 
 
 def test_bad_questions_are_refused_in_words(model):

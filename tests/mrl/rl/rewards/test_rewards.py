@@ -42,7 +42,9 @@ def vocabulary() -> Vocabulary:
     ends = ~special
     ends[IDS["."]] = False
     generator = torch.Generator().manual_seed(0)
-    return Vocabulary.build(special, starts, ends, torch.randn(SIZE, 16, generator=generator), ANSWER)
+    return Vocabulary.build(
+        special, starts, ends, torch.randn(SIZE, 16, generator=generator), answer_id=ANSWER, think_id=THINK
+    )
 
 
 def test_recipes_know_the_terms_that_there_are():
@@ -143,8 +145,9 @@ def rollout_of(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: boo
     rows, steps = len(answers), len(answers[0])
     query = [BOS, QUERY, *(IDS[w] for w in TURNS[0][0].split())]
     first = [BOS, QUERY, *(IDS[w] for w in FIRST[0].split()), *say(FIRST[1])]
-    writes = pad_stack([[first, *([*query, *say(a)] for a in row[:-1])] for row in answers])
-    said = pad_stack([[([THINK, IDS["rex"]] if thoughts else []) + say(a) for a in row] for row in answers])
+    thought = [THINK, IDS["rex"]] if thoughts else []
+    writes = pad_stack([[first, *([*query, *thought, *say(a)] for a in row[:-1])] for row in answers])
+    said = pad_stack([[thought + say(a) for a in row] for row in answers])
     references = pad_stack([[say(TURNS[0][1])] * steps] * rows)
     queries, firsts = pad_stack([[query] * steps] * rows), pad_stack([[first]] * rows)
     batch = EpisodeBatch(
@@ -170,6 +173,8 @@ def rollout_of(answers: list[list[str]], *, strategies=CUMULATIVE, thoughts: boo
         sampled=said[1],
         log_probs=torch.zeros(said[0].shape),
         finished=torch.ones(rows, steps, dtype=torch.bool),
+        thought=torch.full((rows, steps), len(thought)),
+        cut=torch.zeros(rows, steps, dtype=torch.bool),
     )
 
 
@@ -221,6 +226,10 @@ def test_the_frame_and_thoughts_earn_nothing(vocabulary):
     thinking = score(ONLY_FACTS, vocabulary, rollout_of([["noted ."]], thoughts=True))
     assert plain.rewards.item() == thinking.rewards.item() == 0
     assert plain.recall.item() == thinking.exact.item() == 0
+    answers = [["rex", "your dog is called rex ."], ["noted .", "my dog is called rex . noted ."]]
+    every = RewardConfig(weights=EVERYTHING)
+    plain, thinking = (score(every, vocabulary, rollout_of(answers, thoughts=t)).rewards for t in (False, True))
+    assert torch.equal(plain, thinking), "nor do those in the interactions that were written"
 
 
 def test_terms_that_say_nothing_leave_their_weight_to_others(vocabulary):
@@ -306,7 +315,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     backend.train_from_iterator(["Ann saw San Jose and Anna at 5:15 pm on March 10th."] * 9, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
     tokenizer.add_special_tokens({"additional_special_tokens": ["[A]"]})
-    words = vocabulary_of(tokenizer, torch.zeros(len(tokenizer), 4), tokenizer.convert_tokens_to_ids("[A]"))
+    words = vocabulary_of(tokenizer, torch.zeros(len(tokenizer), 4), answer_id=6, think_id=7)
 
     def said(answer: str, fact: str) -> float:
         ways = spellings(tokenizer, {fact})[fact]
