@@ -30,6 +30,8 @@ def as_answered(batch: EpisodeBatch) -> Rollout:
         sampled=torch.zeros_like(batch.reference_mask),
         log_probs=torch.zeros(batch.reference_ids.shape, device=batch.turns.device),
         finished=torch.ones(lead, dtype=torch.bool, device=batch.turns.device),
+        thought=torch.zeros(lead, dtype=torch.long, device=batch.turns.device),  # no reward reads it
+        cut=torch.zeros(lead, dtype=torch.bool, device=batch.turns.device),
     )
 
 
