@@ -20,10 +20,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError, SettingError
+from pipeline.hub import first_line
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Text
 from pipeline.run import Run, stage_main
 from pipeline.stage_config import StageConfig
-from post_training.policy import MODEL_FOLDER, agree_on_turn_end
+from post_training.policy import MODEL_FOLDER, PolicyConfig, agree_on_turn_end, load_policy
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "quickstart" / "model.yaml"
 
@@ -68,12 +69,21 @@ class StartConfig:
 
 @dataclass(kw_only=True, frozen=True)
 class InitialiseConfig(StageConfig):
-    """A model from nothing."""
+    """A model from nothing, or (with `model`) an ordinary checkpoint of weights that are there."""
 
-    tokenizer: Text
-    """Folder or Hub name of the tokenizer; its chat template goes with the model."""
+    tokenizer: Text | None = None
+    """Folder or Hub name of the tokenizer of random weights; its chat template goes with the model."""
+    model: PolicyConfig | None = None
+    """Instead: weights to write down as a checkpoint, as of a GGUF file, with the tokens that the section adds."""
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     start: StartConfig = field(default_factory=StartConfig)
+
+    def __post_init__(self) -> None:
+        if (self.tokenizer is None) == (self.model is None):
+            raise ValueError("give either tokenizer (for random weights) or model (weights that are there)")
+        for key, section in (("architecture", ArchitectureConfig()), ("start", StartConfig())):
+            if self.model is not None and getattr(self, key) != section:
+                raise SettingError(key, f"{key} has no effect on weights that are there; leave it out")
 
 
 def new_model(
@@ -130,17 +140,26 @@ def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None
             second.copy_(strength * torch.sin(angle))
 
 
-def main(config: InitialiseConfig, run: Run) -> None:
-    """Build, save, count."""
+def from_nothing(config: InitialiseConfig) -> tuple[LlamaForCausalLM, Any]:
+    """A new model and its tokenizer. Raises InputError where there is no such tokenizer."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        first = str(error).strip().split("\n")[0]
         raise InputError(
-            f"tokenizer: {config.tokenizer} can't be loaded: {first}; train it with data/tokenizer.py"
+            f"tokenizer: {config.tokenizer} can't be loaded: {first_line(error)}; train it with data/tokenizer.py"
         ) from None
     model = new_model(config.architecture, config.start, tokenizer)
     agree_on_turn_end(model, tokenizer)
+    return model, tokenizer
+
+
+def main(config: InitialiseConfig, run: Run) -> None:
+    """Build or read, save, count."""
+    tokenizer: Any
+    if config.model is not None:
+        model, tokenizer, _ = load_policy(config.model, None)
+    else:
+        model, tokenizer = from_nothing(config)
     parameters = sum(p.numel() for p in model.parameters())
     with atomic_dir(run.dir / MODEL_FOLDER, {"kind": "model", "parameters": parameters, "seed": config.seed}) as folder:
         model.save_pretrained(folder)

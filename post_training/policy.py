@@ -18,6 +18,7 @@ from pipeline.hub import first_line, retrying
 from pipeline.ranges import Text
 from post_training.adapter import AdapterConfig, lora_config
 from post_training.chat_template import read_template
+from post_training.gguf_weights import check_gguf, load_gguf
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class PolicyConfig:
 
     name: Text
     """A Hub name, a folder with weights, or the output_dir of an earlier stage."""
+    gguf_file: Text | None = None
+    """The GGUF file to take weights and tokenizer from, in the folder or on the Hub; it is dequantised."""
     revision: Text | None = None
     """Branch, tag or commit on the Hub."""
     tokenizer: Text | None = None
@@ -81,7 +84,8 @@ def load_policy(config: PolicyConfig, chat_template: str | None, adapter: Adapte
     Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD, and every weight
     is one of the file and a finite number.
     """
-    path = resolve_model(config.name)
+    check_gguf(config.name, config.gguf_file)
+    path = config.name if config.gguf_file else resolve_model(config.name)
     template = read_template(chat_template)
     tokenizer = load_tokenizer(config, path)
     model = _load_model(config, path)
@@ -106,12 +110,13 @@ def load_tokenizer(config: PolicyConfig, path: str) -> Any:
             lambda: AutoTokenizer.from_pretrained(
                 source,
                 revision=config.revision if source == config.name else None,
+                gguf_file=config.gguf_file if source == config.name else None,
                 trust_remote_code=config.trust_remote_code,
             ),
             what=f"loading the tokenizer of {source}",
         )
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        key = "model.tokenizer" if config.tokenizer else "model.name"
+        key = "model.tokenizer" if config.tokenizer else "model.gguf_file" if config.gguf_file else "model.name"
         raise InputError(f"{key}: the tokenizer of {source} can't be loaded: {first_line(error)}") from None
 
 
@@ -120,6 +125,8 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
         raise InputError(
             f"model.name: {config.name} is an adapter; make it with peft.output: merged, or merge it first"
         )
+    if config.gguf_file is not None:
+        return _load_gguf(config)
     try:
         loaded: Any = retrying(
             lambda: AutoModelForCausalLM.from_pretrained(
@@ -144,11 +151,34 @@ def _load_model(config: PolicyConfig, path: str) -> PreTrainedModel:
             f"model.name: {config.name} lacks {len(missing)} weights ({', '.join(missing[:3])}), which would be "
             "random; take a complete model"
         )
+    return _finite(model, config.name)
+
+
+def _load_gguf(config: PolicyConfig) -> PreTrainedModel:
+    file = str(config.gguf_file)
+    try:
+        model = retrying(
+            lambda: load_gguf(
+                config.name, file, dtype=getattr(torch, config.dtype), revision=config.revision,
+                attn_implementation=config.attn_implementation,
+            ),
+            what=f"loading {file} of {config.name}",
+        )  # fmt: skip
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged files raise what gguf happens to raise
+        raise InputError(
+            f"model.gguf_file: {file} of {config.name} can't be loaded: {first_line(error)}; give a whole file of an "
+            "architecture that transformers reads from GGUF"
+        ) from None
+    return _finite(model, config.name)
+
+
+def _finite(model: PreTrainedModel, source: str) -> PreTrainedModel:
+    """The model, if all its weights are numbers. Raises InputError."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter.detach()).all():
-            raise InputError(
-                f"model.name: {name} of {config.name} holds numbers that aren't finite; take other weights"
-            )
+            raise InputError(f"model.name: {name} of {source} holds numbers that aren't finite; take other weights")
     return model
 
 
