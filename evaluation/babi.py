@@ -58,7 +58,7 @@ def measure(
             rows = [r for r, d in enumerate(dialogues) if turn < len(conversations[d].exchanges)]
             asked = [conversations[dialogues[row]].exchanges[turn] for row in rows]
             memory = history[turn].rows(torch.tensor(rows))
-            said = generate_answers(model, tokenizer, [e.query or "" for e in asked], memory, 8)
+            said = [a.text for a in generate_answers(model, tokenizer, [e.query or "" for e in asked], memory, 8)]
             for row, exchange, answer in zip(rows, asked, said, strict=True):
                 tally = by_task.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
                 tally["questions"] += 1

@@ -1,6 +1,7 @@
 """Asks a reactive model: its memory before every turn of known dialogues, and answers read from a memory."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,13 @@ def states_before(
     return memory_states(model, batch.to(model.device))
 
 
+class GeneratedAnswer(NamedTuple):
+    """What was said, and whether it ended by itself."""
+
+    text: str
+    finished: bool
+
+
 def generate_answers(
     model: ReactiveForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -51,7 +59,7 @@ def generate_answers(
     sampling: Sampling = GREEDY,
     seeds: list[int] | None = None,
     references: Sequence[str] | None = None,
-) -> list[str]:
+) -> list[GeneratedAnswer]:
     """Answers to queries, each read against its row of the state; greedy ones, or sampled by a seed a row. references:
     the right answers, where they are known; a query is cut as in training to what they leave of an interaction."""
     names = TurnTokens.of(tokenizer, "--model")
@@ -62,4 +70,6 @@ def generate_answers(
     answers = model.generate_answers(
         ids, mask, state, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds
     )  # fmt: skip
-    return tokenizer.batch_decode(answers.ids * answers.mask + names.pad * (1 - answers.mask), skip_special_tokens=True)
+    ids = answers.ids * answers.mask + names.pad * (1 - answers.mask)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return list(map(GeneratedAnswer, texts, answers.finished.tolist()))

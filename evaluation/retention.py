@@ -11,7 +11,9 @@ fresh state (`reset_control`), the memory of another dialogue at the same turn (
 --baseline, a stateless model of transformers that reads the whole history each time (`full_history_baseline`). Then
 time to the first token and size of the state, turn 1 to 64.
 
-With --output-dir: retention.json (what evaluation/report.py reads), recall.png and latency.png.
+Intervals hold 95 per cent and are drawn over dialogues. With --by COLUMN (default: kind) recall is given for each
+value of a column of turns or rows. With --output-dir: retention.json (what evaluation/report.py reads), answers.jsonl
+(every question with all answers to it), recall.png and latency.png.
 """
 
 import argparse
@@ -25,11 +27,11 @@ from evaluation import plots
 from evaluation.command_line import at_least, temperature
 from evaluation.memory.full_history import load_full_history, measure_full_history, measure_full_latency
 from evaluation.memory.latency import measure_latency
-from evaluation.memory.questions import DISTANCES, ENOUGH, read_questions
+from evaluation.memory.questions import DISTANCES, ENOUGH, Tally, read_questions
 from evaluation.memory.recall import Answering, measure_memory
-from mrl.dialogues.dataset import RowSource
+from mrl.dialogues.dataset import KIND, RowSource
 from mrl.training.model_io import ModelConfig, load_reactive
-from pipeline.artifact import write_json
+from pipeline.artifact import write_json, write_text
 from pipeline.device import best_device
 from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging
@@ -45,8 +47,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not model.config.memory_slots:
         raise InputError(f"--model: {options.model} has no memory (memory_slots 0)")
     conversations, questions = read_questions(
-        [RowSource(path=p, subset=options.subset, split=options.split, limit=options.episodes) for p in options.data]
-    )
+        [RowSource(path=p, subset=options.subset, split=options.split, limit=options.episodes, kind_column=options.by)
+         for p in options.data]
+    )  # fmt: skip
+    if options.by != KIND and not any(question.kind for question in questions):
+        raise InputError(f"--by: no row of {', '.join(options.data)} has a column {options.by}")
     answering = Answering(options.max_new_tokens, options.seed, options.own_answers, options.temperature)
     tallies = measure_memory(model, tokenizer, conversations, questions, answering)
     # Controls of a second model stand beside those of the first in a report.
@@ -67,7 +72,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "recall": {name: tally.figures()["recall"] for name, tally in tallies.items()},
         "token_f1": {name: tally.figures()["token_f1"] for name, tally in tallies.items()},
+        "all": {name: tally.overall() for name, tally in tallies.items()},
+        "intervals": {name: tally.intervals() for name, tally in tallies.items()},
+        "by_kind": {name: tally.by_kind() for name, tally in tallies.items()},
+        "unfinished": {name: tally.unfinished for name, tally in tallies.items()},
         "questions": tallies[options.name].sizes(),
+        "answers_file": write_answers(options, tallies),
         **latency,
         **sizes,
         "retention_samples": tallies[options.name].samples,
@@ -80,6 +90,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def write_answers(options: argparse.Namespace, tallies: Mapping[str, Tally]) -> str | None:
+    """Every question with all answers to it, a line each, in output_dir/answers.jsonl; the path of it."""
+    if options.output_dir is None:
+        return None
+    lines: dict[tuple[int, int], dict[str, Any]] = {}
+    for name, tally in tallies.items():
+        for question, answer, finished, hit, _ in tally.answers:
+            asked = {
+                "where": question.where, "turn": question.turn, "distance": question.distance, "kind": question.kind,
+                "query": question.query, "wanted": question.answer, "facts": question.facts,
+            }  # fmt: skip
+            line = lines.setdefault((question.dialogue, question.turn), asked)
+            line[name] = {"answer": answer, "recalled": hit, "finished": finished}
+    path = options.output_dir / "answers.jsonl"
+    ordered = (lines[place] for place in sorted(lines))
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ordered))
+    return str(path)
+
+
 def table(recall: Mapping[str, Mapping[str, float]]) -> str:
     """Recall in per cent for a terminal."""
     lines = ["distance".ljust(24) + "".join(f"{d:>8}" for d in DISTANCES)]
@@ -87,6 +116,20 @@ def table(recall: Mapping[str, Mapping[str, float]]) -> str:
         cells = [f"{100 * by_distance[str(d)]:.1f}" if str(d) in by_distance else "–" for d in DISTANCES]
         lines.append(name.ljust(24) + "".join(f"{cell:>8}" for cell in cells))
     return "\n".join(lines)
+
+
+def lines_of(figures: Mapping[str, Any]) -> list[str]:
+    """All questions, each kind and what was cut, a line each."""
+    lines = []
+    for name, whole in figures["all"].items():
+        low, high = whole["interval"]
+        cut = f", {figures['unfinished'][name]} cut at the limit" if figures["unfinished"][name] else ""
+        lines.append(
+            f"{name}: all {100 * whole['recall']:.1f} [{100 * low:.1f}, {100 * high:.1f}] of {whole['n']}{cut}"
+        )
+        kinds = figures["by_kind"][name].items()
+        lines += [f"  {kind}: {100 * part['recall']:.1f} of {part['n']}" for kind, part in kinds]
+    return lines
 
 
 def draw(figures: Mapping[str, Any], folder: Path) -> None:
@@ -107,6 +150,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--subset")
     parser.add_argument("--split")
+    parser.add_argument("--by", default=KIND, metavar="COLUMN", help="column of turns or rows: recall by its values")
     parser.add_argument("--episodes", type=at_least(1), help="at most so many")
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
     parser.add_argument("--name", default=FIRST, help="what the model's recall is called in the report")
@@ -130,6 +174,7 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(figures))
     else:
         print("Exact recall, per cent\n" + table(figures["recall"]))
+        print("\n".join(lines_of(figures)))
         print(f"first token at turn 64 / turn 1: {figures['latency_ratio_64_1']}")
 
 

@@ -61,7 +61,8 @@ def measure_full_history(
             do_sample=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
         for question, answer in zip(part, sequences[:, batch["input_ids"].shape[1] :], strict=True):
-            tally.add(question, cast(str, tokenizer.decode(answer, skip_special_tokens=True)))
+            finished = tokenizer.eos_token_id in answer.tolist()
+            tally.add(question, cast(str, tokenizer.decode(answer, skip_special_tokens=True)), finished)
     return tally
 
 

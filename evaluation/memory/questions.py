@@ -2,17 +2,17 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from evaluation.metrics import token_f1
+from evaluation.metrics import bootstrap_interval, token_f1
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
 from mrl.dialogues.facts import Fact, recalled
 from pipeline.errors import InputError
 
 DISTANCES = (1, 2, 4, 8, 16, 32)
-"""Distances in turns that are reported."""
+"""Distances in turns that terminals show and that later files are asked for."""
 ENOUGH = 50
 """Questions at a distance that settle it: later files aren't asked for it."""
 SAMPLES = 12
@@ -29,49 +29,100 @@ class Question:
     answer: str
     facts: tuple[Fact, ...]
     distance: int
+    kind: str = ""
+    where: str = ""
+    """Where its row stands."""
+
+
+class Answered(NamedTuple):
+    """An answer to a question, and how it counts: 1 where it has all facts, else 0; likeness of words."""
+
+    question: Question
+    answer: str
+    finished: bool
+    recalled: bool
+    f1: float
 
 
 @dataclass
 class Tally:
-    """Answers by distance in turns."""
+    """Answers and what they come to."""
 
-    recall: dict[int, list[float]] = field(default_factory=dict)
-    """1 for an answer with all its facts, else 0."""
-    f1: dict[int, list[float]] = field(default_factory=dict)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[Answered] = field(default_factory=list)
 
-    def add(self, question: Question, answer: str) -> None:
-        """Score one answer."""
-        hit = recalled(answer, question.facts)
-        self.recall.setdefault(question.distance, []).append(hit)
-        self.f1.setdefault(question.distance, []).append(token_f1(answer, question.answer))
-        if len(self.samples) < SAMPLES:
-            sample = {"query": question.query, "answer": answer, "wanted": question.answer}
-            self.samples.append({**sample, "distance": question.distance, "recalled": hit})
+    def add(self, question: Question, answer: str, finished: bool = True) -> None:
+        """Score one answer. finished: whether it ended by itself, or was cut at the limit."""
+        f1 = token_f1(answer, question.answer)
+        self.answers.append(Answered(question, answer, finished, recalled(answer, question.facts), f1))
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """A few answers for a report."""
+        return [
+            {
+                "query": a.question.query, "answer": a.answer, "wanted": a.question.answer,
+                "distance": a.question.distance, "recalled": a.recalled,
+            }
+            for a in self.answers[:SAMPLES]
+        ]  # fmt: skip
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Means at the distances that are reported, and over all questions."""
-        hits = [hit for by_distance in self.recall.values() for hit in by_distance]
-        mean = {"all": round(statistics.fmean(hits), 4)} if hits else {}
-        return {"recall": _means(self.recall) | mean, "token_f1": _means(self.f1)}
+        """Means at every distance that occurs, recall over all questions as well."""
+        by_distance = self._parts(lambda question: question.distance)
+        recall = {str(d): round(statistics.fmean(a.recalled for a in part), 4) for d, part in by_distance.items()}
+        f1 = {str(d): round(statistics.fmean(a.f1 for a in part), 4) for d, part in by_distance.items()}
+        mean = {"all": round(statistics.fmean(a.recalled for a in self.answers), 4)} if self.answers else {}
+        return {"recall": recall | mean, "token_f1": f1}
 
     def sizes(self) -> dict[str, int]:
         """How many questions stand behind each figure."""
-        return {str(d): len(self.recall[d]) for d in DISTANCES if d in self.recall}
+        return {str(d): len(part) for d, part in self._parts(lambda question: question.distance).items()}
+
+    def overall(self) -> dict[str, Any]:
+        """Recall of all questions: share, 95 per cent interval over dialogues, how many."""
+        return share_recalled(self.answers)
+
+    def intervals(self) -> dict[str, list[float]]:
+        """The interval at every distance."""
+        parts = self._parts(lambda question: question.distance)
+        return {str(d): share_recalled(part)["interval"] for d, part in parts.items()}
+
+    def by_kind(self) -> dict[str, dict[str, Any]]:
+        """`overall` of each kind of question that the rows name."""
+        parts = self._parts(lambda question: question.kind)
+        return {kind: share_recalled(part) for kind, part in parts.items() if kind}
+
+    @property
+    def unfinished(self) -> int:
+        """Answers that were cut at the limit of new tokens."""
+        return sum(not a.finished for a in self.answers)
+
+    def _parts[Key: (int, str)](self, key: Callable[[Question], Key]) -> dict[Key, list[Answered]]:
+        parts: dict[Key, list[Answered]] = {}
+        for answered in self.answers:
+            parts.setdefault(key(answered.question), []).append(answered)
+        return dict(sorted(parts.items()))
 
 
-def _means(values: dict[int, list[float]]) -> dict[str, float]:
-    return {str(d): round(statistics.fmean(values[d]), 4) for d in DISTANCES if values.get(d)}
+def share_recalled(answers: Sequence[Answered]) -> dict[str, Any]:
+    """Recall of some answers: `recall`, its `interval` over dialogues, `n`."""
+    hits = [float(a.recalled) for a in answers]
+    return {
+        "recall": round(statistics.fmean(hits), 4),
+        "interval": bootstrap_interval(hits, [a.question.dialogue for a in answers]),
+        "n": len(hits),
+    }
 
 
 def questions_of(conversations: Sequence[Conversation]) -> list[Question]:
     """Every turn that names facts and a distance. Raises InputError where the data has none."""
     questions = [
-        Question(number, turn, exchange.query or "", exchange.answer, exchange.facts, exchange.distance)
+        Question(number, turn, exchange.query or "", exchange.answer, exchange.facts, exchange.distance,
+                 exchange.kind, conversation.where)
         for number, conversation in enumerate(conversations)
         for turn, exchange in enumerate(conversation.exchanges)
         if exchange.distance > 0 and exchange.facts
-    ]
+    ]  # fmt: skip
     if not questions:
         raise InputError("--data: no turn has facts and a distance; recall can't be measured on these rows")
     return questions

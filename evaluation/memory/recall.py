@@ -12,6 +12,7 @@ from mrl.dialogues.dataset import Conversation
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.model import MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling
+from pipeline.errors import InputError
 from pipeline.progress import progress_bar
 
 DIALOGUES_AT_ONCE = 32
@@ -40,7 +41,11 @@ def measure_memory(
     answering: Answering,
 ) -> dict[str, Tally]:
     """Answers from `memory`, from the state before the first turn (`reset_control`) and from the memory of another
-    dialogue at the same turn (`foreign_control`)."""
+    dialogue at the same turn (`foreign_control`). Raises InputError where there is one dialogue alone."""
+    if len(conversations) < 2:
+        raise InputError(
+            "--data: questions of one dialogue alone can't be asked from another one's memory; give two or more"
+        )
     limit = model.config.max_interaction_length
     encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
     tallies = {"memory": Tally(), "reset_control": Tally(), "foreign_control": Tally()}
@@ -67,7 +72,7 @@ def measure_memory(
                     [q.answer for _, q in part],
                 )  # fmt: skip
                 for (_, question), answer in zip(part, answers, strict=True):
-                    tallies[name].add(question, answer)
+                    tallies[name].add(question, *answer)
     return tallies
 
 

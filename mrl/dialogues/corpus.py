@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mrl.dialogues.check import check_dialogues, lines_of, spoken
 from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from mrl.recipes.data import CorpusConfig
@@ -37,8 +38,8 @@ def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run)
         encoded[name] = encode_dialogues(
             words[name], tokenizer, max_length=max_length, too_long=config.too_long, where=f"data.{name}"
         )
-        counts[name].update(encoded[name].counts)
-        logger.info("data.%s: %s", name, ", ".join(f"{count} {what}" for what, count in counts[name].items()))
+        counts[name].update({**encoded[name].counts, **check_dialogues(words[name])})
+        logger.info("data.%s: %s", name, ", ".join(lines_of(counts[name])))
     shared = _shared(words["train"], words["held_out"])
     train, held_out = encoded["train"], encoded["held_out"]
     run.report(
@@ -50,9 +51,6 @@ def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run)
 
 def _shared(train: Sequence[Conversation], held_out: Sequence[Conversation]) -> int:
     """How many held-out dialogues are trained on, word for word; a warning says so."""
-
-    def spoken(conversation: Conversation) -> tuple[tuple[str | None, str], ...]:
-        return tuple((e.query, e.answer) for e in conversation.exchanges)
 
     known = {spoken(conversation) for conversation in train}
     shared = sum(spoken(conversation) in known for conversation in held_out)

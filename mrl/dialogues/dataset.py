@@ -20,7 +20,7 @@ from data.sources.pairs.to_interactions import pair_exchanges
 from data.sources.reading import find_files, read_rows
 from data.sources.to_episodes import to_exchanges
 from mrl.dialogues.facts import Fact, read_facts, settle_marks
-from mrl.recipes.data import RowSource
+from mrl.recipes.data import KIND, RowSource
 from pipeline.errors import InputError, shown
 from pipeline.hub import first_line, retrying
 
@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Exchange:
     """One interaction in words. `facts`: what its answer has to say; `distance`: turns back to where the
-    farthest of them was given (0: none needed, or not known); `asks`: whether answering takes memory
-    (`mrl.dialogues.facts`). `query` is None for plain text."""
+    farthest of them was given (0: none needed, or not known); `distance_given`: whether its row says so, or it was
+    derived; `asks`: whether answering takes memory (`mrl.dialogues.facts`); `kind`: the row's name for such questions.
+    `query` is None for plain text."""
 
     query: str | None
     answer: str
@@ -44,6 +45,8 @@ class Exchange:
     rejected_think: str = ""
     quality: str = ""
     """What the rejected answer lacks, where its row says so."""
+    distance_given: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def read_conversations(source: RowSource, counts: Counter[str] | None = None) ->
             if source.fold is not None and not in_fold(kept - 1, source.fold):
                 continue
             group = str(row.get(source.group_by, "")) if source.group_by else ""
-            exchanges = bad.attempt(partial(parse_row, row, where, source.conversations, source.facts))
+            exchanges = bad.attempt(
+                partial(parse_row, row, where, source.conversations, source.facts, source.kind_column)
+            )
             if exchanges is not None:
                 found.append(Conversation(exchanges, where, group))
     if counts is not None:
@@ -133,10 +138,11 @@ def parse_row(
     where: str,
     conversations: Literal["messages", "sharegpt"] = "messages",
     facts: Literal["as_given", "carried"] = "as_given",
+    kind_column: str = KIND,
 ) -> tuple[Exchange, ...]:
     """The exchanges of one row; conversations and facts as in RowSource. Raises InputError naming the key that is
     missing, empty or of another kind."""
-    turns = _turns(row, where, conversations)
+    turns = _turns(row, where, conversations, kind_column)
     if facts == "as_given" or turns[0].query is None or any(turn.facts or turn.distance for turn in turns):
         return turns
     marked = mark([{"query": t.query, "answer": t.answer} for t in turns])
@@ -146,7 +152,9 @@ def parse_row(
     )
 
 
-def _turns(row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"]) -> tuple[Exchange, ...]:
+def _turns(
+    row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"], kind_column: str
+) -> tuple[Exchange, ...]:
     if row.get("interactions") is not None or "query" in row:
         rest = row.get("interactions")
         rest = [] if rest is None else rest
@@ -155,6 +163,8 @@ def _turns(row: Mapping[str, Any], where: str, conversations: Literal["messages"
         records = [row, *rest]
         prefixes = ["", *(f"interactions[{i}]." for i in range(len(rest)))]
         turns = [_exchange(*each, place, where) for place, each in enumerate(zip(records, prefixes, strict=True))]
+        whole = _label(row, kind_column)
+        turns = [replace(e, kind=_label(r, kind_column) or whole) for e, r in zip(turns, records, strict=True)]
         given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
         return settle_marks(turns, given)
     if row.get("chosen") is not None or row.get("rejected") is not None:
@@ -162,7 +172,10 @@ def _turns(row: Mapping[str, Any], where: str, conversations: Literal["messages"
     if row.get("messages") is not None or row.get("conversations") is not None:
         options = MessageOptions(conversations=conversations, think="split", last_turn="cut")
         turns = to_exchanges(conversation_of(row, where, options), where)
-        return tuple(Exchange(turn["query"], turn["answer"], turn["think"] or "") for turn in turns)
+        return tuple(
+            Exchange(turn["query"], turn["answer"], turn["think"] or "", kind=_label(row, kind_column))
+            for turn in turns
+        )
     if row.get("text") is not None:
         return (Exchange(None, _text(row, "text", where, "")),)
     raise InputError(
@@ -187,6 +200,12 @@ def _pair(row: Mapping[str, Any], where: str, conversations: Literal["messages",
         )
         for turn in pair_exchanges(row, where, options)
     )
+
+
+def _label(record: Mapping[str, Any], column: str) -> str:
+    """A value that names a group; "" where there is none."""
+    value = record.get(column)
+    return "" if value is None else str(value)
 
 
 def _text(record: Any, key: str, where: str, prefix: str) -> str:
@@ -225,5 +244,5 @@ def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
         raise InputError(f"{where}: {prefix}rejected is {said}; give a worse answer, or leave it out")
     return Exchange(
         query, answer, think or "", wanted, distance or 0, rejected=rejected, rejected_think=rejected_think,
-        quality=quality,
+        quality=quality, distance_given=distance is not None,
     )  # fmt: skip

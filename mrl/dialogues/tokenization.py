@@ -175,6 +175,7 @@ def _counts(turns: Sequence["_Turn"], exchanges: Sequence[Exchange]) -> Counter[
             "facts": sum(len(e.facts) for e in exchanges),
             "facts that their answer doesn't say": absent,
             "turns cut": sum(turn.longer > 0 for turn in turns),
+            "queries cut": sum(turn.query_cut for turn in turns),
             "answers cut": sum(turn.answer_cut for turn in turns),
             "facts lost by a cut": sum(turn.lost for turn in turns),
         }
@@ -184,11 +185,11 @@ def _counts(turns: Sequence["_Turn"], exchanges: Sequence[Exchange]) -> Counter[
 def _warn(where: str, counts: Counter[str], limit: int, longest: int) -> None:
     if counts["turns cut"]:
         logger.warning(
-            "%s: %d of %d turns have more than %d tokens (the longest %d) and were cut at the end; %d of these lost a "
-            "part of the answer, and with it %d facts that can't be said any more: raise max_interaction_length in "
-            "model.new, or set too_long: refuse",
-            where, counts["turns cut"], counts["turns"], limit, longest, counts["answers cut"],
-            counts["facts lost by a cut"],
+            "%s: %d of %d turns have more than %d tokens (the longest %d) and were cut at the end; %d lost the end of "
+            "the query, where the question often stands, %d a part of the answer, and with it %d facts that can't be "
+            "said any more: raise max_interaction_length in model.new, or set too_long: refuse",
+            where, counts["turns cut"], counts["turns"], limit, longest, counts["queries cut"],
+            counts["answers cut"], counts["facts lost by a cut"],
         )  # fmt: skip
     if counts["facts that their answer doesn't say"]:
         logger.warning(
@@ -242,6 +243,7 @@ class _Turn:
     ids: list[int]
     flags: list[int]
     longer: int = 0
+    query_cut: bool = False
     answer_cut: bool = False
     lost: int = 0
 
@@ -275,13 +277,14 @@ def _encode_turn(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: 
     if total <= limit:
         return _Turn([*head, *answer, names.eos], [*head_flags, *said, SCORED])
     kept = query_room(limit, len(answer) + 1)
+    query_cut = len(head) > kept
     head, head_flags = head[:kept], head_flags[:kept]
     room = limit - len(head) - 1
     left = len(pieces.ids(exchange.answer)) - max(0, len(answer) - room)
     places = [pieces.fact_tokens(exchange.answer, fact) for fact in exchange.facts]
     lost = sum(bool(tokens) and tokens[-1] >= left for tokens in places)
     ids, flags = [*head, *answer[:room], names.eos], [*head_flags, *said[:room], SCORED]
-    return _Turn(ids, flags, total, len(answer) > room, lost)
+    return _Turn(ids, flags, total, query_cut, len(answer) > room, lost)
 
 
 def build_prompts(

@@ -9,6 +9,9 @@ from data.sources.folds import check_fold
 from pipeline.hub import is_hub_name
 from pipeline.ranges import PositiveInt, Text
 
+KIND = "kind"
+"""The column that names the kind of a question, if no other is asked for."""
+
 
 @dataclass(kw_only=True, frozen=True)
 class RowSource:
@@ -30,6 +33,8 @@ class RowSource:
     """Kept: rows whose column has one of the listed values."""
     group_by: Text | None = None
     """Column whose value names a group; figures are given for each group as well (bAbI: task)."""
+    kind_column: Text = KIND
+    """Column of turns, or of rows where turns haven't it, whose value names the kind of a question."""
     fold: int | None = None
     """Kept: each tenth of the rows that the other keys keep, beginning with this one (0 to 9): a part to validate on
     where the data has none (data/generators/name_permutation.py leaves the same rows out with `without_fold`)."""

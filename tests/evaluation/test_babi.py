@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evaluation import babi
+from evaluation.inference import GeneratedAnswer
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.model import MemoryHistory
 from pipeline.errors import InputError
@@ -31,7 +32,7 @@ def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkey
     def generate_answers(model, tokenizer, queries, state, max_new_tokens):
         assert len(state) == len(queries)
         said = {"hall": "Hall.", "park": "the park", "garden": "garden", "office": "office", "shed": "hall"}
-        return [said.get(q.split()[-1].rstrip("?"), "milk, apple") for q in queries]
+        return [GeneratedAnswer(said.get(q.split()[-1].rstrip("?"), "milk, apple"), True) for q in queries]
 
     monkeypatch.setattr(babi, "generate_answers", generate_answers)
 

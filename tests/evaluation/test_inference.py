@@ -52,7 +52,8 @@ def close(state: MemoryState, expected: MemoryState) -> None:
 def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenizer):
     def said(sampling: Sampling, seeds: list[int] | None) -> list[str]:
         states = model.initial_state(seeds=[1, 2, 3])
-        return generate_answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
+        answers = generate_answers(model.eval(), tokenizer, ["what has Ann"] * 3, states, 8, sampling, seeds)
+        return [answer.text for answer in answers]
 
     hot = Sampling(temperature=2.0)
     assert said(hot, [4, 5, 6]) == said(hot, [4, 5, 6])

@@ -15,8 +15,22 @@ def test_a_tally_means_by_distance_and_over_everything():
     for distance, said in ((1, "tea"), (1, "soup"), (3, "tea"), (8, "tea")):
         tally.add(Question(0, 1, "what?", "tea", ("tea",), distance), said)
     figures = tally.figures()
-    assert figures["recall"] == {"1": 0.5, "8": 1.0, "all": 0.75}  # 3 isn't a distance of its own
-    assert tally.sizes() == {"1": 2, "8": 1}
+    assert figures["recall"] == {"1": 0.5, "3": 1.0, "8": 1.0, "all": 0.75}
+    assert tally.sizes() == {"1": 2, "3": 1, "8": 1}
+
+
+def test_a_tally_tells_kinds_intervals_and_what_was_cut():
+    tally = Tally()
+    for dialogue, kind, said, finished in (
+        (0, "name", "tea", True), (0, "number", "soup", True), (1, "name", "tea", False), (1, "", "tea", True),
+    ):  # fmt: skip
+        tally.add(Question(dialogue, 1, "what?", "tea", ("tea",), 2, kind), said, finished)
+    kinds = {kind: (part["recall"], part["n"]) for kind, part in tally.by_kind().items()}
+    assert kinds == {"name": (1.0, 2), "number": (0.0, 1)}
+    assert tally.unfinished == 1
+    # Two dialogues of 1/2 and 2/2: drawn again, a quarter of the samples is twice the first, a quarter twice the other.
+    assert tally.overall() == {"recall": 0.75, "interval": [0.5, 1.0], "n": 4}
+    assert tally.intervals() == {"2": [0.5, 1.0]}
 
 
 def test_rows_without_questions_are_refused():

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from evaluation.memory import recall
@@ -9,6 +10,7 @@ from evaluation.memory.questions import questions_of
 from evaluation.memory.recall import Answering, measure_memory
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.model import MemoryHistory
+from pipeline.errors import InputError
 
 
 def conversation(name: str, value: str) -> Conversation:
@@ -34,7 +36,8 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
     def generate_answers(model, tokenizer, queries, state, max_new_tokens, *how):
         rows = [(int(s[0]), int(s[1])) for s in state.slots[0, :, 0]]
         seen.append(rows)
-        return [["tea", "soup"][dialogue] if dialogue >= 0 else "no idea" for dialogue, _ in rows]
+        said = [["tea", "soup"][dialogue] if dialogue >= 0 else "no idea" for dialogue, _ in rows]
+        return [(text, text != "no idea") for text in said]
 
     monkeypatch.setattr(recall, "states_before", states_before)
     monkeypatch.setattr(recall, "generate_answers", generate_answers)
@@ -42,6 +45,15 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
     model = SimpleNamespace(config=SimpleNamespace(max_interaction_length=32))
     tallies = measure_memory(model, None, conversations, questions, Answering())
     assert seen == [[(0, 2), (1, 2)], [(-1, 0), (-1, 0)], [(1, 2), (0, 2)]]
+    assert {name: tally.unfinished for name, tally in tallies.items()} == {
+        "memory": 0, "reset_control": 2, "foreign_control": 0,
+    }  # fmt: skip
     assert tallies["memory"].figures()["recall"]["2"] == 1.0
     assert tallies["reset_control"].figures()["recall"]["2"] == 0.0
     assert tallies["foreign_control"].figures()["recall"]["2"] == 0.0
+
+
+def test_one_dialogue_alone_has_no_control():
+    alone = [conversation("ann", "tea")]
+    with pytest.raises(InputError, match="another one's memory; give two or more"):
+        measure_memory(None, None, alone, questions_of(alone), Answering())

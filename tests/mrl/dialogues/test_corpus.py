@@ -39,7 +39,11 @@ def test_counts_are_reported_and_shared_dialogues_said(tmp_path, tokenizer, capl
     assert run.facts["data"]["train"] == {
         "read": 3, "kept": 3, "left out by where": 0, "left out by fold": 0, "turns": 6, "turns that ask": 5,
         "facts": 1, "facts that their answer doesn't say": 0, "turns cut": 0,
-        "answers cut": 0, "facts lost by a cut": 0,
+        "queries cut": 0, "answers cut": 0, "facts lost by a cut": 0,
+        "distances given, as the words have them": 0, "distances given, the words have others": 0,
+        "distances derived": 0, "turns with a fact that nobody has said before": 1,
+        "answers that say that it wasn't told": 0,
+        "turns that ask with nothing to reward": 4, "dialogues of one turn": 0,
     }  # fmt: skip
     load_corpus(CorpusConfig(train=train, held_out=train), tokenizer, 20, run)
     assert "all of 3 held-out dialogues" in caplog.text

@@ -84,10 +84,14 @@ def test_what_a_cut_takes_is_counted(tokenizer, caplog):
         "facts": 3,
         "facts that their answer doesn't say": 1,
         "turns cut": 2,
+        "queries cut": 1,
         "answers cut": 1,
         "facts lost by a cut": 1,
     }
-    assert "2 of 3 turns have more than 8 tokens (the longest 17) and were cut at the end; 1 of" in caplog.text
+    assert (
+        "2 of 3 turns have more than 8 tokens (the longest 17) and were cut at the end; 1 lost the end of"
+        in caplog.text
+    )
     assert "data.train: 1 of 3 facts don't stand in the answer" in caplog.text
     assert data.facts == [("owl",), ("Cat",), ("fox",)], "as the answer writes them"
 

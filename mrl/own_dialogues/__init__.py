@@ -1,0 +1,1 @@
+"""From somebody's dialogues to the recipes of all stages: rows split and renamed, sizes chosen, YAMLs written."""

@@ -1,0 +1,131 @@
+"""From a file of dialogues to a model that remembers them: checked, split, and through all stages.
+
+    uv run mrl/remember.py --data chats.jsonl --output-dir outputs/own
+    uv run mrl/remember.py --data chats.jsonl --held-out other.jsonl --output-dir outputs/own
+
+docs/own_dialogues.md says what rows look like and what the numbers mean. Sizes are chosen from the data and said in the
+log; the recipes stand in OUTPUT_DIR/recipes. Run again, finished stages are skipped and an unfinished one goes on from
+its last checkpoint. An edited recipe is used as it is edited: remove the folder of its stage and of those after it.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from mrl.dialogues.check import check_dialogues, lines_of
+from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
+from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
+from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
+from mrl.own_dialogues.recipes import TOKENIZER, Stage, as_yaml, tokenizer_stage, training_stages
+from mrl.own_dialogues.renaming import renamed_copies
+from mrl.own_dialogues.rows import split_dialogues, write_rows
+from mrl.training.prerequisites import Prerequisite, build_missing
+from pipeline.artifact import write_json, write_text
+from pipeline.errors import InputError
+from pipeline.run import exit_status, setup_logging
+
+logger = logging.getLogger("remember")
+RECIPES, STATE = "recipes", "plan.json"
+type BadRowsRule = Literal["refuse", "drop"]
+UNLIMITED = 1 << 16
+"""Turns are measured before there is a limit."""
+
+
+def read(paths: list[str], bad_rows: BadRowsRule) -> list[Conversation]:
+    """All dialogues of the files, checked; what is wrong is said. Raises InputError."""
+    found: list[Conversation] = []
+    counts: Counter[str] = Counter()
+    for path in paths:
+        found += read_conversations(RowSource(path=path, bad_rows=bad_rows), counts)
+    counts.update(check_dialogues(found))
+    logger.info("%s: %s", ", ".join(paths), ", ".join(lines_of(counts)))
+    if not any(exchange.asks for conversation in found for exchange in conversation.exchanges[1:]):
+        raise InputError(f"{paths[0]}: no turn asks for anything said before; mark `facts` (docs/own_dialogues.md)")
+    return found
+
+
+def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation]:
+    """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from."""
+    given = read(options.data, options.bad_rows)
+    apart = read(options.held_out, options.bad_rows) if options.held_out else None
+    split = split_dialogues(given, apart, options.seed)
+    renamed = renamed_copies(split.train, options.copies, options.seed)
+    for name in ("train", "validation", "held_out"):
+        write_rows(folder / "data" / f"{name}.jsonl", getattr(split, name))
+    write_rows(folder / "data" / "renamed.jsonl", renamed)
+    logger.info(
+        "%d dialogues to learn from and %d copies of them with other names, %d to watch training by, %d to measure on",
+        len(split.train), len(renamed), len(split.validation), len(split.held_out),
+    )  # fmt: skip
+    return [*split.train, *renamed]
+
+
+def run_stage(stage: Stage, folder: Path) -> None:
+    """Run a stage by its recipe, which is written where there is none yet; a finished one is skipped."""
+    path = folder / RECIPES / f"{stage.name}.yaml"
+    written = as_yaml(stage)
+    if not path.exists():
+        write_text(path, written)
+    elif path.read_text("utf-8") != written:
+        logger.info("%s differs from what would be chosen now: it is used as it stands", path)
+    made = folder / stage.name
+    build_missing([Prerequisite(folder=str(made), script=stage.script, config=str(path))])
+
+
+def measure(folder: Path, sizes: dict[str, Any]) -> None:
+    """Recall on the held-out dialogues after supervision and after reinforcement, and the report."""
+    for name in ("memory_sft", "mrl"):
+        out = folder / f"retention_{name}"
+        command = [
+            sys.executable, "evaluation/retention.py", "--model", str(folder / name), "--name", name,
+            "--data", str(folder / "data" / "held_out.jsonl"), "--max-new-tokens", str(sizes["answer_limit"]),
+            "--repeats", "20", "--output-dir", str(out),
+        ]  # fmt: skip
+        if not (out / "retention.json").exists() and subprocess.run(command, check=False).returncode:
+            raise InputError(f"retention of {name} failed; its message is above")
+    if subprocess.run([sys.executable, "evaluation/report.py", str(folder)], check=False).returncode:
+        raise InputError("the report failed; its message is above")
+
+
+def main(options: argparse.Namespace) -> None:
+    """The whole way."""
+    folder = options.output_dir
+    rows = prepare_rows(options, folder)
+    vocabulary = vocabulary_size(rows)
+    if options.model is None:
+        run_stage(tokenizer_stage(folder, vocabulary, options.seed), folder)
+    tokenizer = load_tokenizer(folder / TOKENIZER / "tokenizer" if options.model is None else options.model)
+    data = encode_dialogues(rows, tokenizer, max_length=UNLIMITED, where="--data")
+    sizes = choose_sizes(data)
+    for line in explain(sizes, data, len(tokenizer)):
+        logger.info("%s", line)
+    write_json(folder / STATE, sizes.as_dict())
+    for stage in training_stages(folder, sizes, options.model, options.effort, options.seed):
+        run_stage(stage, folder)
+    measure(folder, sizes.as_dict())
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, nargs="+", help="dialogues: files or folders")
+    parser.add_argument("--held-out", nargs="+", help="dialogues to measure on; default: a tenth of the others")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--model", help="a reactive model to start from; default: random weights")
+    parser.add_argument("--bad-rows", choices=["refuse", "drop"], default="refuse")
+    parser.add_argument("--copies", type=int, default=3, help="copies of each dialogue with other names")
+    parser.add_argument("--effort", type=float, default=1.0, help="factor on all training steps")
+    parser.add_argument("--seed", type=int, default=42)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    chosen = parse_options()
+    setup_logging("INFO")
+    with exit_status():
+        main(chosen)
+    sys.exit(0)
