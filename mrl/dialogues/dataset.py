@@ -143,7 +143,8 @@ def parse_row(
     """The exchanges of one row; conversations and facts as in RowSource. Raises InputError naming the key that is
     missing, empty or of another kind."""
     turns = _turns(row, where, conversations, kind_column)
-    if facts == "as_given" or turns[0].query is None or any(turn.facts or turn.distance for turn in turns):
+    # Where nothing is marked every turn asks; an empty list of facts is a mark.
+    if facts == "as_given" or turns[0].query is None or not all(turn.asks for turn in turns):
         return turns
     marked = mark([{"query": t.query, "answer": t.answer} for t in turns])
     return tuple(
@@ -155,7 +156,11 @@ def parse_row(
 def _turns(
     row: Mapping[str, Any], where: str, conversations: Literal["messages", "sharegpt"], kind_column: str
 ) -> tuple[Exchange, ...]:
-    if row.get("interactions") is not None or "query" in row:
+    # A file may hold rows of several forms: each of them then has the columns of all.
+    pair = row.get("chosen") is not None or row.get("rejected") is not None
+    chat = row.get("messages") is not None or row.get("conversations") is not None
+    other = pair or chat or row.get("text") is not None
+    if row.get("interactions") is not None or row.get("query") is not None or ("query" in row and not other):
         rest = row.get("interactions")
         rest = [] if rest is None else rest
         if not isinstance(rest, list):
@@ -167,9 +172,9 @@ def _turns(
         turns = [replace(e, kind=_label(r, kind_column) or whole) for e, r in zip(turns, records, strict=True)]
         given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
         return settle_marks(turns, given)
-    if row.get("chosen") is not None or row.get("rejected") is not None:
+    if pair:
         return _pair(row, where, conversations)
-    if row.get("messages") is not None or row.get("conversations") is not None:
+    if chat:
         options = MessageOptions(conversations=conversations, think="split", last_turn="cut")
         turns = to_exchanges(conversation_of(row, where, options), where)
         return tuple(
@@ -210,11 +215,14 @@ def _label(record: Mapping[str, Any], column: str) -> str:
 
 def _text(record: Any, key: str, where: str, prefix: str) -> str:
     if not isinstance(record, Mapping):
-        raise InputError(f"{where}: {prefix.rstrip('.')} is a {type(record).__name__}, expected an object")
+        raise BadRow(
+            "with a turn that is no object",
+            f"{where}: {prefix.rstrip('.')} is a {type(record).__name__}, expected an object",
+        )
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
         state = "missing" if value is None else "empty" if isinstance(value, str) else f"a {type(value).__name__}"
-        raise InputError(f"{where}: {prefix}{key} is {state}; give it words or drop the row")
+        raise BadRow(f"without words in {key}", f"{where}: {prefix}{key} is {state}; give it words or drop the row")
     return value
 
 
@@ -223,20 +231,28 @@ def _exchange(record: Any, prefix: str, place: int, where: str) -> Exchange:
     query, answer = (_text(record, key, where, prefix) for key in ("query", "answer"))
     think, facts, distance = (record.get(key) for key in ("think", "facts", "distance"))
     if think is not None and not isinstance(think, str):
-        raise InputError(f"{where}: {prefix}think is a {type(think).__name__}; give it words or leave it out")
+        raise BadRow(
+            "with a thought that is no text",
+            f"{where}: {prefix}think is a {type(think).__name__}; give it words or leave it out",
+        )
     if (wanted := read_facts(facts)) is None:
-        raise InputError(
+        raise BadRow(
+            "with facts of another form",
             f"{where}: {prefix}facts must be a list of strings that the answer has to contain; a list in it holds "
-            "spellings of which one is enough"
+            "spellings of which one is enough",
         )
     if isinstance(distance, float) and distance.is_integer():
         distance = int(distance)  # a column with gaps becomes floats in many tools
     if distance is not None and (isinstance(distance, bool) or not isinstance(distance, int)):
-        raise InputError(f"{where}: {prefix}distance is {shown(distance)}; give a number of turns, or leave it out")
+        raise BadRow(
+            "with a distance that can't be",
+            f"{where}: {prefix}distance is {shown(distance)}; give a number of turns, or leave it out",
+        )
     if distance is not None and not 0 <= distance <= place:
-        raise InputError(
+        raise BadRow(
+            "with a distance that can't be",
             f"{where}: {prefix}distance is {distance}, but {place} turns come before this one; give the number of "
-            "turns back to where its facts were said, 0 for none, or leave it out"
+            "turns back to where its facts were said, 0 for none, or leave it out",
         )
     rejected, rejected_think, quality = (record.get(key) or "" for key in ("rejected", "rejected_think", "quality"))
     if not isinstance(rejected, str) or (rejected, rejected_think or "") == (answer, think or ""):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrl.dialogues.dataset import Conversation
+from mrl.dialogues.report import answer_lengths
 from mrl.dialogues.tokenization import EncodedDialogues
 from mrl.own_dialogues.renaming import WORD
 
@@ -59,12 +60,6 @@ def choose_sizes(data: EncodedDialogues) -> Sizes:
         steps=int(turns.max()) - 1,
         mrl_turns=_mrl_turns(data),
     )
-
-
-def answer_lengths(data: EncodedDialogues) -> np.ndarray:
-    """Tokens of each answer, its end token included."""
-    scored = (data.flags & 1).astype(np.int64)
-    return np.add.reduceat(scored, data.start[:-1])
 
 
 def _mrl_turns(data: EncodedDialogues) -> tuple[int, ...]:

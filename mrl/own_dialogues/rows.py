@@ -67,6 +67,8 @@ def _turn(exchange: Exchange) -> dict[str, Any]:
         turn["think"] = exchange.think
     if exchange.kind:
         turn["kind"] = exchange.kind
+    if not exchange.facts and exchange.asks and not exchange.distance:
+        return turn  # nothing of its dialogue is marked, and an empty list would be a mark
     facts = [list(fact) if isinstance(fact, tuple) else fact for fact in exchange.facts]
     # A turn that asks for what nobody has said has facts and no distance; 0 would say that it asks for nothing.
     known = {"distance": exchange.distance} if exchange.distance or not exchange.asks else {}

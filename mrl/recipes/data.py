@@ -28,7 +28,7 @@ class RowSource:
     conversations: Literal["messages", "sharegpt"] = "messages"
     """sharegpt: rows hold `conversations` of `{from, value}`."""
     bad_rows: Literal["refuse", "drop"] = "refuse"
-    """Rows whose messages are no usable conversation are refused, or left out and counted."""
+    """Rows that are no usable conversation are refused, or left out and counted."""
     where: dict[str, list[str]] = field(default_factory=dict)
     """Kept: rows whose column has one of the listed values."""
     group_by: Text | None = None
