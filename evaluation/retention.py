@@ -29,7 +29,7 @@ from evaluation.memory.full_history import load_full_history, measure_full_histo
 from evaluation.memory.latency import measure_latency
 from evaluation.memory.questions import DISTANCES, ENOUGH, Tally, read_questions
 from evaluation.memory.recall import Answering, measure_memory
-from mrl.dialogues.dataset import KIND, RowSource
+from mrl.recipes.data import KIND, RowSource
 from mrl.training.model_io import ModelConfig, load_reactive
 from pipeline.artifact import write_json, write_text
 from pipeline.device import best_device

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mrl.dialogues.check import check_dialogues, lines_of
-from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
+from mrl.dialogues.dataset import Conversation, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
 from mrl.own_dialogues.recipes import TOKENIZER, Stage, as_yaml, tokenizer_stage, training_stages
 from mrl.own_dialogues.renaming import renamed_copies
 from mrl.own_dialogues.rows import split_dialogues, write_rows
-from mrl.training.prerequisites import Prerequisite, build_missing
+from mrl.recipes.data import RowSource
+from mrl.recipes.prerequisites import Prerequisite, build_missing
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging

@@ -144,7 +144,7 @@ def parse_row(
     missing, empty or of another kind."""
     turns = _turns(row, where, conversations, kind_column)
     # Where nothing is marked every turn asks; an empty list of facts is a mark.
-    if facts == "as_given" or turns[0].query is None or not all(turn.asks for turn in turns):
+    if facts == "as_given" or turns[0].query is None or not all(t.asks and not t.facts for t in turns):
         return turns
     marked = mark([{"query": t.query, "answer": t.answer} for t in turns])
     return tuple(
@@ -168,7 +168,8 @@ def _turns(
         records = [row, *rest]
         prefixes = ["", *(f"interactions[{i}]." for i in range(len(rest)))]
         turns = [_exchange(*each, place, where) for place, each in enumerate(zip(records, prefixes, strict=True))]
-        whole = _label(row, kind_column)
+        # What a row says of itself holds for its turns, unless they say it one by one.
+        whole = "" if any(_label(r, kind_column) for r in rest) else _label(row, kind_column)
         turns = [replace(e, kind=_label(r, kind_column) or whole) for e, r in zip(turns, records, strict=True)]
         given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
         return settle_marks(turns, given)

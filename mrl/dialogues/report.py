@@ -4,7 +4,6 @@ Lengths are counted in tokens where a tokenizer is given, else in words and sign
 that no turn is over: the report then says what they would have to be.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,9 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mrl.dialogues.check import Finding, check_dialogues, spoken
-from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
+from mrl.dialogues.dataset import Conversation, read_conversations
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues, load_tokenizer
+from mrl.recipes.data import RowSource
 
 SHOWN = 20
 """Places of faults that a report names."""
@@ -50,7 +50,6 @@ def report_of(
 ) -> dict[str, Any]:
     """Everything there is to say, a section a file and one for what the training and the held-out files share. Raises
     InputError where a file has no usable row."""
-    logging.getLogger("mrl").setLevel(logging.ERROR)  # what would be warned of is a count of the report
     unit = "tokens" if tokenizer_path else "words"
     tokenizer = load_tokenizer(_folder(tokenizer_path)) if tokenizer_path else _Words()
     read: dict[str, list[list[Conversation]]] = {"train": [], "held_out": []}
