@@ -12,5 +12,14 @@ quick() { [ -z "${QUICK:-}" ] || echo "$@"; }  # options that only the shortened
 TOUR="$OUT/tour"
 EPISODES="$OUT/data/episodes"
 
+# Words never seen: pieces of words, episodes whose words are made up, and slots that keep tokens as they were read.
+WORDS="$TOUR/unseen_words"
+uv run data/data_collection.py --config-path data/config/quickstart/memory_unseen_episodes.yaml --output-dir "$WORDS/episodes"
+uv run data/tokenizer.py --config-path data/config/quickstart/memory_unseen_tokenizer.yaml --output-dir "$WORDS/tokenizer" --set datasets="[$WORDS/episodes/steps_4]"
+uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_unseen.yaml --output-dir "$WORDS/memory_sft" --set model.tokenizer="$WORDS/tokenizer" --set data.folder="$WORDS/episodes" $(quick --set trainer.max_steps=4 --set held_out_dialogues=20)
+for SET in unseen known; do
+  [ -f "$WORDS/retention_$SET/retention.json" ] || uv run evaluation/retention.py --model "$WORDS/memory_sft" --data "$WORDS/episodes/test_$SET" --repeats 2 --output-dir "$WORDS/retention_$SET" $(quick --episodes 20)
+done
+
 # The report again, with the tour's figures in it.
 uv run evaluation/report.py "$OUT"
