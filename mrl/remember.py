@@ -30,7 +30,7 @@ from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging
 
 logger = logging.getLogger("remember")
-RECIPES, STATE = "recipes", "plan.json"
+RECIPES, STATE, HELD_OUT = "recipes", "plan.json", "held_out"
 type BadRowsRule = Literal["refuse", "drop"]
 UNLIMITED = 1 << 16
 """Turns are measured before there is a limit."""
@@ -52,11 +52,13 @@ def read(paths: list[str], bad_rows: BadRowsRule) -> list[Conversation]:
 def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation]:
     """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from."""
     given = read(options.data, options.bad_rows)
-    apart = read(options.held_out, options.bad_rows) if options.held_out else None
-    split = split_dialogues(given, apart, options.seed)
+    apart = {Path(path).stem: read([path], options.bad_rows) for path in options.held_out}
+    split = split_dialogues(given, [c for part in apart.values() for c in part], options.seed)
     renamed = renamed_copies(split.train, options.copies, options.seed)
-    for name in ("train", "validation", "held_out"):
-        write_rows(folder / "data" / f"{name}.jsonl", getattr(split, name))
+    write_rows(folder / "data" / "train.jsonl", split.train)
+    write_rows(folder / "data" / "validation.jsonl", split.validation)
+    for name, part in (apart or {HELD_OUT: split.held_out}).items():
+        write_rows(folder / "data" / HELD_OUT / f"{name}.jsonl", part)
     write_rows(folder / "data" / "renamed.jsonl", renamed)
     logger.info(
         "%d dialogues to learn from and %d copies of them with other names, %d to watch training by, %d to measure on",
@@ -78,16 +80,18 @@ def run_stage(stage: Stage, folder: Path) -> None:
 
 
 def measure(folder: Path, sizes: dict[str, Any]) -> None:
-    """Recall on the held-out dialogues after supervision and after reinforcement, and the report."""
-    for name in ("memory_sft", "mrl"):
-        out = folder / f"retention_{name}"
-        command = [
-            sys.executable, "evaluation/retention.py", "--model", str(folder / name), "--name", name,
-            "--data", str(folder / "data" / "held_out.jsonl"), "--max-new-tokens", str(sizes["answer_limit"]),
-            "--repeats", "20", "--output-dir", str(out),
-        ]  # fmt: skip
-        if not (out / "retention.json").exists() and subprocess.run(command, check=False).returncode:
-            raise InputError(f"retention of {name} failed; its message is above")
+    """Recall on each held-out file after supervision and after reinforcement, and the report."""
+    for path in sorted((folder / "data" / HELD_OUT).glob("*.jsonl")):
+        for stage in ("memory_sft", "mrl"):
+            name = stage if path.stem == HELD_OUT else f"{stage}_{path.stem}"
+            out = folder / "retention" / name
+            command = [
+                sys.executable, "evaluation/retention.py", "--model", str(folder / stage), "--name", name,
+                "--data", str(path), "--max-new-tokens", str(sizes["answer_limit"]), "--repeats", "20",
+                "--output-dir", str(out),
+            ]  # fmt: skip
+            if not (out / "retention.json").exists() and subprocess.run(command, check=False).returncode:
+                raise InputError(f"retention of {name} failed; its message is above")
     if subprocess.run([sys.executable, "evaluation/report.py", str(folder)], check=False).returncode:
         raise InputError("the report failed; its message is above")
 
@@ -114,7 +118,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, nargs="+", help="dialogues: files or folders")
-    parser.add_argument("--held-out", nargs="+", help="dialogues to measure on; default: a tenth of the others")
+    parser.add_argument(
+        "--held-out", nargs="+", default=[], help="files to measure on, each for itself; default: a tenth of the others"
+    )
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--model", help="a reactive model to start from; default: random weights")
     parser.add_argument("--bad-rows", choices=["refuse", "drop"], default="refuse")

@@ -72,11 +72,12 @@ def carried(answer: str, query: str, earlier: list[str]) -> tuple[list[str], int
 
 
 def mark(exchanges: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The exchanges of a dialogue with `facts` and `distance`; those that have facts keep them."""
+    """The exchanges of a dialogue with `facts` and `distance`; those that say which ones (or an empty
+    list: none) keep what they say."""
     marked, earlier = [], []
     for turn in exchanges:
         facts, distance = turn.get("facts"), turn.get("distance")
-        if not facts:
+        if facts is None:
             facts, distance = carried(turn["answer"], turn["query"], earlier)
         marked.append({**turn, "facts": facts, "distance": distance})
         earlier.append(f"{turn['query']} {turn['answer']}")

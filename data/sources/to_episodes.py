@@ -106,7 +106,9 @@ def to_interactions(batch: Batch, config: InteractionsConfig, options: MessageOp
             bad.counts[f"of fewer than {size} exchanges"] += 1
         for start in starts:
             turns = exchanges[start : start + size]
-            if all(turn["query"] and turn["answer"] for turn in turns):
+            if not all(turn["query"] and turn["answer"] for turn in turns):
+                bad.counts["with a turn without words"] += 1
+            else:
                 first, *later = mark(turns) if config.facts == "carried" else turns
                 rows.append({**first, "interactions": later})
                 origin.append(index)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrl.dialogues.check import check_dialogues, lines_of, spoken
 from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
-from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
+from mrl.dialogues.tokenization import SCORED, EncodedDialogues, encode_dialogues
 from mrl.recipes.data import CorpusConfig
 from pipeline.errors import InputError
 from pipeline.run import Run
@@ -60,6 +60,24 @@ def _shared(train: Sequence[Conversation], held_out: Sequence[Conversation]) -> 
             "all" if shared == len(held_out) else shared, len(held_out),
         )  # fmt: skip
     return shared
+
+
+def answer_lengths(data: EncodedDialogues) -> np.ndarray:
+    """Tokens of each answer as it is generated: marker, thought, words and end token."""
+    return np.add.reduceat((data.flags & SCORED).astype(np.int64), data.start[:-1]) + 1
+
+
+def warn_of_long_answers(data: EncodedDialogues, limit: int) -> int:
+    """How many answers can't be said within `limit` generated tokens: a warning says so, as no reward pays for them."""
+    lengths = answer_lengths(data)
+    over = int((lengths > limit).sum())
+    if over:
+        logger.warning(
+            "%d of %d reference answers need more than rollout.max_new_tokens %d (the longest %d): they can't be said "
+            "whole, and facts at their end earn nothing",
+            over, len(lengths), limit, int(lengths.max()),
+        )  # fmt: skip
+    return over
 
 
 def turn_numbers(data: EncodedDialogues, most: int | None = None) -> np.ndarray:

@@ -14,8 +14,9 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mrl.dialogues.check import Finding, check_dialogues, spoken
+from mrl.dialogues.corpus import answer_lengths
 from mrl.dialogues.dataset import Conversation, read_conversations
-from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues, load_tokenizer
+from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
 from mrl.recipes.data import RowSource
 
 SHOWN = 20
@@ -80,7 +81,7 @@ def _of_file(conversations: Sequence[Conversation], tokenizer: Any, limits: Limi
     cut = {}
     if limits.interaction is not None:
         cut = encode_dialogues(conversations, tokenizer, max_length=limits.interaction).counts
-    long_answers = 0 if limits.answer is None else int((answers + 1 > limits.answer).sum())
+    long_answers = 0 if limits.answer is None else int((answers > limits.answer).sum())
     return {
         "turns": len(lengths),
         "turns_that_ask": int(whole.asks.sum()),
@@ -88,7 +89,7 @@ def _of_file(conversations: Sequence[Conversation], tokenizer: Any, limits: Limi
         "marks": dict(counts),
         "by_distance": {str(d): n for d, n in sorted(distances.items())},
         "interaction_lengths": _quantiles(lengths),
-        "answer_lengths": _quantiles(answers + 1),
+        "answer_lengths": _quantiles(answers),
         "interaction_limit": limits.interaction,
         "answer_limit": limits.answer,
         "cut": {what: cut.get(what, 0) for what in ("turns cut", "queries cut", "answers cut", "facts lost by a cut")},
@@ -96,11 +97,6 @@ def _of_file(conversations: Sequence[Conversation], tokenizer: Any, limits: Limi
         "problems": len(findings),
         "places": [asdict(finding) for finding in findings[:SHOWN]],
     }
-
-
-def answer_lengths(data: EncodedDialogues) -> np.ndarray:
-    """Tokens of each answer that the model has to say, its thought and its end token included."""
-    return np.add.reduceat((data.flags & 1).astype(np.int64), data.start[:-1])
 
 
 def _quantiles(lengths: np.ndarray) -> dict[str, int]:

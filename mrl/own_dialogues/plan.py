@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mrl.dialogues.corpus import answer_lengths
 from mrl.dialogues.dataset import Conversation
-from mrl.dialogues.report import answer_lengths
 from mrl.dialogues.tokenization import EncodedDialogues
 from mrl.own_dialogues.renaming import WORD
 
@@ -55,8 +55,8 @@ def choose_sizes(data: EncodedDialogues) -> Sizes:
     many = max(2, int(np.quantile(turns, 0.95)))
     return Sizes(
         interaction_limit=limit,
-        answer_limit=min(limit // 2, int(np.quantile(answers, 0.999)) + 2),
-        slots=int(np.clip(2 ** math.ceil(math.log2(2 * many)), 16, 64)),
+        answer_limit=min(limit // 2, int(np.quantile(answers, 0.999)) + 1),
+        slots=int(np.clip(8 * math.ceil(many / 4), 16, 64)),
         steps=int(turns.max()) - 1,
         mrl_turns=_mrl_turns(data),
     )
@@ -79,7 +79,7 @@ def explain(sizes: Sizes, data: EncodedDialogues, vocabulary: int) -> list[str]:
         f"vocabulary {vocabulary}: bytes, {FRAME} frame tokens, pieces of the words that are said more than once",
         f"max_interaction_length {sizes.interaction_limit}: turns have {int(np.median(lengths))} tokens in the middle, "
         f"{int(lengths.max())} at most; {over:.2%} are longer and cut",
-        f"memory_slots {sizes.slots}: twice the turns of all but the longest dialogues, as a power of two",
+        f"memory_slots {sizes.slots}: twice the turns of all but the longest dialogues, in eights",
         f"max_new_tokens {sizes.answer_limit}: answers have {int(answers.max())} tokens at most",
         f"dialogues of up to {sizes.steps} turns after the first are learnt from, doubled as recall grows; reinforced "
         f"are {' and '.join(map(str, sizes.mrl_turns))}",

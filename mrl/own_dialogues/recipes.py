@@ -10,6 +10,8 @@ import yaml
 from mrl.own_dialogues.plan import Sizes
 
 TOKENIZER = "tokenizer"
+COPY_WINDOW = 8
+"""Tokens that a slot keeps as they were read, a name and what is said of it: words never seen are copied from it."""
 SCALED = ("max_steps", "eval_every", "save_every")
 """Numbers of a trainer that follow how long is trained."""
 FRAME_TOKENS = {
@@ -77,7 +79,7 @@ def _new(sizes: Sizes) -> dict[str, Any]:
         "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256,
         "max_interaction_length": sizes.interaction_limit, "memory_slots": sizes.slots, "memory_variant": "simple",
         "gate": "content", "gate_init": 0.0, "initial_weights": "mimetic", "initial_state": "learned",
-        "initial_state_std": 0.5, "tie_word_embeddings": True,
+        "initial_state_std": 0.5, "tie_word_embeddings": True, "copy_window": COPY_WINDOW,
     }  # fmt: skip
 
 
@@ -89,12 +91,12 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
         "pretrain": {
             "objective": {"noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 20},
-            "trainer": {"max_steps": 150, "batch_size": 256, "eval_every": 150},
+            "trainer": {"max_steps": 40, "batch_size": 256, "eval_every": 40},
         },
         "interaction_sft": {
             "objective": {"scored": "answer", "noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
-            "trainer": {"max_steps": 60, "batch_size": 256, "eval_every": 60},
+            "trainer": {"max_steps": 20, "batch_size": 256, "eval_every": 20},
         },
         "memory_pretrain": {
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
@@ -104,10 +106,10 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
         "memory_sft": {
             "objective": {"bptt_steps": None, "other_turns": 0.2, "other_share": 0.15},
             "curriculum": {
-                "start": 2, "threshold": 0.85, "min_steps": 20, "max_steps": 200, "replay_fraction": 0.2,
+                "start": 4, "threshold": 0.75, "min_steps": 20, "max_steps": 200, "replay_fraction": 0.2,
             },
-            "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 50, "schedule": "linear", "decay_share": 0.5},
-            "trainer": {"max_steps": 800, "batch_size": 64, "eval_every": 200, "save_every": 200},
+            "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 50, "schedule": "linear", "decay_share": 0.7},
+            "trainer": {"max_steps": 450, "batch_size": 64, "eval_every": 225, "save_every": 225},
             "held_out_dialogues": 150,
         },
     }[name]  # fmt: skip
@@ -131,7 +133,7 @@ def _mrl(sizes: Sizes) -> dict[str, Any]:
             "learning_rate": 2.5e-4, "warmup_steps": 10, "schedule": "linear", "decay_share": 0.7,
             "lr_multipliers": {"critic": 4.0},
         },
-        "trainer": {"max_steps": 64, "restore_best": False, "log_every": 16, "save_every": 32},
+        "trainer": {"max_steps": 48, "restore_best": False, "log_every": 16, "save_every": 48},
         "rounds_per_epoch": 8,
         "held_out_dialogues": 128,
     }  # fmt: skip

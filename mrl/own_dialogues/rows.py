@@ -30,14 +30,13 @@ class Split:
     held_out: list[Conversation]
 
 
-def split_dialogues(given: Sequence[Conversation], held_out: Sequence[Conversation] | None, seed: int) -> Split:
+def split_dialogues(given: Sequence[Conversation], held_out: Sequence[Conversation], seed: int) -> Split:
     """Whole dialogues, drawn by the seed; equal ones stay together. Raises InputError where there are too few."""
     distinct: dict[tuple[Any, ...], list[Conversation]] = {}
     for conversation in given:
         distinct.setdefault(spoken(conversation), []).append(conversation)
-    if held_out:
-        for conversation in held_out:
-            distinct.pop(spoken(conversation), None)
+    for conversation in held_out:
+        distinct.pop(spoken(conversation), None)
     groups = list(distinct.values())
     if len(groups) < FEWEST:
         raise InputError(f"--data: {len(groups)} different dialogues to learn from; give at least {FEWEST}")

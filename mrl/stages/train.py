@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.dialogues.corpus import load_corpus
+from mrl.dialogues.corpus import load_corpus, warn_of_long_answers
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.recipes.reinforcement import MRLStage
@@ -81,6 +81,8 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
     ids = {"answer_id": policy.config.answer_token_id, "think_id": policy.config.think_token_id}
     vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, **ids)
+    longest = max(now.rollout.max_new_tokens for now in stages.values())
+    run.report(references_over_the_limit=warn_of_long_answers(corpus.train, longest))
     for turns, now in stages.items():  # refused now, not in the stage that would miss them
         for dialogues in (train, held_out):
             dialogues.require_rewards(turns, now.rewards, vocabulary, now.curriculum.strategies)

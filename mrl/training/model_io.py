@@ -1,5 +1,6 @@
 """Section `model`: which reactive model a stage starts from, and how a finished one is laid down."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,20 @@ def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveF
         raise InputError(f"model.new: {error}") from None
 
 
+def _model_type(folder: Path) -> str | None:
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"model.path: {folder}/config.json can't be read: {first_line(error)}") from None
+    return found.get("model_type") if isinstance(found, dict) else None
+
+
 def _read(source: Path | str) -> ReactiveForCausalLM:
+    kind = _model_type(source) if isinstance(source, Path) else ReactiveConfig.model_type
+    if kind != ReactiveConfig.model_type:
+        raise InputError(
+            f"model.path: {source} holds a model of type {kind}, not a reactive one; give the folder of a stage of mrl/"
+        )
     try:
         # The class of this tree, not the copy in the checkpoint: fixes of ours should reach old weights.
         loaded: Any = retrying(

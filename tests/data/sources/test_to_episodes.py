@@ -5,6 +5,7 @@ import pytest
 
 from data.sources.arrow_types import to_rows
 from data.sources.batches import Batch
+from data.sources.carried_facts import mark
 from data.sources.json_exact import rows_to_batch
 from data.sources.messages import BadRows, MessageOptions
 from data.sources.to_episodes import InteractionsConfig, to_interactions
@@ -106,3 +107,18 @@ def test_facts_keep_their_spellings_and_are_texts_where_none_has():
     texts = episodes(rows_to_batch([{**plain, "interactions": [plain]}], ["f:1"]), InteractionsConfig(steps=1))
     assert texts.schema.field("facts").type == pa.list_(pa.string())
     assert set(texts.schema.names) == set(batch.schema.names)
+
+
+def test_what_a_row_says_of_its_facts_is_kept_and_what_is_left_out_is_counted():
+    told, asked = (
+        {"query": "I live in Oslo", "answer": "ok"},
+        {"query": "Where?", "answer": "That is Oslo.", "facts": []},
+    )
+    marked = mark([told, asked])
+    assert [turn["facts"] for turn in marked] == [[], []], "an empty list says that there are none"
+    assert mark([told, {**asked, "facts": None}])[1]["facts"] == ["Oslo"]
+    bad = BadRows()
+    batch = pa.RecordBatch.from_pylist([{**told, "interactions": [{**told, "answer": ""}]}])
+    options = MessageOptions(think="split", last_turn="cut")
+    assert len(to_interactions(Batch(batch, "here", [1]), InteractionsConfig(steps=1), options, bad)) == 0
+    assert bad.counts == {"with a turn without words": 1}

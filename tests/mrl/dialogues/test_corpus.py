@@ -3,7 +3,7 @@
 import json
 import logging
 
-from mrl.dialogues.corpus import CorpusConfig, load_corpus
+from mrl.dialogues.corpus import CorpusConfig, answer_lengths, load_corpus, warn_of_long_answers
 from mrl.dialogues.dataset import RowSource
 
 
@@ -57,3 +57,15 @@ def test_the_folder_stands_before_local_paths_and_not_before_names_of_the_hub(tm
     )
     inside = [f"{tmp_path}/steps_4", f"{tmp_path}/own/rows", "org/set", "org/set-v1.1", f"{tmp_path}/*.jsonl"]
     assert [source.path for source in config.sources("train")] == inside
+
+
+def test_answers_that_cannot_be_said_within_the_limit_are_counted(tmp_path, tokenizer, caplog):
+    rows = sources(tmp_path, "train", [row("cat dog owl", "cat")])
+    data = load_corpus(CorpusConfig(train=rows, held_out=rows), tokenizer, 20, Facts()).train
+    assert answer_lengths(data).tolist() == [3, 5, 3]  # [A], words, [EOS]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert warn_of_long_answers(data, 5) == 0
+        assert not caplog.messages
+        assert warn_of_long_answers(data, 4) == 1
+    assert "1 of 3 reference answers need more than rollout.max_new_tokens 4 (the longest 5)" in caplog.text

@@ -82,3 +82,54 @@ def test_marks_that_a_row_brings_are_kept():
     }
     given = parse_row(row, "here", facts="carried")
     assert [e.facts for e in given] == [(), ("Ann",)]
+
+
+def test_rows_of_every_form_may_stand_in_one_file(tmp_path):
+    rows = [
+        {"query": "a", "answer": "b", "facts": [], "interactions": [{"query": "c", "answer": "b", "facts": ["b"]}]},
+        {"messages": [{"role": role, "content": text} for role, text in
+                      (("user", "a"), ("user", "and"), ("assistant", "b"), ("assistant", "so"))]},
+        {"query": "a", "answer": "b", "interactions": [{"query": "c", "answer": "d"}]},
+        {"text": "once"},
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_conversations(RowSource(path=str(tmp_path / "rows.jsonl")))
+    turns = [[(e.query, e.answer, e.asks) for e in conversation.exchanges] for conversation in read]
+    assert turns == [
+        [("a", "b", False), ("c", "b", True)],
+        [("a\nand", "b\nso", True)],  # neighbours of one role are joined, as where data are built
+        [("a", "b", True), ("c", "d", True)],
+        [(None, "once", True)],
+    ]
+
+
+def test_rows_left_out_are_counted_by_what_they_lack(tmp_path):
+    turn = {"query": "a", "answer": "b"}
+    rows = [
+        turn, {**turn, "query": " "}, {**turn, "facts": "b"}, {**turn, "interactions": [{**turn, "distance": 9}]},
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts: Counter[str] = Counter()
+    read = read_conversations(RowSource(path=str(tmp_path / "rows.jsonl"), bad_rows="drop"), counts)
+    assert len(read) == 1
+    assert {what: n for what, n in counts.items() if n} == {
+        "read": 4, "kept": 1, "left out: without words in query": 1, "left out: with facts of another form": 1,
+        "left out: with a distance that can't be": 1,
+    }  # fmt: skip
+
+
+def test_a_kind_is_that_of_the_turn_or_of_the_row():
+    turn = {"query": "a", "answer": "b"}
+    kinds = lambda row, column="kind": [e.kind for e in parse_row(row, "f", kind_column=column)]  # noqa: E731
+    assert kinds({**turn, "kind": "told", "interactions": [{**turn, "kind": "name"}, turn]}) == ["told", "name", ""]
+    assert kinds({**turn, "task": 3, "interactions": [turn]}, "task") == ["3", "3"]
+
+
+def test_explicit_lists_without_facts_are_marks(tmp_path):
+    told = {"query": "Ann lives in Oslo", "answer": "Noted", "facts": []}
+    asked = {"query": "Where?", "answer": "That is Oslo.", "facts": []}
+    explicit = parse_row({**told, "interactions": [asked]}, "f", facts="carried")
+    assert [e.facts for e in explicit] == [(), ()]
+    for turn in (told, asked):
+        turn.pop("facts")
+    assert [e.facts for e in parse_row({**told, "interactions": [asked]}, "f", facts="carried")] == [(), ("Oslo",)]

@@ -14,12 +14,12 @@ def numbered(count: int) -> list[Conversation]:
 
 def test_no_dialogue_is_in_two_parts():
     given = numbered(100) + numbered(3)
-    split = split_dialogues(given, None, seed=1)
+    split = split_dialogues(given, [], seed=1)
     parts = [{spoken(c) for c in part} for part in (split.train, split.validation, split.held_out)]
     assert [len(part) for part in parts] == [85, 5, 10]
     assert len(set.union(*parts)) == 100
-    assert split_dialogues(given, None, seed=1) == split
-    assert split_dialogues(given, None, seed=2) != split
+    assert split_dialogues(given, [], seed=1) == split
+    assert split_dialogues(given, [], seed=2) != split
 
 
 def test_given_held_out_dialogues_are_not_trained_on():
@@ -31,7 +31,7 @@ def test_given_held_out_dialogues_are_not_trained_on():
 
 def test_too_few_are_refused():
     with pytest.raises(InputError, match="--data: 19 different dialogues"):
-        split_dialogues(numbered(19) * 2, None, seed=1)
+        split_dialogues(numbered(19) * 2, [], seed=1)
 
 
 def test_what_is_written_is_read_again(tmp_path):

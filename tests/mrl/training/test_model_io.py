@@ -4,6 +4,7 @@ import time
 
 import pyarrow as pa
 import pytest
+from transformers import LlamaConfig
 
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.training.model_io import ModelConfig, load_reactive, resolve
@@ -56,3 +57,13 @@ def test_without_a_network_by_order_models_and_rows_fail_at_once(offline):
     with pytest.raises(InputError, match="org/none: its tokenizer can't be loaded: HF_HUB_OFFLINE is set"):
         load_reactive(ModelConfig(path="org/none"))
     assert time.monotonic() - started < 5
+
+
+def test_a_model_of_another_kind_is_refused_by_its_kind(tmp_path, tokenizer):
+    LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="holds a model of type llama, not a reactive one"):
+        load_reactive(ModelConfig(path=str(tmp_path)))
