@@ -53,4 +53,4 @@ uv run evaluation/retention.py --model "$OUT/memory_sft" --data "$EPISODES/test_
 uv run evaluation/retention.py --model "$OUT/mrl" --name mrl --data "$EPISODES/test_16" "$EPISODES/test_32" --output-dir "$OUT/retention_mrl" $RECALL
 
 # Tables, plots and samples.
-uv run evaluation/report.py "$OUT"
+uv run evaluation/report.py --open "$OUT"

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 Points = Sequence[tuple[float, float]]
+Spans = Sequence[tuple[float, float, float]]
+"""Intervals: place, low end, high end."""
 
 CONTROLS = ("_control", "_baseline")
 """How names of lines end that only stand beside what is measured."""
@@ -38,14 +40,19 @@ def _tidy(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
+    """A picture, and the same as a drawing beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):  # words stay words, ids the same
+        figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
     plt.close(figure)
     return path
 
 
-def loss_curves(stages: Mapping[str, Mapping[str, Points]], path: Path) -> Path:
-    """A panel a stage: `stages[stage][series]` are (step, loss) points; short series get markers."""
+def loss_curves(
+    stages: Mapping[str, Mapping[str, Points]], path: Path, bands: Mapping[str, Mapping[str, Spans]] | None = None
+) -> Path:
+    """A panel a stage: `stages[stage][series]` are (step, loss) points; short series get markers, `bands` a shade."""
     columns = min(len(stages), 3)
     rows = -(-len(stages) // columns)
     figure, grid = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False, layout="constrained")
@@ -54,6 +61,8 @@ def loss_curves(stages: Mapping[str, Mapping[str, Points]], path: Path) -> Path:
         for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
             style = "o-" if len(points) <= 16 else "-"
             axes.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=1.3, markersize=3.5)
+            if band := ((bands or {}).get(stage) or {}).get(name):
+                axes.fill_between(*zip(*band, strict=True), color=colour, alpha=0.25, linewidth=0)
         axes.set_title(stage, fontsize=10)
         axes.set_xlabel("step")
         axes.set_xlim(left=0)
@@ -130,14 +139,17 @@ def by_turn(
     share: bool,
     dashed: Sequence[str] = (),
     zoom: bool = False,
+    spans: Mapping[str, Spans] | None = None,
 ) -> Path:
     """Values over turns. With `share` they run from 0 to 1 over distances that double, or with `zoom` over what is
-    there. Controls and baselines are dashed, and what `dashed` names."""
+    there. Controls and baselines are dashed, and what `dashed` names. `spans`: intervals of a line's values."""
     figure, axes = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
     for colour, (name, points) in zip(cycle(COLOURS), lines.items(), strict=False):
         style = ("o" if len(points) <= 16 else "") + ("--" if name in dashed or name.endswith(CONTROLS) else "-")
         label = name.removesuffix("_ms").replace("_", " ")
         axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
+        if band := (spans or {}).get(name):
+            axes.vlines(*zip(*band, strict=True), color=colour, linewidth=3, alpha=0.35)
     if share:
         turns = sorted({turn for points in lines.values() for turn, _ in points})
         axes.set_xscale("log", base=2)

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation import plots
+from evaluation.metrics import interval
 from evaluation.reporting.records import Results, natural
 from evaluation.reporting.summary import REASONING, reasoning
 from evaluation.study.figures import draw_study
@@ -16,7 +19,11 @@ def draw_report(results: Results, report: Mapping[str, Any], folder: Path) -> li
     drawn = []
     losses = {name: lines for name, stage in results.stages.items() if (lines := _losses(stage.curve))}
     if losses:
-        drawn.append(("Loss by step", plots.loss_curves(losses, folder / "loss.png")))
+        smooth = {name: {key: smoothed(points) for key, points in lines.items()} for name, lines in losses.items()}
+        means = {name: {key: points for key, (points, _) in lines.items()} for name, lines in smooth.items()}
+        bands = {name: {key: band for key, (_, band) in lines.items() if band} for name, lines in smooth.items()}
+        title = "Loss by step (long curves: means of neighbouring steps and their 95 % interval)"
+        drawn.append((title, plots.loss_curves(means, folder / "loss.png", bands)))
     accuracy = {
         label: {task.removeprefix(REASONING): (f.value, f.stderr) for task, f in reasoning(evaluation).items()}
         for label, evaluation in results.evaluations.items()
@@ -29,8 +36,9 @@ def draw_report(results: Results, report: Mapping[str, Any], folder: Path) -> li
         drawn.append(("Accuracy by stage", path))
     if recall := plots.curves(report.get("recall")):
         path = folder / "recall.png"
-        plots.by_turn(recall, path, xlabel="distance in turns", ylabel="exact recall", share=True)
-        drawn.append(("Recall by distance", path))
+        spans = {name: _spans(points, results.questions.get(name, {})) for name, points in recall.items()}
+        plots.by_turn(recall, path, xlabel="distance in turns", ylabel="exact recall", share=True, spans=spans)
+        drawn.append(("Recall by distance, with the 95 % interval of each share", path))
     if latency := plots.curves(report.get("latency")):
         path = folder / "latency.png"
         plots.by_turn(latency, path, xlabel="turn", ylabel="time to first token, ms", share=False)
@@ -40,6 +48,27 @@ def draw_report(results: Results, report: Mapping[str, Any], folder: Path) -> li
     if results.study:
         drawn += draw_study(results.study, folder / "study")
     return drawn
+
+
+def smoothed(points: list[tuple[float, float]], most: int = 60) -> tuple[list[tuple[float, float]], plots.Spans]:
+    """Of more than `most` points, the means of neighbouring ones (40 to a curve) and the 95 per cent interval of each
+    mean (normal, steps taken as independent); of fewer, the points and none."""
+    if len(points) <= most:
+        return points, []
+    means, band = [], []
+    for part in np.array_split(np.array(points), 40):
+        place, mean = part.mean(0)
+        half = 1.96 * part[:, 1].std(ddof=1) / len(part) ** 0.5 if len(part) > 1 else 0.0
+        means.append((float(place), float(mean)))
+        band.append((float(place), float(mean - half), float(mean + half)))
+    return means, band
+
+
+def _spans(points: plots.Points, questions: Mapping[str, int]) -> plots.Spans:
+    """Intervals of shares at the distances whose number of questions is known."""
+    known = [(turn, share, questions[f"{turn:g}"]) for turn, share in points if questions.get(f"{turn:g}")]
+    ends = ((turn, interval(round(share * n), n)) for turn, share, n in known)
+    return [(turn, low, high) for turn, (low, high) in ends]
 
 
 def _losses(curve: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -116,7 +116,7 @@ def test_a_study_stands_in_the_report_and_its_runs_do_not(tmp_path):
 
 def test_the_command_line(out, tmp_path):
     run = subprocess.run([sys.executable, SCRIPT, out], capture_output=True, text=True, timeout=120)
-    assert (run.returncode, run.stdout) == (0, f"{out / 'report.md'}\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, f"{out / 'report.md'}\n{out / 'report.html'}\n"), run.stderr
     assert json.loads((out / "report.json").read_text())["peak_mb"] == 900.0
     several = [sys.executable, SCRIPT, out / "stage_1", out / "stage_2"]
     run = subprocess.run(several, capture_output=True, text=True, timeout=120)
