@@ -1,5 +1,6 @@
 """The report's pictures. Each function draws one PNG from plain numbers whatever their source."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -31,6 +32,16 @@ def curves(tables: object) -> dict[str, Points]:
             if points:
                 lines[name] = sorted(points)
     return lines
+
+
+def spans(tables: object) -> dict[str, Spans]:
+    """`{name: {"1": [0.95, 0.99], ...}}` as intervals; what isn't one is passed over."""
+    found: dict[str, Spans] = {}
+    for name, by_turn in (tables if isinstance(tables, dict) else {}).items():
+        if isinstance(by_turn, dict):
+            ends = [(t, e) for t, e in by_turn.items() if t.isdigit() and isinstance(e, list) and len(e) == 2]
+            found[name] = sorted((float(t), low, high) for t, (low, high) in ends)
+    return found
 
 
 def _tidy(axes: Axes) -> None:
@@ -152,6 +163,8 @@ def by_turn(
             axes.vlines(*zip(*band, strict=True), color=colour, linewidth=3, alpha=0.35)
     if share:
         turns = sorted({turn for points in lines.values() for turn, _ in points})
+        if len(turns) > 8:  # no room for all on such an axis: those that double
+            turns = [turn for turn in turns if turn >= 1 and math.log2(turn).is_integer()]
         axes.set_xscale("log", base=2)
         axes.set_xticks(turns, [f"{turn:g}" for turn in turns])
         axes.minorticks_off()

@@ -135,7 +135,10 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
 def draw(figures: Mapping[str, Any], folder: Path) -> None:
     """recall.png and latency.png."""
     recall, latency = plots.curves(figures["recall"]), plots.curves(figures["latency"])
-    plots.by_turn(recall, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True)
+    plots.by_turn(
+        recall, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True,
+        spans=plots.spans(figures["intervals"]),
+    )  # fmt: skip
     plots.by_turn(latency, folder / "latency.png", xlabel="turn", ylabel="first token, ms", share=False)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from evaluation import plots
-from evaluation.metrics import interval
 from evaluation.reporting.records import Results, natural
 from evaluation.reporting.summary import REASONING, reasoning
 from evaluation.study.figures import draw_study
@@ -36,7 +35,7 @@ def draw_report(results: Results, report: Mapping[str, Any], folder: Path) -> li
         drawn.append(("Accuracy by stage", path))
     if recall := plots.curves(report.get("recall")):
         path = folder / "recall.png"
-        spans = {name: _spans(points, results.questions.get(name, {})) for name, points in recall.items()}
+        spans = plots.spans(report.get("intervals"))
         plots.by_turn(recall, path, xlabel="distance in turns", ylabel="exact recall", share=True, spans=spans)
         drawn.append(("Recall by distance, with the 95 % interval of each share", path))
     if latency := plots.curves(report.get("latency")):
@@ -62,13 +61,6 @@ def smoothed(points: list[tuple[float, float]], most: int = 60) -> tuple[list[tu
         means.append((float(place), float(mean)))
         band.append((float(place), float(mean - half), float(mean + half)))
     return means, band
-
-
-def _spans(points: plots.Points, questions: Mapping[str, int]) -> plots.Spans:
-    """Intervals of shares at the distances whose number of questions is known."""
-    known = [(turn, share, questions[f"{turn:g}"]) for turn, share in points if questions.get(f"{turn:g}")]
-    ends = ((turn, interval(round(share * n), n)) for turn, share, n in known)
-    return [(turn, low, high) for turn, (low, high) in ends]
 
 
 def _losses(curve: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -89,8 +89,6 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
         if not any(isinstance(table.get(key), dict) for key in ("recall", "latency")):
             return
         merge(results.retention, table)
-        if isinstance(table.get("recall"), dict) and isinstance(table.get("questions"), dict):
-            results.questions |= dict.fromkeys(table["recall"], table["questions"])
     else:
         return
     results.files.append(file)

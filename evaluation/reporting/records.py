@@ -53,8 +53,6 @@ class Results:
     stages: dict[str, Stage] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
-    questions: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Recall curve -> distance -> how many questions its share rests on."""
     study: dict[str, Any] = field(default_factory=dict)
     tour: list[StageFigures] = field(default_factory=list)
     started_at: float | None = None

@@ -44,3 +44,16 @@ def test_tables_become_points_in_order_and_anything_else_is_passed_over():
     tables = {"a": {"16": 0.5, "2": 1, "all": 0.7}, "b": 3, "c": {"all": 1.0}}
     assert plots.curves(tables) == {"a": [(2.0, 1), (16.0, 0.5)]}
     assert plots.curves(None) == {}
+
+
+def test_intervals_are_drawn_where_they_are_known(drawn):
+    spans = plots.spans({"memory": {"8": [0.8, 0.95], "1": [0.9, 1.0], "all": [0.9, 0.9], "2": None}, "other": 3})
+    assert spans == {"memory": [(1.0, 0.9, 1.0), (8.0, 0.8, 0.95)]}
+    lines = {"memory": [(float(turn), 0.95) for turn in range(1, 12)], "reset_control": [(1.0, 0.0)]}
+    plots.by_turn(lines, Path("x.png"), xlabel="turn", ylabel="recall", share=True, spans=spans)
+    (bars,) = drawn[0].axes[0].collections
+    assert [segment.tolist() for segment in bars.get_segments()] == [
+        [[1.0, 0.9], [1.0, 1.0]],
+        [[8.0, 0.8], [8.0, 0.95]],
+    ]
+    assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == ["1", "2", "4", "8"]
