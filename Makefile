@@ -1,6 +1,6 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart tour study test lint bench clean
+.PHONY: help uv setup quickstart remember tour study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
@@ -30,6 +30,10 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 
 tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh tour.sh
+
+remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own)
+	@test -n "$(DATA)" || { echo "say which dialogues: make remember DATA=chats.jsonl" >&2; exit 2; }
+	@uv run mrl/remember.py --data $(DATA) $(if $(HELD_OUT),--held-out $(HELD_OUT)) --output-dir $(if $(filter file,$(origin OUT)),outputs/own,$(OUT))
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))

@@ -9,7 +9,9 @@ its last checkpoint. An edited recipe is used as it is edited: remove the folder
 """
 
 import argparse
+import json
 import logging
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mrl.dialogues.check import check_dialogues, lines_of
-from mrl.dialogues.dataset import Conversation, read_conversations
+from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
 from mrl.own_dialogues.recipes import TOKENIZER, Stage, as_yaml, tokenizer_stage, training_stages
@@ -30,7 +32,7 @@ from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging
 
 logger = logging.getLogger("remember")
-RECIPES, STATE, HELD_OUT = "recipes", "plan.json", "held_out"
+RECIPES, PLAN, SOURCE, HELD_OUT = "recipes", "plan.json", "made_from.json", "held_out"
 type BadRowsRule = Literal["refuse", "drop"]
 UNLIMITED = 1 << 16
 """Turns are measured before there is a limit."""
@@ -49,10 +51,35 @@ def read(paths: list[str], bad_rows: BadRowsRule) -> list[Conversation]:
     return found
 
 
+def refuse_own_output(options: argparse.Namespace) -> None:
+    """Raise InputError where a file that is read would be written over."""
+    written = (options.output_dir / "data").resolve()
+    for path in [*options.data, *options.held_out]:
+        if Path(path).exists() and Path(path).resolve().is_relative_to(written):
+            raise InputError(f"--output-dir: {path} would be written over; choose another folder for what is made")
+
+
+def keep_to_one_data_set(folder: Path, source: dict[str, Any]) -> None:
+    """Remember what a folder is made from. Raises InputError where it is something else than now: stages that are
+    finished would be taken for stages of these dialogues."""
+    path = folder / SOURCE
+    before = json.loads(path.read_text("utf-8")) if path.exists() else source
+    if differing := [key for key, value in source.items() if before.get(key) != value]:
+        raise InputError(
+            f"--output-dir: {folder} was made from another --{differing[0]} ({before.get(differing[0])}, now "
+            f"{source[differing[0]]}); choose another folder, or remove this one"
+        )
+    write_json(path, source)
+
+
 def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation]:
     """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from."""
     given = read(options.data, options.bad_rows)
     apart = {Path(path).stem: read([path], options.bad_rows) for path in options.held_out}
+    keep_to_one_data_set(
+        folder,
+        {"dialogues": fingerprint(given), "seed": options.seed, "copies": options.copies, "model": options.model},
+    )
     split = split_dialogues(given, [c for part in apart.values() for c in part], options.seed)
     renamed = renamed_copies(split.train, options.copies, options.seed)
     write_rows(folder / "data" / "train.jsonl", split.train)
@@ -99,6 +126,9 @@ def measure(folder: Path, sizes: dict[str, Any]) -> None:
 def main(options: argparse.Namespace) -> None:
     """The whole way."""
     folder = options.output_dir
+    if options.copies < 1 or not 0 < options.effort < math.inf:
+        raise InputError("--copies is a number from 1 on, --effort one above 0")
+    refuse_own_output(options)
     rows = prepare_rows(options, folder)
     vocabulary = vocabulary_size(rows)
     if options.model is None:
@@ -108,7 +138,7 @@ def main(options: argparse.Namespace) -> None:
     sizes = choose_sizes(data)
     for line in explain(sizes, data, len(tokenizer)):
         logger.info("%s", line)
-    write_json(folder / STATE, sizes.as_dict())
+    write_json(folder / PLAN, sizes.as_dict())
     for stage in training_stages(folder, sizes, options.model, options.effort, options.seed):
         run_stage(stage, folder)
     measure(folder, sizes.as_dict())

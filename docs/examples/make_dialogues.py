@@ -1,6 +1,6 @@
 """Dialogues in ordinary English, to try docs/own_dialogues.md with: somebody tells about people, and asks later.
 
-    uv run docs/examples/make_dialogues.py --output-dir outputs/own/data
+    uv run docs/examples/make_dialogues.py --output-dir outputs/own_data
 
 train.jsonl has 3,000 dialogues, known.jsonl 300 others of the same words, unseen.jsonl 300 whose names and values have
 words that stand in no row of train.jsonl. Told are jobs, homes, birthdays, pets, meals, numbers and times, of the user

@@ -1,0 +1,120 @@
+"""The way of mrl/remember.py without its trainings: sizes that follow from rows, recipes that the stages accept."""
+
+import argparse
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.tokenizer import TokenizerConfig
+from mrl import remember
+from mrl.dialogues.dataset import Conversation, Exchange, parse_row
+from mrl.dialogues.tokenization import encode_dialogues
+from mrl.own_dialogues.plan import Sizes, choose_sizes, explain, vocabulary_size
+from mrl.own_dialogues.recipes import as_yaml, tokenizer_stage, training_stages
+from mrl.own_dialogues.rows import write_rows
+from mrl.recipes.reinforcement import MRLStage
+from mrl.recipes.supervised import MemoryPretrainStage, MemorySFTStage, PretrainStage
+from pipeline.config import load_config
+from pipeline.errors import InputError
+from tests.mrl.conftest import episode
+
+SIZES = Sizes(interaction_limit=56, answer_limit=20, slots=24, steps=11, mrl_turns=(8, 11))
+CLASSES = {
+    "pretrain": PretrainStage, "interaction_sft": PretrainStage, "memory_pretrain": MemoryPretrainStage,
+    "memory_sft": MemorySFTStage, "mrl": MRLStage,
+}  # fmt: skip
+
+
+def conversations(steps: int, count: int) -> list[Conversation]:
+    rng = random.Random(steps)
+    return [Conversation(parse_row(episode(rng, steps), "here"), "here") for _ in range(count)]
+
+
+def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path):
+    stages = training_stages(tmp_path, SIZES, None, effort=0.5, seed=7)
+    assert [stage.name for stage in stages] == list(CLASSES)
+    before = None
+    for stage in stages:
+        path = tmp_path / f"{stage.name}.yaml"
+        path.write_text(as_yaml(stage))
+        config = load_config(CLASSES[stage.name], path)
+        assert config.seed == 7
+        assert config.model.path == before
+        before = str(tmp_path / stage.name)
+    assert config.rollout.max_new_tokens == 20
+    assert config.trainer.max_steps == 24, "half of 48"
+    path.write_text(as_yaml(tokenizer_stage(tmp_path, 1024, 7)))
+    assert load_config(TokenizerConfig, path).vocab_size == 1024
+
+
+def test_a_given_model_takes_the_place_of_fresh_weights(tmp_path):
+    stages = training_stages(tmp_path, SIZES, "given/model", effort=1, seed=7)
+    assert [stage.name for stage in stages] == list(CLASSES)[1:]
+    assert stages[0].recipe["model"] == {"path": "given/model"}
+
+
+def test_sizes_follow_from_the_rows(tokenizer):
+    rows = [*conversations(3, 60), *conversations(7, 40)]
+    data = encode_dialogues(rows, tokenizer, max_length=100)
+    sizes = choose_sizes(data)
+    # The longest turn is [BOS] [Q] Ann has the cat . [A] noted [EOS], 10 tokens; the longest answer [A] cat [EOS],
+    # and one to spare.
+    assert sizes == Sizes(interaction_limit=32, answer_limit=4, slots=16, steps=7, mrl_turns=(7,))
+    assert len(explain(sizes, data, 100)) == 5
+    twice = Conversation((Exchange("one two", "two"), Exchange("one", "three")), "here")
+    assert vocabulary_size([twice]) == 320  # 256 bytes, 8 of the frame, twice the 2 words said again: in sixty-fours
+
+
+def options(tmp_path: Path, *files: str, held_out: tuple[str, ...] = ()) -> argparse.Namespace:
+    given = ["--data", *files, "--output-dir", str(tmp_path / "out"), "--copies", "1"]
+    return remember.parse_options([*given, *(["--held-out", *held_out] if held_out else [])])
+
+
+def test_rows_are_split_and_each_held_out_file_stands_by_itself(tmp_path):
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("chats", "near", "far")}
+    for steps, path in enumerate(files.values(), start=5):
+        write_rows(path, conversations(steps, 80))
+    chats, near, far = map(str, files.values())
+    remember.prepare_rows(options(tmp_path, chats, held_out=(near, far)), tmp_path / "out")
+    names = sorted(str(p.relative_to(tmp_path / "out" / "data")) for p in (tmp_path / "out" / "data").rglob("*.jsonl"))
+    assert names == ["held_out/far.jsonl", "held_out/near.jsonl", "renamed.jsonl", "train.jsonl", "validation.jsonl"]
+
+
+def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_over(tmp_path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    write_rows(first, conversations(6, 80))
+    write_rows(second, conversations(7, 80))
+    for _ in range(2):
+        remember.prepare_rows(options(tmp_path, str(first)), tmp_path / "out")
+    with pytest.raises(InputError, match="was made from another --dialogues"):
+        remember.prepare_rows(options(tmp_path, str(second)), tmp_path / "out")
+    with pytest.raises(InputError, match=r"data/train\.jsonl would be written over"):
+        remember.main(options(tmp_path, str(tmp_path / "out" / "data" / "train.jsonl")))
+    wrong = options(tmp_path, str(first))
+    wrong.effort = 0.0
+    with pytest.raises(InputError, match="--effort one above 0"):
+        remember.main(wrong)
+
+
+def test_dialogues_that_ask_for_nothing_are_refused(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    path.write_text('{"query": "a", "answer": "b", "facts": [], "interactions": []}\n' * 30)
+    with pytest.raises(InputError, match="no turn asks for anything said before; mark `facts`"):
+        remember.prepare_rows(options(tmp_path, str(path)), tmp_path / "out")
+
+
+def test_a_stage_runs_by_the_recipe_that_stands_there(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(remember, "build_missing", ran.extend)
+    (stage,) = training_stages(tmp_path, SIZES, None, effort=1, seed=7)[:1]
+    remember.run_stage(stage, tmp_path)
+    path = tmp_path / "recipes" / "pretrain.yaml"
+    assert yaml.safe_load(path.read_text())["seed"] == 7
+    path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
+    remember.run_stage(stage, tmp_path)
+    assert yaml.safe_load(path.read_text())["seed"] == 8, "an edited recipe is used as it is"
+    assert [(each.folder, each.script, each.config) for each in ran] == [
+        (str(tmp_path / "pretrain"), "mrl/pretrain.py", str(path))
+    ] * 2
