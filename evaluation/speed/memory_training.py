@@ -36,6 +36,7 @@ def reactive(arguments: argparse.Namespace) -> tuple[Callable[[], float], int]:
         mask=torch.ones_like(ids),
         labels=ids,
         facts=torch.zeros(shape, dtype=torch.bool),
+        thoughts=torch.zeros(shape, dtype=torch.bool),
         distance=torch.ones(shape[:2], dtype=torch.long),
         asks=torch.ones(shape[:2], dtype=torch.bool),
         seeds=torch.arange(arguments.batch),

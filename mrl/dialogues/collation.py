@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl.dialogues.tokenization import FACT, MARKER, SCORED, EncodedDialogues
+from mrl.dialogues.tokenization import FACT, MARKER, SCORED, THOUGHT, EncodedDialogues
 
 IGNORED = -100
 EDGES = (1, 2, 4, 8, 16, 32, 64)
@@ -55,13 +55,14 @@ class Interactions(RowTensors):
 
 @dataclass
 class Episodes(RowTensors):
-    """Whole dialogues. ids, mask, labels [B, K, T]; facts [B, K, T] bool: tokens that hold a needed fact; distance
-    [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the initial states; group [B]."""
+    """Whole dialogues. ids, mask, labels [B, K, T]; facts, thoughts [B, K, T] bool: tokens that hold a needed
+    fact, that are thought before the answer; distance [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the initial states; group [B]."""
 
     ids: Tensor
     mask: Tensor
     labels: Tensor
     facts: Tensor
+    thoughts: Tensor
     distance: Tensor
     asks: Tensor
     seeds: Tensor
@@ -71,7 +72,7 @@ class Episodes(RowTensors):
         """Without the columns and the turns that are padding in every row."""
         longest = max(1, int(self.mask.sum(2).max()))
         turns = max(1, int((self.mask[:, :, 0] > 0).sum(1).max()))
-        cut = {n: getattr(self, n)[:, :turns, :longest] for n in ("ids", "mask", "labels", "facts")}
+        cut = {n: getattr(self, n)[:, :turns, :longest] for n in ("ids", "mask", "labels", "facts", "thoughts")}
         return replace(self, **cut, distance=self.distance[:, :turns], asks=self.asks[:, :turns])
 
 
@@ -120,6 +121,7 @@ def collate_episodes(data: EncodedDialogues, dialogue: np.ndarray, turns: int | 
         torch.from_numpy(mask.astype(np.int64)),
         torch.from_numpy(_labels(data, ids, mask, flags, "answer")),
         torch.from_numpy((flags & FACT) > 0),
+        torch.from_numpy((flags & THOUGHT) > 0),
         torch.from_numpy(np.where(present, data.distance[turn], 0)),
         torch.from_numpy(present & data.asks[turn]),
         torch.from_numpy(np.random.default_rng(seed).integers(0, 2**62, len(dialogue))),

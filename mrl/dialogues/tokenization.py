@@ -21,8 +21,9 @@ from pipeline.errors import InputError
 from pipeline.hub import first_line, is_hub_name, retrying
 
 logger = logging.getLogger(__name__)
-SCORED, MARKER, FACT = 1, 2, 4
-"""Bits of `EncodedDialogues.flags`: part of what the model has to say, a forced marker, part of a needed fact."""
+SCORED, MARKER, FACT, THOUGHT = 1, 2, 4, 8
+"""Bits of `EncodedDialogues.flags`: part of what the model has to say, a forced marker, part of a needed fact, part of a
+thought (its [T] and the [A] that closes it too)."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def _encode_turn(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: 
     if exchange.think:
         think = pieces.ids(exchange.think)
         answer = [names.think, *think, *answer]
-        said = [MARKER, *[SCORED] * len(think), SCORED, *said[1:]]
+        said = [MARKER | THOUGHT, *[SCORED | THOUGHT] * (len(think) + 1), *said[1:]]
     total = len(head) + len(answer) + 1
     if total <= limit:
         return _Turn([*head, *answer, names.eos], [*head_flags, *said, SCORED])

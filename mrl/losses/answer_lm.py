@@ -63,7 +63,8 @@ def memory_states(model: MemoryModel, batch: Episodes, bptt_steps: int | None = 
 @dataclass
 class TurnScores:
     """Of every decoded turn, flat over [B, K]: loss sum, scored tokens, right ones, and whether each needed fact (all
-    of the answer where the row names no facts) was predicted token by token: greedy decoding would say it."""
+    of the answer where the row names no facts) was predicted token by token, after a thought that was too: greedy
+    decoding would say it."""
 
     loss: Tensor
     tokens: Tensor
@@ -111,14 +112,16 @@ def decode_turns(
     left: weighted loss sum, scores per turn, router loss."""
     chosen = (weight > 0).any(-1)
     row, turn = chosen.nonzero(as_tuple=True)
-    ids, mask, labels, facts = (x[chosen] for x in (batch.ids, batch.mask, batch.labels, batch.facts))
+    ids, mask, labels, facts, thoughts = (
+        x[chosen] for x in (batch.ids, batch.mask, batch.labels, batch.facts, batch.thoughts)
+    )
     longest = int(mask.sum(1).max()) if len(ids) else 1
     ids, mask, scored, facts = ids[:, :longest], mask[:, :longest], (labels != IGNORED)[:, :longest], facts[:, :longest]
     scored[:, 0] = False
     # The states of these turns only are laid out in rows: those that nobody answers cost nothing.
     scores = token_log_probs(model, ids, mask, scored, memory.after(turn, row))
     shares = weight[chosen][:, :longest][scored]
-    needed = torch.where(facts[:, 1:].any(1, keepdim=True), facts, scored)[scored]
+    needed = torch.where(facts[:, 1:].any(1, keepdim=True), facts | thoughts[:, :longest], scored)[scored]
     return -(scores.log_probs * shares).sum(), _per_turn(chosen.flatten(), scored, scores, needed), scores.aux_loss
 
 

@@ -32,6 +32,8 @@ def test_thoughts_stand_before_the_answer_and_choosing_to_think_is_learnt(tokeni
     batch = collate_episodes(data, np.arange(1), None, 0)
     scored = batch.labels[0, 0][batch.labels[0, 0] != -100].tolist()
     assert tokenizer.convert_ids_to_tokens(scored) == "[T] because red [A] sun [EOS]".split()
+    thought = batch.ids[0, 0][batch.thoughts[0, 0]].tolist()
+    assert tokenizer.convert_ids_to_tokens(thought) == "[T] because red [A]".split()
 
 
 def test_a_word_that_looks_like_a_frame_token_stays_text(tokenizer):

@@ -6,12 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from mrl.dialogues.collation import collate_episodes, collate_interactions, share
+from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.dialogues.tokenization import encode_dialogues
 from mrl.losses.answer_lm import (
     MemoryAwareConfig,
     answer_weights,
+    decode_turns,
     memory_aware_counts,
     memory_aware_loss,
+    memory_states,
 )
+from mrl.losses.answer_log_probs import TokenScores
 from mrl.losses.joint_lm import JointConfig, hide_tokens, joint_counts, joint_loss
 from mrl.losses.memory_alignment import (
     MemoryTargetConfig,
@@ -62,6 +67,31 @@ def test_answers_are_decoded_from_the_memory_of_earlier_turns_alone(model, data)
             state = model.write(state, ids)
     torch.testing.assert_close(got.loss, torch.cat(losses).mean(), atol=1e-5, rtol=1e-5)
     assert (int(got.metrics["recalled"]), int(got.metrics["asked_n"])) == (right, asked)
+
+
+def test_a_fact_counts_only_after_a_thought_that_is_right_too(model, tokenizer, monkeypatch):
+    told = (
+        Exchange("Ann has the cat", "noted", asks=False),
+        Exchange("what", "the cat", think="Ann cat", facts=("cat",), distance=1),
+    )
+    data = encode_dialogues([Conversation(told, "here")], tokenizer, max_length=24)
+    batch = collate_episodes(data, np.arange(1), None, 0)
+    config = MemoryAwareConfig(other_turns=0.0)
+    wrong = -1
+
+    def scores(model, ids, mask, scored, memory) -> TokenScores:
+        targets = ids[:, 1:][scored[:, 1:]]
+        said = F.one_hot(targets, 32).float()
+        if wrong >= 0:
+            said[wrong] = 1 - said[wrong]
+        return TokenScores((said + 1e-3).log(), targets, None)
+
+    monkeypatch.setattr("mrl.losses.answer_lm.token_log_probs", scores)
+    recalled = []
+    for wrong in (-1, 0, 1, 2, 3, 4, 5, 6):  # nobody, then [T] Ann cat [A] the cat [EOS]
+        _, turns, _ = decode_turns(model, batch, memory_states(model, batch), answer_weights(batch, config))
+        recalled.append(bool(turns.recalled[1]))
+    assert recalled == [True, False, False, False, False, True, False, True]
 
 
 def test_far_questions_and_needed_ones_weigh_more(data):
