@@ -4,7 +4,7 @@
     uv run evaluation/babi.py --model PATH --json --output-dir outputs/babi
 
 Facts arrive one interaction at a time. Each question is answered greedily from its own words and the memory that the
-turns before left, and counts only when the whole answer is right.
+turns before left, after a thought with --think, and counts only when the whole answer is right.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from evaluation.command_line import at_least
-from evaluation.inference import generate_answers, states_before
+from evaluation.command_line import add_thinking, at_least
+from evaluation.inference import AT_ONCE, Thinking, generate_answers, states_before
 from evaluation.metrics import words
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
@@ -44,13 +44,20 @@ def task_number(task: str) -> str:
 
 
 def measure(
-    model: ReactiveForCausalLM, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], seed: int
+    model: ReactiveForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Conversation],
+    seed: int,
+    thinking: Thinking = AT_ONCE,
 ) -> dict[str, dict[str, Any]]:
-    """Questions, right answers and accuracy of every task."""
+    """Questions, right answers and accuracy of every task; where something is thought also how many of its answers had
+    a thought, the tokens of all thoughts, and how many came to no end."""
     limit = model.config.max_interaction_length
     encoded = encode_dialogues(conversations, tokenizer, max_length=limit, too_long="truncate", where="--data")
     order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].exchanges))
     by_task: dict[str, dict[str, Any]] = {}
+    counted = ("thoughts", "thought_tokens", "unfinished_thoughts") if thinking.think != "never" else ()
+    nothing = dict.fromkeys(counted, 0)
     for start in progress_bar(range(0, len(order), 64), desc="babi", unit="batch"):
         dialogues = order[start : start + 64]
         history = states_before(model, encoded, dialogues, seed)
@@ -58,11 +65,16 @@ def measure(
             rows = [r for r, d in enumerate(dialogues) if turn < len(conversations[d].exchanges)]
             asked = [conversations[dialogues[row]].exchanges[turn] for row in rows]
             memory = history[turn].rows(torch.tensor(rows))
-            said = [a.text for a in generate_answers(model, tokenizer, [e.query or "" for e in asked], memory, 8)]
+            queries = [exchange.query or "" for exchange in asked]
+            said = generate_answers(model, tokenizer, queries, memory, 8, thinking=thinking)
             for row, exchange, answer in zip(rows, asked, said, strict=True):
-                tally = by_task.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0})
+                tally = by_task.setdefault(conversations[dialogues[row]].group, {"questions": 0, "right": 0, **nothing})
                 tally["questions"] += 1
-                tally["right"] += words(answer) == words(exchange.answer)
+                tally["right"] += words(answer.text) == words(exchange.answer)
+                if nothing:
+                    tally["thoughts"] += answer.thought > 0
+                    tally["thought_tokens"] += answer.thought
+                    tally["unfinished_thoughts"] += answer.cut
     for tally in by_task.values():
         tally["accuracy"] = round(tally["right"] / tally["questions"], 4)
     return dict(sorted(by_task.items(), key=lambda item: int(task_number(item[0]))))
@@ -91,6 +103,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="numbers; default: all that the data has")
     parser.add_argument("--episodes", type=at_least(1), help="at most so many")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the initial states")
+    add_thinking(parser)
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser.parse_args(arguments)
@@ -106,7 +119,8 @@ def main(options: argparse.Namespace) -> None:
         conversations = [c for c in conversations if task_number(c.group) in options.tasks]
         if not conversations:
             raise InputError(f"--tasks: {options.data} has none of {', '.join(options.tasks)}")
-    by_task = measure(model, tokenizer, conversations[: options.episodes], options.seed)
+    thinking = Thinking(options.think, options.max_think_tokens)
+    by_task = measure(model, tokenizer, conversations[: options.episodes], options.seed, thinking)
     published = json.loads(PUBLISHED.read_text())
     report = {"babi": by_task, "parameters": sum(p.numel() for p in model.parameters()), "published_babi": published}
     if options.output_dir:

@@ -1,7 +1,7 @@
-"""Numbers on the command lines of this room; a wrong one is refused by argparse, which names the option."""
+"""Numbers and --think on the command lines of this room; a wrong one is refused by argparse, which names the option."""
 
 import math
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 
 
@@ -18,6 +18,15 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def add_thinking(parser: ArgumentParser) -> None:
+    """Options --think and --max-think-tokens."""
+    parser.add_argument(
+        "--think", choices=["never", "auto", "always"], default="never",
+        help="answer at once, think where the model finds that likelier than answering, or always think first",
+    )  # fmt: skip
+    parser.add_argument("--max-think-tokens", type=at_least(1), default=32, help="longest thought; then [A] closes it")
 
 
 def temperature(text: str) -> float:

@@ -5,7 +5,8 @@
 
 Every dialogue is written into memory turn by turn (with the answers that the data has or, with --own-answers, those
 that the model gives); before each question the answer is generated from the query and the memory alone, greedily or,
-with --temperature, by chance. It counts as recalled when all facts that the row names are in it; distance is how many
+with --temperature, by chance; after a thought
+with --think. It counts as recalled when all facts that the row names are in it; distance is how many
 turns ago the farthest of them was said. The same questions are answered with three controls: the memory reset to a
 fresh state (`reset_control`), the memory of another dialogue at the same turn (`foreign_control`), and, with
 --baseline, a stateless model of transformers that reads the whole history each time (`full_history_baseline`). Then
@@ -24,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import plots
-from evaluation.command_line import at_least, temperature
+from evaluation.command_line import add_thinking, at_least, temperature
+from evaluation.inference import Thinking
 from evaluation.memory.full_history import load_full_history, measure_full_history, measure_full_latency
 from evaluation.memory.latency import measure_latency
 from evaluation.memory.questions import DISTANCES, ENOUGH, Tally, read_questions
@@ -52,7 +54,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     if options.by != KIND and not any(question.kind for question in questions):
         raise InputError(f"--by: no row of {', '.join(options.data)} has a column {options.by}")
-    answering = Answering(options.max_new_tokens, options.seed, options.own_answers, options.temperature)
+    thinking = Thinking(options.think, options.max_think_tokens)
+    answering = Answering(options.max_new_tokens, options.seed, options.own_answers, options.temperature, thinking)
     tallies = measure_memory(model, tokenizer, conversations, questions, answering)
     # Controls of a second model stand beside those of the first in a report.
     prefix = "" if options.name == FIRST else f"{options.name}_"
@@ -76,6 +79,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "intervals": {name: tally.intervals() for name, tally in tallies.items()},
         "by_kind": {name: tally.by_kind() for name, tally in tallies.items()},
         "unfinished": {name: tally.unfinished for name, tally in tallies.items()},
+        "thoughts": {name: tally.thoughts() for name, tally in tallies.items()},
         "questions": tallies[options.name].sizes(),
         "answers_file": write_answers(options, tallies),
         **latency,
@@ -86,6 +90,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "data": options.data,
             "episodes": len(conversations),
             "temperature": options.temperature,
+            "think": options.think,
         },
     }
 
@@ -96,13 +101,15 @@ def write_answers(options: argparse.Namespace, tallies: Mapping[str, Tally]) -> 
         return None
     lines: dict[tuple[int, int], dict[str, Any]] = {}
     for name, tally in tallies.items():
-        for question, answer, finished, hit, _ in tally.answers:
+        for question, answer, finished, hit, _, thought, _ in tally.answers:
             asked = {
                 "where": question.where, "turn": question.turn, "distance": question.distance, "kind": question.kind,
                 "query": question.query, "wanted": question.answer, "facts": question.facts,
             }  # fmt: skip
             line = lines.setdefault((question.dialogue, question.turn), asked)
             line[name] = {"answer": answer, "recalled": hit, "finished": finished}
+            if thought:
+                line[name]["thought"] = thought
     path = options.output_dir / "answers.jsonl"
     ordered = (lines[place] for place in sorted(lines))
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ordered))
@@ -127,6 +134,11 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{name}: all {100 * whole['recall']:.1f} [{100 * low:.1f}, {100 * high:.1f}] of {whole['n']}{cut}"
         )
+        if (thoughts := figures["thoughts"][name])["share"]:
+            lines.append(
+                f"  thought before {100 * thoughts['share']:.1f} % of the answers, {thoughts['tokens']} tokens each, "
+                f"{thoughts['unfinished']} thoughts unfinished"
+            )
         kinds = figures["by_kind"][name].items()
         lines += [f"  {kind}: {100 * part['recall']:.1f} of {part['n']}" for kind, part in kinds]
     return lines
@@ -160,6 +172,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")
     parser.add_argument("--temperature", type=temperature, default=0.0, help="sample the model's answers; 0 = greedy")
     parser.add_argument("--max-new-tokens", type=at_least(1), default=16)
+    add_thinking(parser)
     parser.add_argument("--repeats", type=at_least(2), default=150, help="timed rounds")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the initial states")
     parser.add_argument("--output-dir", type=Path)

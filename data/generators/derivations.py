@@ -36,9 +36,10 @@ from pipeline.ranges import Share
 
 Sort = Literal["hop", "together", "more"]
 
-THINKING_TURN = [*TURN, ("think", pa.string())]
+THINKING_TURN = [*TURN, ("think", pa.string()), ("kind", pa.string())]
 SCHEMA = pa.schema([*THINKING_TURN, ("interactions", pa.list_(pa.struct(THINKING_TURN)))])
-"""Columns of an episode; `think` is null where nothing is derived."""
+"""Columns of an episode; `think` is null where nothing is derived, `kind` (told, hop, together, more) where nothing is
+asked."""
 
 WISH = next(attribute for attribute in PERSON if attribute.name == "wish")
 PRICE = next(attribute for attribute in THING if attribute.name == "price")
@@ -71,8 +72,9 @@ class DerivationOptions(EpisodeOptions):
 
 @dataclass(frozen=True)
 class Derivation:
-    """A question, the facts that it takes, what they give, and the thought that leads there."""
+    """A question of a sort, the facts that it takes, what they give, and the thought that leads there."""
 
+    sort: Sort
     query: str
     facts: tuple[Fact, Fact]
     answer: str
@@ -129,7 +131,7 @@ class DerivingEpisode(Episode):
 
     def say(self, query: str, answer: str, facts: list[Fact] | None = None, think: str | None = None) -> None:
         super().say(query, answer, facts)
-        self.turns[-1]["think"] = think
+        self.turns[-1] |= {"think": think, "kind": "told" if facts else None}
 
     def ask(self, turn: int, fact: Fact) -> None:
         """Ask for a fact, or for what follows from it and another one."""
@@ -138,7 +140,7 @@ class DerivingEpisode(Episode):
             self.derived.add(chosen.key)
             self.say(chosen.query, chosen.answer, think=chosen.think if self.options.think else None)
             distance = max(turn - fact.turn for fact in chosen.facts)
-            self.turns[-1] |= {"facts": [chosen.answer], "distance": distance}
+            self.turns[-1] |= {"facts": [chosen.answer], "distance": distance, "kind": chosen.sort}
         else:
             super().ask(turn, fact)
 
@@ -171,7 +173,7 @@ def hop(wish: Fact, other: Fact) -> Iterator[Derivation]:
     if wish.attribute is WISH and other.subject == wish.value:
         for ask in other.attribute.ask:
             query = ask.format(s=f"wish of {wish.subject}")
-            yield Derivation(query, (wish, other), other.value, f"{told(wish)} {told(other)}")
+            yield Derivation("hop", query, (wish, other), other.value, f"{told(wish)} {told(other)}")
 
 
 def together(one: Fact, two: Fact) -> Iterator[Derivation]:
@@ -180,7 +182,7 @@ def together(one: Fact, two: Fact) -> Iterator[Derivation]:
         total = WORDS[NUMBERS[one.value] + NUMBERS[two.value]]
         query = f"What do the {one.subject} and the {two.subject} cost together?"
         think = f"{told(one)} {told(two)} {one.value} and {two.value} make {total}."
-        yield Derivation(query, (one, two), total, think)
+        yield Derivation("together", query, (one, two), total, think)
 
 
 def more(one: Fact, two: Fact) -> Iterator[Derivation]:
@@ -189,7 +191,7 @@ def more(one: Fact, two: Fact) -> Iterator[Derivation]:
         dear, cheap = sorted((one, two), key=lambda fact: -NUMBERS[fact.value])
         query = f"Which costs more, the {one.subject} or the {two.subject}?"
         think = f"{told(one)} {told(two)} {dear.value} is more than {cheap.value}."
-        yield Derivation(query, (one, two), dear.subject, think)
+        yield Derivation("more", query, (one, two), dear.subject, think)
 
 
 DERIVE = {"hop": hop, "together": together, "more": more}

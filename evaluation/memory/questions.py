@@ -35,13 +35,16 @@ class Question:
 
 
 class Answered(NamedTuple):
-    """An answer to a question, and how it counts: 1 where it has all facts, else 0; likeness of words."""
+    """An answer to a question, and how it counts: 1 where it has all facts, else 0; likeness of words; tokens of the
+    thought before it, and whether that came to no end."""
 
     question: Question
     answer: str
     finished: bool
     recalled: bool
     f1: float
+    thought: int = 0
+    cut: bool = False
 
 
 @dataclass
@@ -50,10 +53,11 @@ class Tally:
 
     answers: list[Answered] = field(default_factory=list)
 
-    def add(self, question: Question, answer: str, finished: bool = True) -> None:
-        """Score one answer. finished: whether it ended by itself, or was cut at the limit."""
-        f1 = token_f1(answer, question.answer)
-        self.answers.append(Answered(question, answer, finished, recalled(answer, question.facts), f1))
+    def add(self, question: Question, answer: str, finished: bool = True, thought: int = 0, cut: bool = False) -> None:
+        """Score one answer. finished: whether it ended by itself, or was cut at the limit; thought: tokens of the
+        thought before it, which doesn't count; cut: that came to no end."""
+        f1, hit = token_f1(answer, question.answer), recalled(answer, question.facts)
+        self.answers.append(Answered(question, answer, finished, hit, f1, thought, cut))
 
     @property
     def samples(self) -> list[dict[str, Any]]:
@@ -96,6 +100,15 @@ class Tally:
     def unfinished(self) -> int:
         """Answers that were cut at the limit of new tokens."""
         return sum(not a.finished for a in self.answers)
+
+    def thoughts(self) -> dict[str, float]:
+        """Share of the answers that thought first, mean tokens of a thought, thoughts that came to no end."""
+        lengths = [a.thought for a in self.answers if a.thought]
+        return {
+            "share": round(len(lengths) / max(1, len(self.answers)), 4),
+            "tokens": round(statistics.fmean(lengths), 2) if lengths else 0.0,
+            "unfinished": sum(a.cut for a in self.answers),
+        }
 
     def _parts[Key: (int, str)](self, key: Callable[[Question], Key]) -> dict[Key, list[Answered]]:
         parts: dict[Key, list[Answered]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from evaluation.inference import generate_answers, states_before
+from evaluation.inference import AT_ONCE, Thinking, generate_answers, states_before
 from evaluation.memory.questions import Question, Tally
 from mrl.dialogues.dataset import Conversation
 from mrl.dialogues.seeding import Purpose, derive_seed
@@ -30,6 +30,7 @@ class Answering:
     """Written into memory are the model's answers, not those of the data."""
     temperature: float = 0.0
     """0: greedy; above: all answers are drawn."""
+    thinking: Thinking = AT_ONCE
 
 
 @torch.no_grad()
@@ -56,7 +57,7 @@ def measure_memory(
     for dialogues in _batches(conversations):
         history = states_before(
             model, encoded, dialogues, answering.seed, tokenizer if answering.own_answers else None,
-            answering.max_new_tokens, answering.temperature,
+            answering.max_new_tokens, answering.temperature, answering.thinking,
         )  # fmt: skip
         batch = [(row, question) for row, d in enumerate(dialogues) for question in by_dialogue.pop(d, [])]
         for at in range(0, len(batch), QUESTIONS_AT_ONCE):
@@ -69,7 +70,7 @@ def measure_memory(
             for name, memory in _memories(history, part, dialogues, conversations).items():
                 answers = generate_answers(
                     model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds,
-                    [q.answer for _, q in part],
+                    [q.answer for _, q in part], answering.thinking,
                 )  # fmt: skip
                 for (_, question), answer in zip(part, answers, strict=True):
                     tallies[name].add(question, *answer)

@@ -55,8 +55,9 @@ class Interactions(RowTensors):
 
 @dataclass
 class Episodes(RowTensors):
-    """Whole dialogues. ids, mask, labels [B, K, T]; facts, thoughts [B, K, T] bool: tokens that hold a needed
-    fact, that are thought before the answer; distance [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the initial states; group [B]."""
+    """Whole dialogues. ids, mask, labels [B, K, T]; facts, thoughts [B, K, T] bool: tokens of a needed fact, of what is
+    thought before the answer; distance [B, K]; asks [B, K] bool: turns whose answer takes memory; seeds [B]: of the
+    initial states; group [B]."""
 
     ids: Tensor
     mask: Tensor

@@ -22,8 +22,8 @@ from pipeline.hub import first_line, is_hub_name, retrying
 
 logger = logging.getLogger(__name__)
 SCORED, MARKER, FACT, THOUGHT = 1, 2, 4, 8
-"""Bits of `EncodedDialogues.flags`: part of what the model has to say, a forced marker, part of a needed fact, part of a
-thought (its [T] and the [A] that closes it too)."""
+"""Bits of `EncodedDialogues.flags`: part of what the model has to say, a forced marker, part of a needed fact, part of
+a thought (its [T] and the [A] that closes it too)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 Think = Literal["never", "auto", "always"]
 """Whether an answer begins with a thought: never, where the model finds that likelier, always."""
-FORCED = {"never": "answer", "auto": "auto", "always": "think"}
+FORCED: dict[Think, Literal["answer", "auto", "think"]] = {"never": "answer", "auto": "auto", "always": "think"}
 """What `generate_answers` calls that."""
 
 

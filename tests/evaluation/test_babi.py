@@ -1,12 +1,13 @@
 """bAbI accuracy: whole answers count, tasks are told apart, published figures stand beside the right ones."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from evaluation import babi
-from evaluation.inference import GeneratedAnswer
+from evaluation.inference import GeneratedAnswer, Thinking
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.model import MemoryHistory
 from pipeline.errors import InputError
@@ -29,7 +30,7 @@ def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkey
         lambda model, encoded, dialogues, seed: MemoryHistory(torch.zeros(3, 1, len(dialogues), 1, 1)),
     )
 
-    def generate_answers(model, tokenizer, queries, state, max_new_tokens):
+    def generate_answers(model, tokenizer, queries, state, max_new_tokens, thinking):
         assert len(state) == len(queries)
         said = {"hall": "Hall.", "park": "the park", "garden": "garden", "office": "office", "shed": "hall"}
         return [GeneratedAnswer(said.get(q.split()[-1].rstrip("?"), "milk, apple"), True) for q in queries]
@@ -49,6 +50,17 @@ def test_every_turn_of_every_story_is_asked_once_and_counted_for_its_task(monkey
     assert lines[2] == "| qa1_single-supporting-fact | 1 | 100.0 | 100.0 |"
     assert lines[3] == "| qa2_two-supporting-facts | 5 | 60.0 | 99.9 |"
     assert "10,000" in lines[-1]
+
+
+def test_thoughts_are_counted_by_task(monkeypatch):
+    monkeypatch.setattr(babi, "encode_dialogues", lambda *a, **k: None)
+    monkeypatch.setattr(babi, "states_before", lambda *a: MemoryHistory(torch.zeros(2, 1, 1, 1, 1)))
+    said = iter([[GeneratedAnswer("hall", True, 5, True)], [GeneratedAnswer("park", True)]])
+    monkeypatch.setattr(babi, "generate_answers", lambda *a, thinking: next(said))
+    model = SimpleNamespace(config=SimpleNamespace(max_interaction_length=32))
+    by_task = babi.measure(model, None, [story("qa2_two", "hall", "park")], 0, Thinking("auto"))
+    wanted = {"questions": 2, "right": 2, "accuracy": 1.0}
+    assert by_task == {"qa2_two": wanted | {"thoughts": 1, "thought_tokens": 5, "unfinished_thoughts": 1}}
 
 
 def test_another_data_set_is_refused():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.inference import GREEDY, generate_answers, states_before
+from evaluation.inference import GREEDY, Thinking, generate_answers, states_before
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.dialogues.tokenization import EncodedDialogues, encode_dialogues
 from mrl.model import MemoryState, Sampling
@@ -60,3 +60,25 @@ def test_sampled_answers_follow_their_seeds_and_greedy_ones_none(model, tokenize
     assert said(hot, [4, 5, 6]) != said(hot, [7, 8, 9])
     assert said(hot, [4, 5, 6]) != said(GREEDY, None)
     assert said(GREEDY, None) == said(GREEDY, [4, 5, 6])
+
+
+def test_a_thought_is_counted_and_no_part_of_the_answer(model, tokenizer):
+    state, thinking = model.initial_state(seeds=[1, 2]), Thinking("always", 3)
+    said = generate_answers(model.eval(), tokenizer, ["what has Ann", "why"], state, 4, thinking=thinking)
+    for row, (query, answer) in enumerate(zip(["what has Ann", "why"], said, strict=True)):
+        ids = torch.tensor([tokenizer(f"[BOS] [Q] {query}", add_special_tokens=False)["input_ids"]])
+        options = {"max_new_tokens": 4, "max_think_tokens": 3, "forced": "think", "sampling": GREEDY}
+        whole = model.generate_answers(ids, None, state.rows(slice(row, row + 1)), **options)
+        spoken = whole.ids[0, int(whole.thought) : int(whole.mask.sum())].tolist()
+        assert answer.text == tokenizer.decode(spoken, skip_special_tokens=True)
+        assert (answer.thought, answer.cut) == (int(whole.thought), bool(whole.cut))
+        assert 0 < answer.thought <= 4
+    at_once = generate_answers(model, tokenizer, ["why"], state.rows(slice(1, 2)), 4)
+    assert (at_once[0].thought, at_once[0].cut) == (0, False)
+
+
+@torch.no_grad()
+def test_own_thoughts_are_written_with_own_answers(model, tokenizer, encoded):
+    plain = states_before(model.eval(), encoded, [0], 0, tokenizer, 4)
+    thinking = states_before(model, encoded, [0], 0, tokenizer, 4, thinking=Thinking("always", 3))
+    assert (thinking[2].slots - plain[2].slots).abs().max() > 1e-4

@@ -58,3 +58,11 @@ def test_each_distance_is_measured_on_the_first_file_that_has_enough_of_it(tmp_p
     ]  # fmt: skip
     assert len(conversations) == 6  # the long ones at distances 1 (settled) and 3 (not reported) aren't played
     assert all(conversations[q.dialogue].exchanges[q.turn].facts == q.facts for q in chosen)
+
+
+def test_thoughts_are_counted_and_how_long_and_how_many_came_to_no_end():
+    tally, question = Tally(), Question(0, 1, "what", "cat", ("cat",), 1)
+    for thought, cut in ((0, False), (4, False), (7, True), (0, False)):
+        tally.add(question, "cat", True, thought, cut)
+    assert tally.thoughts() == {"share": 0.5, "tokens": 5.5, "unfinished": 1}
+    assert Tally().thoughts() == {"share": 0.0, "tokens": 0.0, "unfinished": 0}

@@ -77,18 +77,19 @@ def test_a_fact_counts_only_after_a_thought_that_is_right_too(model, tokenizer, 
     data = encode_dialogues([Conversation(told, "here")], tokenizer, max_length=24)
     batch = collate_episodes(data, np.arange(1), None, 0)
     config = MemoryAwareConfig(other_turns=0.0)
-    wrong = -1
+    at = {}
 
     def scores(model, ids, mask, scored, memory) -> TokenScores:
         targets = ids[:, 1:][scored[:, 1:]]
         said = F.one_hot(targets, 32).float()
-        if wrong >= 0:
-            said[wrong] = 1 - said[wrong]
+        if at["wrong"] is not None:
+            said[at["wrong"]] = 1 - said[at["wrong"]]
         return TokenScores((said + 1e-3).log(), targets, None)
 
     monkeypatch.setattr("mrl.losses.answer_lm.token_log_probs", scores)
     recalled = []
-    for wrong in (-1, 0, 1, 2, 3, 4, 5, 6):  # nobody, then [T] Ann cat [A] the cat [EOS]
+    for wrong in (None, 0, 1, 2, 3, 4, 5, 6):  # nothing, then [T] Ann cat [A] the cat [EOS]
+        at["wrong"] = wrong
         _, turns, _ = decode_turns(model, batch, memory_states(model, batch), answer_weights(batch, config))
         recalled.append(bool(turns.recalled[1]))
     assert recalled == [True, False, False, False, False, True, False, True]
