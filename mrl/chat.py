@@ -29,7 +29,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default="answer",
         help="replies begin with the answer, with a thought, or with what the model finds likelier",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=128, help="most tokens of a reply")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="most tokens of an answer")
+    parser.add_argument("--max-think-tokens", type=int, default=64, help="most tokens of a thought before it")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn with a temperature")
     parser.add_argument("--port", type=int, help="of the page; default: the first free one from 7860 on")
@@ -40,6 +41,8 @@ def check(options: argparse.Namespace) -> None:
     """Refuse what can be refused before anything is loaded. Raises InputError."""
     if options.max_new_tokens < 2:
         raise InputError(f"--max-new-tokens is {options.max_new_tokens}; give 2 or more")
+    if options.max_think_tokens < 1:
+        raise InputError(f"--max-think-tokens is {options.max_think_tokens}; give 1 or more")
     if not (math.isfinite(options.temperature) and options.temperature >= 0):
         raise InputError(f"--temperature is {options.temperature}; give 0 (greedy) or more")
     if options.port is not None and not 1024 <= options.port <= 65535:
@@ -63,7 +66,9 @@ def main(options: argparse.Namespace) -> None:
 
     model, tokenizer = load_reactive(ModelConfig(path=options.model))
     model.to(best_device())
-    speaker = Speaker(model, tokenizer, options.max_new_tokens, options.temperature, options.seed)
+    speaker = Speaker(
+        model, tokenizer, options.max_new_tokens, options.temperature, options.seed, options.max_think_tokens
+    )
     list(speaker.speak(speaker.prompt("?"), model.initial_state(1)))  # what only a first reply takes, taken before it
     world = describe_world(options.model)
     if options.cli:

@@ -172,8 +172,7 @@ class Session:
             begin = len(prompt) + (reply.ids.index(names.answer) if names.answer in reply.ids else 0)
             read = slots_read(model, ids, states[-1], begin, max(begin + 1, len(ids) - 1))
             before = sum(len(turn.ids) for turn in turns)
-            turns.append(
-                Turn(message, reply, ids, slots_moved(states[-1], state), read, before + len(prompt) + 1, timed)
-            )
+            moved = slots_moved(states[-1], state)[: len(read)]  # below the layers, windows to copy from
+            turns.append(Turn(message, reply, ids, moved, read, before + len(prompt) + 1, timed))
             states.append(state)
         return turns, states

@@ -38,16 +38,18 @@ class Reply:
 class Speaker:
     """Model and tokenizer behind every dialogue of a page; it keeps nothing of any of them.
 
-    max_new_tokens: most tokens of a reply, its first marker included. temperature 0 is greedy; `seed` decides what is
-    drawn above it. Raises InputError for a model without memory.
+    max_new_tokens: most tokens of an answer, its marker included; max_think_tokens: of a thought before it. temperature
+    0 is greedy; `seed` decides what is drawn above it. Raises InputError for a model without memory.
     """
 
     def __init__(
-        self, model: ReactiveForCausalLM, tokenizer: Any, max_new_tokens: int = 128, temperature: float = 0.0, seed=0
-    ):
+        self, model: ReactiveForCausalLM, tokenizer: Any, max_new_tokens: int = 128, temperature: float = 0.0,
+        seed: int = 0, max_think_tokens: int = 64,
+    ):  # fmt: skip
         if not model.config.memory_slots:
             raise InputError("--model has no memory (memory_slots 0): there is nothing to look at while it talks")
-        self.model, self.tokenizer, self.max_new_tokens = model.eval(), tokenizer, max_new_tokens
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.max_new_tokens, self.max_think_tokens = max_new_tokens, max_think_tokens
         self.sampling, self.seed = Sampling(temperature=temperature), seed
         self.names = TurnTokens.of(tokenizer, "--model")
         self.limit: int = model.config.max_interaction_length
@@ -97,20 +99,28 @@ class Speaker:
         Nothing is written. `place` (the turn's number) chooses the random numbers, so that two memories asked the same
         question draw alike.
         """
-        room = min(self.max_new_tokens, self.limit - len(prompt))
+        names, allowed = self.names, self.limit - len(prompt)
         ids = torch.tensor([list(prompt)], device=self.model.device)
         numbers = None
         if not self.sampling.greedy:
-            numbers = uniforms(1, room, None, [derive_seed(self.seed, Purpose.ANSWERS, place)], ids.device)
+            numbers = uniforms(1, allowed, None, [derive_seed(self.seed, Purpose.ANSWERS, place)], ids.device)
         started = time.perf_counter()
-        hidden, cache = prefill(self.model, ids, torch.ones_like(ids), state, room, last_only=True)
-        said, first_ms = [self._marker(beginning, self.model.lm_head(hidden[:, 0]))], None
-        while len(said) < room:
+        hidden, cache = prefill(self.model, ids, torch.ones_like(ids), state, allowed, last_only=True)
+        said = [self._marker(beginning, self.model.logits(hidden, ids[:, -1:], cache.windows)[:, 0])]
+        first_ms, end = None, min(self.max_new_tokens, allowed)
+        # As in `generate_answers`: [A] closes a thought at its limit, or where an answer would no longer fit.
+        thinking = said[0] == names.think
+        close_at = max(1, min(1 + self.max_think_tokens, allowed - min(self.max_new_tokens, allowed // 2)))
+        while len(said) < (allowed if thinking else end):
             logits = step(self.model, torch.tensor(said[-1:], device=ids.device), cache)
-            said.append(int(draw(logits, None if numbers is None else numbers[:, len(said)], self.sampling)[0]))
+            token = int(draw(logits, None if numbers is None else numbers[:, len(said)], self.sampling)[0])
+            token = names.answer if thinking and len(said) == close_at else token
+            if thinking and token == names.answer:
+                thinking, end = False, min(allowed, len(said) + self.max_new_tokens)
+            said.append(token)
             first_ms = first_ms or 1e3 * (time.perf_counter() - started)
             yield self.read(said, first_ms)
-            if said[-1] == self.names.eos:
+            if said[-1] == names.eos:
                 return
 
     def _marker(self, beginning: Beginning, logits: torch.Tensor) -> int:

@@ -17,6 +17,7 @@ CHAT = runpy.run_path(str(Path(__file__).parents[2] / "mrl" / "chat.py"))
     [
         (["--model", "nowhere"], "--model: there is no folder nowhere"),
         (["--model", ".", "--max-new-tokens", "1"], "--max-new-tokens is 1"),
+        (["--model", ".", "--max-think-tokens", "0"], "--max-think-tokens is 0"),
         (["--model", ".", "--temperature", "nan"], "--temperature is nan"),
         (["--model", ".", "--port", "80"], "--port is 80"),
     ],

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from mrl.model import Sampling
+from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
 from mrl.talk.session import Session
+from mrl.talk.speaker import Speaker
 from pipeline.errors import InputError
 
 FACTS = ("Ann has the cat .", "Bob has the dog .", "what has Ann")
@@ -127,9 +128,29 @@ def test_thought_and_answer_come_apart(speaker):
     assert (reply.think, reply.answer, reply.ended) == ("why", "", False)
 
 
-def test_a_thought_is_asked_for_with_its_mark(session):
+@pytest.mark.parametrize("longest", [3, 64])
+def test_a_thought_ends_where_generate_answers_ends_it(session, model, longest):
+    session.speaker.max_think_tokens = longest
     list(session.ask(FACTS[0], "think"))
+    wanted = model.generate_answers(
+        torch.tensor([session.speaker.prompt(FACTS[0])]), None, model.initial_state(1), max_new_tokens=5,
+        max_think_tokens=longest, forced="think", sampling=Sampling(temperature=0),
+    )  # fmt: skip
+    assert session.turns[0].reply.ids == tuple(wanted.ids[0, : int(wanted.mask.sum())].tolist())
     assert session.turns[0].reply.ids[0] == session.speaker.names.think
+
+
+def test_a_model_that_copies_from_windows_talks_too(tokenizer, model):
+    torch.manual_seed(0)
+    copying = ReactiveForCausalLM(ReactiveConfig(**{**model.config.to_diff_dict(), "copy_window": 2}))
+    session = Session(Speaker(copying, tokenizer, max_new_tokens=5))
+    tell(session, *FACTS)
+    assert session.turns[-1].moved.shape == session.turns[-1].read.shape == (2, 4)
+    wanted = copying.generate_answers(
+        torch.tensor([session.speaker.prompt(FACTS[2])]), None, session.states[2], max_new_tokens=5,
+        sampling=Sampling(temperature=0),
+    )  # fmt: skip
+    assert session.turns[-1].reply.ids == tuple(wanted.ids[0, : int(wanted.mask.sum())].tolist())
 
 
 def test_a_dialogue_from_a_file_is_written_turn_by_turn(session, model, tmp_path):
