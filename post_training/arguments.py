@@ -6,7 +6,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import datasets
 import torch
@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.hub import tracker
 from pipeline.ranges import NonNegativeFloat, PositiveInt
 from pipeline.run import Run
-from post_training.trl_options import LIMITS, refuse_contradictions, refuse_ignored
+from post_training.trl_options import LIMITS, Stage, refuse_contradictions, refuse_ignored
 
 logger = logging.getLogger(__name__)
 RENAMED = {
@@ -119,7 +119,7 @@ def training_arguments[A: TrainingArguments](
     """Build `cls` from the checked section. `defaults` hold unless the YAML says otherwise. Raises InputError."""
     section = modernise(section)
     checked = check_arguments(cls, section, "trainer", renamed=RENAMED, limits=LIMITS)
-    stage = cast(Literal["sft", "dpo"], cls.__name__.removesuffix("Config").lower())
+    stage = cast(Stage, cls.__name__.removesuffix("Config").lower())
     refuse_ignored(checked, stage)
     refuse_contradictions(checked, stage)
     _require_evaluation(checked, early_stopping, evaluates)

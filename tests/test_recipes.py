@@ -39,6 +39,11 @@ def dpo(path: Path) -> object:
     return trl_arguments("dpo", path)
 
 
+def grpo(path: Path) -> object:
+    """Load a GRPO recipe, and its trainer section into TRL's own GRPOConfig."""
+    return trl_arguments("grpo", path)
+
+
 def trl_arguments(script: str, path: Path) -> object:
     """What the script itself does with the trainer section, up to the real TRL object."""
     import trl
@@ -50,7 +55,7 @@ def trl_arguments(script: str, path: Path) -> object:
     config = load_config(getattr(module, f"{script.upper()}Stage"), path)
     section = modernise_dpo(config.trainer, None)[0] if script == "dpo" else config.trainer
     run = Run(config, stage=script, output_dir=config.output_dir, seed=config.seed)
-    evaluates = config.dataset.held_out is not None
+    evaluates = script != "grpo" and config.dataset.held_out is not None
     made = training_arguments(getattr(trl, f"{script.upper()}Config"), section, run, evaluates=evaluates)
     assert made.output_dir == str(config.output_dir)
     return made
@@ -83,6 +88,7 @@ KINDS = [
     Kind("post_training/config/**/stage_[12].yaml", sft, 6),
     Kind("post_training/config/**/memory_chats.yaml", sft, 1),
     Kind("post_training/config/**/stage_3.yaml", dpo, 3),
+    Kind("post_training/config/**/grpo.yaml", grpo, 1),
     Kind("mrl/config/**/pretrain.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
     Kind("mrl/config/**/interaction_sft.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
     Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),

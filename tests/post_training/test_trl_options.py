@@ -1,17 +1,27 @@
 """Every option of TRL is honoured or refused by name; a new release can't add one that is ignored."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from pipeline.errors import InputError
 from pipeline.run import Run
 from post_training.arguments import EarlyStoppingConfig, training_arguments
-from post_training.trl_options import DPO_LOSSES, HONOURED, HONOURED_BY, LIMITS, REFUSED, REFUSED_BY, SFT_LOSSES
+from post_training.trl_options import (
+    DPO_LOSSES,
+    GRPO_LOSSES,
+    HONOURED,
+    HONOURED_BY,
+    LIMITS,
+    REFUSED,
+    REFUSED_BY,
+    SFT_LOSSES,
+)
 
-CLASSES = {"sft": SFTConfig, "dpo": DPOConfig}
+CLASSES = {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}
 
 
 def build(stage: str, tmp_path, evaluates: bool = False, early_stopping=None, **section):
@@ -25,16 +35,19 @@ def test_every_option_stands_in_exactly_one_list(stage):
     honoured, refused = HONOURED | HONOURED_BY[stage], {*REFUSED, *REFUSED_BY[stage]}
     assert honoured & refused == set()
     assert honoured | refused == fields
-    assert set(LIMITS) <= honoured | HONOURED_BY["sft"] | HONOURED_BY["dpo"]
+    assert set(LIMITS) <= honoured | HONOURED_BY["sft"] | HONOURED_BY["dpo"] | HONOURED_BY["grpo"]
 
 
 def test_the_losses_are_those_that_trl_knows():
-    from trl.trainer import dpo_trainer
+    from trl.trainer import dpo_trainer, grpo_trainer
 
     source = Path(dpo_trainer.__file__).read_text()
     assert all(f'loss_type == "{loss}"' in source for loss in DPO_LOSSES)
     assert source.count('if loss_type == "') == len(DPO_LOSSES)
     assert set(SFT_LOSSES) == {"nll", "dft", "chunked_nll"}
+    source = Path(grpo_trainer.__file__).read_text()
+    asked = re.findall(r'self\.loss_type (?:==|in) (?:\[([^]]*)\]|("\w+"))', source)
+    assert {name for pair in asked for name in re.findall(r'"(\w+)"', "".join(pair))} == set(GRPO_LOSSES)
 
 
 @pytest.mark.parametrize(
