@@ -23,6 +23,7 @@ STAGES = [
     ("post_training.initialise", "InitialiseConfig"),
     ("post_training.sft", "SFTStage"),
     ("post_training.dpo", "DPOStage"),
+    ("post_training.grpo", "GRPOStage"),
     ("mrl.pretrain", "PretrainStage"),
     ("mrl.memory_pretrain", "MemoryPretrainStage"),
     ("mrl.memory_sft", "MemorySFTStage"),

@@ -1,0 +1,28 @@
+"""Reinforcement learning with verifiable rewards: greedy answers to held-out puzzles before and after it."""
+
+from typing import Any
+
+from evaluation.reporting.markdown import table
+from evaluation.reporting.tour_stage import Files, TourStage
+
+SHOWN = ("before", "after", "low", "high", "n")
+
+
+def keys(files: Files) -> dict[str, Any]:
+    """`grpo`: shares before and after, the 95 % interval of their difference, how many puzzles."""
+    answers = files["metrics"]["answers_puzzles"]
+    return {"grpo": {name: answers[name] for name in SHOWN}}
+
+
+def section(files: Files) -> str:
+    """One row."""
+    found = keys(files)["grpo"]
+    before, after, low, high = (100 * found[name] for name in SHOWN[:-1])
+    row = [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f} [{low:+.1f}, {high:+.1f}]", str(found["n"])]
+    return (
+        "## GRPO\n\nHeld-out puzzles answered greedily, per cent; the start is a stage 2 of few steps. The interval is "
+        f"that of 95 %, over the same puzzles.\n\n{table(['before', 'after', 'difference', 'puzzles'], [row])}\n"
+    )
+
+
+STAGE = TourStage(order=60, files={"metrics": "tour/grpo/run/metrics.json"}, keys=keys, section=section)
