@@ -94,7 +94,9 @@ KINDS = [
     Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),
     Kind("mrl/config/**/*memory_sft*.yaml", partial(stage, "mrl.memory_sft", "MemorySFTStage"), 1),
     Kind("mrl/config/**/dpo.yaml", partial(stage, "mrl.dpo", "DPOStage"), 1),
+    Kind("mrl/config/**/reward_model.yaml", partial(stage, "mrl.reward_model", "RewardModelStage"), 1),
     Kind("mrl/config/**/mrl*.yaml", mrl_stages, 1),
+    Kind("mrl/config/quickstart/[rc][lo][hm][fb]*.yaml", mrl_stages, 2),
     Kind("evaluation/config/study.yaml", partial(stage, "evaluation.study.config", "StudyConfig"), 1),
     Kind("*/config/accelerate/*.yaml", accelerate_file, 3),
 ]

@@ -127,6 +127,20 @@ class ReactiveForSequenceClassification(ReactivePreTrainedModel):
         scorer.model.load_state_dict({name: given[name] for name in own})
         return scorer.to(model.device, model.dtype)
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by part, each exactly once, for freezing and rates; `score` is the head."""
+        groups: dict[str, list[nn.Parameter]] = {
+            "embedding": [], "encoder": [], "memory_cross_attention": [], "score": []
+        }  # fmt: skip
+        for name, parameter in self.named_parameters():
+            if name.startswith("score"):
+                groups["score"].append(parameter)
+            elif "embedding" in name:
+                groups["embedding"].append(parameter)
+            else:
+                groups["memory_cross_attention" if "readers" in name else "encoder"].append(parameter)
+        return groups
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, memory: MemoryState | None = None, **_
     ) -> SequenceClassifierOutput:

@@ -10,7 +10,7 @@ from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Sha
 from pipeline.resumable import RESUMABLE, WHOLE_RUN
 
 MODEL_PARTS = ("embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder")
-PARTS = (*MODEL_PARTS, "critic")
+PARTS = (*MODEL_PARTS, "critic", "score")
 
 
 @dataclass(kw_only=True, frozen=True)

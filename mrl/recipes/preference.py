@@ -1,4 +1,4 @@
-"""The recipe of preference optimisation, and its section `preference`."""
+"""The recipes of preference optimisation and of reward models, with their sections `preference` and `reward`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,5 +55,30 @@ class DPOStage(ReactiveStageConfig):
     """A recipe for direct preference optimisation."""
 
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    held_out_dialogues: PositiveInt = 256
+    """Dialogues that an evaluation looks at (the final one takes all)."""
+
+
+Context = Literal["memory", "text", "none"]
+
+
+@dataclass(kw_only=True, frozen=True)
+class RewardSection:
+    """Section `reward`."""
+
+    context: Context = "memory"
+    """What the scorer is told of earlier turns (mrl/preferences/reward_model.py)."""
+    context_turns: PositiveInt = 4
+    """With context: text, how many of them."""
+    center_rewards_coefficient: NonNegativeFloat = 0.0
+    """Weight of the squared sum of a pair's scores, which keeps them around 0 (Eisenstein et al. 2023,
+    arXiv:2312.09244; TRL's name)."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class RewardModelStage(ReactiveStageConfig):
+    """A recipe for a reward model."""
+
+    reward: RewardSection = field(default_factory=RewardSection)
     held_out_dialogues: PositiveInt = 256
     """Dialogues that an evaluation looks at (the final one takes all)."""

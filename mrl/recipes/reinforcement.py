@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mrl.recipes.curriculum import CurriculumConfig
+from mrl.recipes.curriculum import CurriculumConfig, turn_counts
 from mrl.recipes.ppo import PPOConfig
 from mrl.recipes.prerequisites import Prerequisite
 from mrl.recipes.rewards import RewardConfig
 from mrl.recipes.stage import ReactiveStageConfig, TrainerConfig
 from pipeline.config import with_changes
 from pipeline.errors import InputError, SettingError
+from pipeline.hub import is_hub_name
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Share
 from pipeline.resumable import RESUMABLE, WHOLE_RUN
 
@@ -156,6 +158,17 @@ class MRLStage(ReactiveStageConfig):
         ):
             if getattr(self.trainer, name) != getattr(plain, name):
                 raise SettingError(f"trainer.{name}", f"trainer.{name} has no meaning here; set {instead}")
+
+    def refuse_missing(self) -> None:
+        """Raises InputError where weights, data or a reward model aren't there."""
+        super().refuse_missing()
+        for turns in turn_counts(self.curriculum):
+            for name, path in self.at(turns).rewards.models.items():
+                if not is_hub_name(path) and not Path(path).is_dir():
+                    raise InputError(
+                        f"rewards.models.{name}: there is no folder {path}; run mrl/reward_model.py first, or give a "
+                        "sequence classifier"
+                    )
 
     def at(self, turns: int) -> "MRLStage":
         """The recipe in the stage of dialogues of so many turns: with its overrides. Raises InputError for keys that

@@ -1,6 +1,6 @@
 """Held-out dialogues answered freely: greedy, own answers into memory, recall by distance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from mrl.dialogues.collation import distance_ranges
 from mrl.losses.memory_model import MemoryModel
 from mrl.rl.episode_dataset import EpisodeDataset
-from mrl.rl.rewards import RewardConfig, Vocabulary, score
+from mrl.rl.rewards import Judge, RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
 from mrl.rl.trajectory import ScoredRollout, Strategy
 
@@ -29,6 +29,7 @@ def validate(
     rollout: RolloutConfig,
     rewards: RewardConfig,
     vocabulary: Vocabulary,
+    judges: Mapping[str, Judge] = {},
     seed: int,
     rank: int = 0,
     world: int = 1,
@@ -45,7 +46,7 @@ def validate(
     for at in range(0, len(own), rollout.at_once):
         part = own[at : at + rollout.at_once]
         batch = dataset.batch(chosen[part], turns, seeds[part].tolist(), strategies=EVERY_ANSWER)
-        scored = score(rewards, vocabulary, generate_rollouts(model, batch, freely, greedy=True).rollout)
+        scored = score(rewards, vocabulary, generate_rollouts(model, batch, freely, greedy=True).rollout, judges)
         _count(sums, scored)
         sample = sample or scored.to("cpu")
     return _means(total(sums)), sample
@@ -66,6 +67,9 @@ def _count(sums: dict[str, float], scored: ScoredRollout) -> None:
         add("thinks", thought.float(), scored.turns)
         add("thought_length", scored.thought.float(), thought)
         add("thoughts_cut", scored.cut.float(), thought)
+    add("answer_length", scored.answer_mask.sum(-1).float(), scored.turns)
+    for name, term in scored.terms.items() if len(scored.terms) > 1 else ():
+        add(f"term_{name}", term, scored.turns & ~term.isnan())
     for high, inside in distance_ranges(scored.batch.distance):
         add(f"recall_{high}", scored.exact, asked & inside)
 

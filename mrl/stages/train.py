@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from mrl.dialogues.corpus import load_corpus, warn_of_long_answers
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
+from mrl.preferences.judges import load_judges
 from mrl.recipes.reinforcement import MRLStage
 from mrl.rl.algorithms.advantages import explained_variance
 from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, gather_states, round_metrics, shares
@@ -23,7 +24,7 @@ from mrl.rl.curriculum import Curriculum, turn_counts
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.replay import log_probs_again
-from mrl.rl.rewards import CustomRewardError, Vocabulary, score
+from mrl.rl.rewards import CustomRewardError, Judge, RunningScales, Vocabulary, score
 from mrl.rl.rollout import generate_rollouts
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch
 from mrl.rl.update import (
@@ -61,6 +62,10 @@ class Setup:
     held_out: EpisodeDataset
     fingerprint: str
     """Of the data."""
+    judges: Mapping[str, Judge]
+    """The reward models, by the name of their term."""
+    scales: RunningScales = field(default_factory=RunningScales)
+    """What terms are matched by, where the recipe says so."""
 
     def joined(self, training: Training) -> "Setup":
         """The same on the device of this process. Dropout is off: replays are to give the probabilities that were
@@ -98,6 +103,7 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
         train=train,
         held_out=held_out,
         fingerprint=corpus.fingerprint,
+        judges=load_judges({k: v for s in stages.values() for k, v in s.rewards.models.items()}, tokenizer),
     )
 
 
@@ -115,13 +121,16 @@ def collect_round(
                 setup.policy, episodes, now.rollout, group=now.ppo.group_size, keep_history=setup.critic is not None
             )
         with timer("reward"):
-            scored = score(now.rewards, setup.vocabulary, played.rollout)
+            rewards = now.rewards.at(training.progress)
+            scales = setup.scales if rewards.match_scales else None
+            scored = score(rewards, setup.vocabulary, played.rollout, setup.judges, scales)
         with timer("value"):
             scored, reference = exact_log_probs(setup, now, scored, training)
             values = predict_values(setup.critic, scored, played.history, now.critic, looks_ahead=now.ppo.looks_ahead)
         pieces.append(credit(scored, values, now.ppo, reference).to("cpu"))
         final.append(played.final.to("cpu"))
     whole = gather(pieces, batch.size, training.world)
+    setup.scales.update(whole.terms, whole.turns)
     if now.curriculum.resets.mode != "always":
         sampler.pool.put(batch, gather_states(final, batch.size, training.world))
     if setup.critic is not None and sampler.rounds == 1:
@@ -173,6 +182,7 @@ def train(setup: Setup, stage: MRLStage, run: Run) -> None:
     sampler = EpisodeSampler(setup.train, curriculum, MemoryPool(stage.curriculum.resets, stage.seed), stage.seed)
     buffer = MinibatchBuffer()
     parts = {"curriculum": curriculum, "pool": sampler.pool, "sampler": sampler, "buffer": buffer}
+    parts["scales"] = setup.scales
     beside = {} if setup.critic is None else {"critic": setup.critic}
     with Training(
         stage.trainer, stage.optimizer, setup.policy, setup.tokenizer, run, parts, setup.fingerprint, beside
@@ -224,8 +234,8 @@ def validate_now(setup: Setup, curriculum: Curriculum, training: Training, dialo
     with training.evaluating():
         metrics, sample = validate(
             setup.policy, setup.held_out, curriculum.present, dialogues=dialogues, rollout=now.rollout,
-            rewards=now.rewards, vocabulary=setup.vocabulary, seed=now.seed, rank=training.rank, world=training.world,
-            total=training.total,
+            rewards=now.rewards, vocabulary=setup.vocabulary, judges=setup.judges, seed=now.seed, rank=training.rank,
+            world=training.world, total=training.total,
         )  # fmt: skip
     if sample is not None:
         training.metrics.record_samples(transcript(setup.tokenizer, sample, setup.vocabulary.answer_id))

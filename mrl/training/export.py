@@ -1,6 +1,7 @@
 """What a supervised stage leaves: the finished weights with their card, the last figures, the push to the Hub."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mrl.recipes.model import MODEL_FOLDER
@@ -21,15 +22,21 @@ def check_upload(stage: Any) -> None:
         check_push(stage.push_to_hub, repo_type="model", key="push_to_hub")
 
 
-def finish(training: Training, stage: Any, evaluation: Mapping[str, Any]) -> None:
-    """Write `output_dir/model` (weights, code, tokenizer, card; manifest last), the figures, and push if asked."""
+def finish(
+    training: Training, stage: Any, evaluation: Mapping[str, Any], save: Callable[[Path], None] | None = None
+) -> None:
+    """Write `output_dir/model` (weights, code, tokenizer, card; manifest last), the figures, and push if asked. save:
+    writes the weights where they aren't the trained model's alone."""
     run = training.run
     folder = run.dir / MODEL_FOLDER
     training.report(evaluation=dict(evaluation), model_dir=str(folder))
     if is_main_process():
         manifest = run_manifest(run, data_fingerprint=training.fingerprint, evaluation=dict(evaluation))
         with atomic_dir(folder, manifest) as temporary:
-            save_reactive(training.model, training.tokenizer, temporary)
+            if save is None:
+                save_reactive(training.model, training.tokenizer, temporary)
+            else:
+                save(temporary)
             write_text(temporary / "README.md", _card(training, stage, evaluation))
         if stage.push_to_hub:
             commit = push_folder(folder, stage.push_to_hub, repo_type="model", message=f"{run.stage} with trlm")

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from mrl.dialogues.collation import share
 from mrl.losses.output import LossOutput
-from mrl.model import ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.recipes.stage import TrainerConfig
 from mrl.training.checkpoint import (
     Part,
@@ -59,7 +59,7 @@ class Training:
         self,
         config: TrainerConfig,
         optimizer: OptimizerConfig,
-        model: ReactiveForCausalLM,
+        model: ReactiveForCausalLM | ReactiveForSequenceClassification,
         tokenizer: Any,
         run: Run,
         parts: Mapping[str, Part],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
@@ -113,7 +114,7 @@ def _read(source: Path | str) -> ReactiveForCausalLM:
     return model
 
 
-def save_reactive(model: ReactiveForCausalLM, tokenizer: Any, folder: Path) -> None:
+def save_reactive(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Weights, configuration, modelling code and tokenizer: what AutoModelForCausalLM needs without this project.
     Raises InputError where a weight is no number."""
     refuse_nonfinite(model, str(folder.parent))

@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, distributed, nn
 
-from mrl.model import ReactiveForCausalLM
+from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.recipes.optimizer import OptimizerConfig
 from mrl.training.gradients import add_up, add_up_shares, spread
 
@@ -18,7 +18,7 @@ class Optimizer:
 
     def __init__(
         self,
-        model: ReactiveForCausalLM,
+        model: ReactiveForCausalLM | ReactiveForSequenceClassification,
         config: OptimizerConfig,
         beside: Mapping[str, Iterable[nn.Parameter]] = {},
         rank: int = 0,

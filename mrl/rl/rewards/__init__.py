@@ -1,16 +1,19 @@
 """What an answer is worth: a module for each family of terms, and their combination by name."""
 
-from mrl.rl.rewards.combined import RewardConfig, score
+from mrl.rl.rewards.combined import Judge, RewardConfig, score
 from mrl.rl.rewards.custom import CustomRewardError
 from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.overlap import bleu, repetition
+from mrl.rl.rewards.scales import RunningScales
 from mrl.rl.rewards.silence import says_something
 from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary, content
 
 __all__ = [
     "CustomRewardError",
+    "Judge",
     "RewardConfig",
+    "RunningScales",
     "Vocabulary",
     "bleu",
     "content",

@@ -15,11 +15,13 @@ from mrl.rl.rewards.words import Vocabulary, Words
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of B x K turns: query, answer and reference [B, K, n], the saved interaction that the strategy compares with
-    [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed facts [B, K, F, V, W]."""
+    """Of B x K turns: query, answer, reference and the thought before the answer [B, K, n], the saved interaction that
+    the strategy compares with [B, K, m], all interactions written [B, K, T] (turn k reads k + 1 of them), the needed
+    facts [B, K, F, V, W]."""
 
     query: Words
     answer: Words
+    thought: Words
     reference: Words
     saved: Words
     writes: Words

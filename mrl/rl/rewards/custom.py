@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mrl.recipes.rewards import load_custom
 from mrl.rl.rewards.comparison import Comparison, Term
-from mrl.rl.rewards.words import Words
+from mrl.rl.rewards.verifiers import texts
 
 type TextReward = Callable[[str, str, str], float | None]
 """The value of an answer from query, answer and reference."""
@@ -35,19 +35,11 @@ def custom_term(name: str, path: str) -> Term:
     function = load_custom(name, path)
 
     def term(turns: Comparison) -> Tensor:
-        texts = (_texts(turns, words) for words in (turns.query, turns.answer, turns.reference))
-        worth = [_checked(name, function(*each)) for each in zip(*texts, strict=True)]
+        said = (texts(turns, words) for words in (turns.query, turns.answer, turns.reference))
+        worth = [_checked(name, function(*each)) for each in zip(*said, strict=True)]
         return torch.tensor(worth, device=turns.answer.ids.device).view(turns.shape)
 
     return term
-
-
-def _texts(turns: Comparison, words: Words) -> list[str]:
-    if turns.vocabulary.decode is None:
-        raise ValueError("a custom reward reads texts: give the vocabulary its tokenizer's decode")
-    flat = words.flatten()
-    rows = zip(flat.ids.tolist(), flat.mask.tolist(), strict=True)
-    return [turns.vocabulary.decode([i for i, kept in zip(*row, strict=True) if kept]).strip() for row in rows]
 
 
 def _checked(name: str, value: float | None) -> float:

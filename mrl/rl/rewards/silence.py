@@ -10,6 +10,8 @@ from mrl.rl.trajectory import EpisodeBatch, Rollout
 
 def says_something(config: RewardConfig, vocabulary: Vocabulary, batch: EpisodeBatch) -> bool:
     """Whether any answer of the batch would be rewarded, were each the reference."""
+    if any(config.weights.get(name) for name in config.models):
+        return True  # a reward model speaks of every answer
     return bool(score(config, vocabulary, as_answered(batch)).rewarded.any())
 
 

@@ -75,6 +75,13 @@ def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = 
     return pack(Words(ids, words))
 
 
+def before_answer(ids: Tensor, mask: Tensor, vocabulary: Vocabulary) -> Words:
+    """The words before the first [A] of ids, mask [..., n]: what is thought. None where there is no [A]."""
+    ends = ids == vocabulary.answer_id
+    words = mask & ~vocabulary.special[ids] & (ends.cumsum(-1) == 0) & ends.any(-1, keepdim=True)
+    return pack(Words(ids, words))
+
+
 def pack(words: Words) -> Words:
     """The same words in the same order without gaps."""
     order = (~words.mask).to(torch.uint8).argsort(dim=-1, stable=True)
