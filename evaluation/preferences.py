@@ -31,10 +31,12 @@ from mrl.dialogues.dataset import Conversation, Exchange, RowSource, read_conver
 from mrl.dialogues.facts import recalled
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.dialogues.tokenization import encode_dialogues
+from mrl.recipes.model import ModelConfig
+from mrl.recipes.reinforcement import RolloutConfig
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.rewards.verifiers import brevity, is_polite
-from mrl.rl.rollout import RolloutConfig, generate_rollouts
-from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.rl.rollout import generate_rollouts
+from mrl.training.model_io import load_reactive
 from pipeline.artifact import write_json
 from pipeline.device import best_device
 from pipeline.errors import InputError

@@ -97,7 +97,7 @@ def test_matched_terms_count_in_deviations(rollout, tokenizer, vocabulary):
 
 def test_a_ramp_raises_a_weight_from_one_share_of_the_run_to_another():
     config = RewardConfig(weights={"facts": 1.0, "polite": 2.0}, ramps={"polite": (0.2, 0.6)})
-    assert [config.at(share).weights["polite"] for share in (0.0, 0.2, 0.4, 0.6, 1.0)] == [0, 0, 1, 2, 2]
+    assert [config.at(share).weights["polite"] for share in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 1, 2, 2])
     assert config.at(0.1).watched == ["polite"], "it is measured before it counts"
     assert config.at(0.9).weights["facts"] == 1.0
 
