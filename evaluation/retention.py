@@ -13,7 +13,8 @@ fresh state (`reset_control`), the memory of another dialogue at the same turn (
 time to the first token and size of the state, turn 1 to 64.
 
 Intervals hold 95 per cent and are drawn over dialogues. With --by COLUMN (default: kind) recall is given for each
-value of a column of turns or rows. With --output-dir: retention.json (what evaluation/report.py reads), answers.jsonl
+value of a column of turns or rows. Questions about what wasn't told, to which the right answer says so, count for
+`abstention` and for no recall. With --output-dir: retention.json (what evaluation/report.py reads), answers.jsonl
 (every question with all answers to it), recall.png and latency.png.
 """
 
@@ -78,6 +79,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "all": {name: tally.overall() for name, tally in tallies.items()},
         "intervals": {name: tally.intervals() for name, tally in tallies.items()},
         "by_kind": {name: tally.by_kind() for name, tally in tallies.items()},
+        "abstention": tallies[options.name].abstention(),
         "unfinished": {name: tally.unfinished for name, tally in tallies.items()},
         "thoughts": {name: tally.thoughts() for name, tally in tallies.items()},
         "questions": tallies[options.name].sizes(),
@@ -101,7 +103,7 @@ def write_answers(options: argparse.Namespace, tallies: Mapping[str, Tally]) -> 
         return None
     lines: dict[tuple[int, int], dict[str, Any]] = {}
     for name, tally in tallies.items():
-        for question, answer, finished, hit, _, thought, _ in tally.answers:
+        for question, answer, finished, hit, _, thought, _ in (*tally.answers, *tally.untold):
             asked = {
                 "where": question.where, "turn": question.turn, "distance": question.distance, "kind": question.kind,
                 "query": question.query, "wanted": question.answer, "facts": question.facts,

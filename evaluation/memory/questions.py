@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from evaluation.memory.abstention import AbstentionTally
 from evaluation.metrics import bootstrap_interval, token_f1
+from mrl.dialogues.abstention import abstains
 from mrl.dialogues.dataset import Conversation, RowSource, read_conversations
 from mrl.dialogues.facts import Fact, recalled
 from pipeline.errors import InputError
@@ -21,7 +23,8 @@ SAMPLES = 12
 
 @dataclass(frozen=True)
 class Question:
-    """A turn that takes memory: which dialogue, which turn, what has to be said."""
+    """A turn that takes memory: which dialogue, which turn, what has to be said. distance 0: it asks for what wasn't
+    told, and the right answer says so."""
 
     dialogue: int
     turn: int
@@ -49,15 +52,18 @@ class Answered(NamedTuple):
 
 @dataclass
 class Tally:
-    """Answers and what they come to."""
+    """Answers and what they come to. untold: those to questions about what wasn't told; no recall counts them."""
 
     answers: list[Answered] = field(default_factory=list)
+    untold: list[Answered] = field(default_factory=list)
 
     def add(self, question: Question, answer: str, finished: bool = True, thought: int = 0, cut: bool = False) -> None:
         """Score one answer. finished: whether it ended by itself, or was cut at the limit; thought: tokens of the
         thought before it, which doesn't count; cut: that came to no end."""
-        f1, hit = token_f1(answer, question.answer), recalled(answer, question.facts)
-        self.answers.append(Answered(question, answer, finished, hit, f1, thought, cut))
+        told = question.distance > 0
+        f1, hit = token_f1(answer, question.answer), recalled(answer, question.facts) if told else abstains(answer)
+        kept = self.answers if told else self.untold
+        kept.append(Answered(question, answer, finished, hit, f1, thought, cut))
 
     @property
     def samples(self) -> list[dict[str, Any]]:
@@ -92,14 +98,26 @@ class Tally:
         return {str(d): share_recalled(part)["interval"] for d, part in parts.items()}
 
     def by_kind(self) -> dict[str, dict[str, Any]]:
-        """`overall` of each kind of question that the rows name."""
-        parts = self._parts(lambda question: question.kind)
-        return {kind: share_recalled(part) for kind, part in parts.items() if kind}
+        """`overall` of each kind of question that the rows name; of untold ones the share in which that was said."""
+        parts: dict[str, list[Answered]] = {}
+        for answered in (*self.answers, *self.untold):
+            parts.setdefault(answered.question.kind, []).append(answered)
+        return {kind: share_recalled(part) for kind, part in sorted(parts.items()) if kind}
+
+    def abstention(self) -> dict[str, Any]:
+        """Untold questions to which that was said, told ones that were recalled or to which it was said
+        (`AbstentionTally.figures`); nothing where the rows ask for nothing untold."""
+        if not self.untold:
+            return {}
+        tally = AbstentionTally()
+        for answered in (*self.answers, *self.untold):
+            tally.add(answered.answer, untold=not answered.question.distance, recalled=answered.recalled)
+        return tally.figures()
 
     @property
     def unfinished(self) -> int:
         """Answers that were cut at the limit of new tokens."""
-        return sum(not a.finished for a in self.answers)
+        return sum(not a.finished for a in (*self.answers, *self.untold))
 
     def thoughts(self) -> dict[str, float]:
         """Share of the answers that thought first, mean tokens of a thought, thoughts that came to no end."""
@@ -128,15 +146,16 @@ def share_recalled(answers: Sequence[Answered]) -> dict[str, Any]:
 
 
 def questions_of(conversations: Sequence[Conversation]) -> list[Question]:
-    """Every turn that names facts and a distance. Raises InputError where the data has none."""
+    """Every turn that names facts and a distance, or whose answer says that nothing was told. Raises InputError where
+    the data has no fact at a distance."""
     questions = [
         Question(number, turn, exchange.query or "", exchange.answer, exchange.facts, exchange.distance,
                  exchange.kind, conversation.where)
         for number, conversation in enumerate(conversations)
         for turn, exchange in enumerate(conversation.exchanges)
-        if exchange.distance > 0 and exchange.facts
+        if exchange.facts and (exchange.distance > 0 or abstains(exchange.answer))
     ]  # fmt: skip
-    if not questions:
+    if not any(question.distance for question in questions):
         raise InputError("--data: no turn has facts and a distance; recall can't be measured on these rows")
     return questions
 

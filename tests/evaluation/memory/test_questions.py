@@ -33,6 +33,23 @@ def test_a_tally_tells_kinds_intervals_and_what_was_cut():
     assert tally.intervals() == {"2": [0.5, 1.0]}
 
 
+def test_untold_questions_count_for_abstention_and_their_kind_but_for_no_recall():
+    silent = "You haven't told me that yet."
+    told = Exchange("where?", "Corvo", facts=("Corvo",), distance=1, kind="word")
+    untold = Exchange("how old?", silent, facts=("haven't told me",), kind="untold")
+    asked = questions_of([Conversation((told, untold, told), "here")])
+    assert [question.distance for question in asked] == [1, 0, 1]
+    tally = Tally()
+    for question, said in zip(asked, ("Corvo", "I don't know that.", silent), strict=True):
+        tally.add(question, said)
+    assert tally.overall()["recall"] == 0.5
+    assert tally.sizes() == {"1": 2}
+    assert {kind: part["recall"] for kind, part in tally.by_kind().items()} == {"untold": 1.0, "word": 0.5}
+    found = tally.abstention()
+    assert (found["untold"], found["told"], found["told_abstained"]) == (1.0, 0.5, 0.5)
+    assert Tally(tally.answers).abstention() == {}
+
+
 def test_rows_without_questions_are_refused():
     row = Conversation((Exchange("hello", "hi"), Exchange("bye", "bye")), "here")
     with pytest.raises(InputError, match="facts"):
