@@ -146,16 +146,17 @@ class AnswerGeneration:
 
         Only when the whole answer is out is the interaction written; the new state is the generator's return value
         (`state = yield from ...`; `Dialogue` keeps it). A thought is yielded too, on a line of its own before the
-        answer, and is written with it. A consumer who stops early leaves the memory as it was. Raises ValueError for an
-        empty query or another word than those of `Think`.
+        answer, and is written with it. sampling: greedy by default. A consumer who stops early leaves the memory as it
+        was. Raises ValueError for an empty query or another word than those of `Think`.
         """
         if think not in FORCED:
             raise ValueError(f"think is {think!r}; choose one of {', '.join(FORCED)}")
         if not query.strip():
             raise ValueError("the query is empty: there is nothing to answer")
         self.check_tokenizer(tokenizer)
-        config, sampling = self.config, sampling or Sampling()
-        text = tokenizer(query, add_special_tokens=False)["input_ids"]
+        config, sampling = self.config, sampling or Sampling(temperature=0.0)
+        # Somebody who types "[A]" has not ended the question; training reads it as text as well.
+        text = tokenizer(query, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         prompt = [config.bos_token_id, config.query_token_id, *text]
         prompt = [token for token in prompt if token is not None]
         if len(prompt) >= config.max_interaction_length:

@@ -213,7 +213,7 @@ class Words:
     def convert_tokens_to_ids(self, token: str) -> int:
         return self.turn_tokens.get(token, 1)
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict:
+    def __call__(self, text: str, add_special_tokens: bool = True, split_special_tokens=False) -> dict:
         return {"input_ids": [int(word[1:]) for word in text.split()]}
 
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
@@ -235,6 +235,22 @@ def test_streaming_yields_the_answer_first_and_updates_memory_afterwards(model):
     assert len(pieces) > 2
     expected = model.write(state, torch.cat([query, answers.ids[:, : int(answers.mask.sum())]], 1))
     torch.testing.assert_close(after.slots, expected.slots)
+
+
+def test_what_is_typed_stays_text_and_answers_are_greedy(model, tokenizer, monkeypatch):
+    asked = []
+
+    original = generation.prefill
+
+    def watched(model, ids, *rest, **named):
+        asked.append(ids[0].tolist())
+        return original(model, ids, *rest, **named)
+
+    monkeypatch.setattr(generation, "prefill", watched)
+    talks = [Dialogue(model, tokenizer) for _ in range(2)]
+    said = ["".join(talk.ask("who [A] Ann", max_new_tokens=6)) for talk in talks]
+    assert said[0] == said[1], "no chance in it"
+    assert A not in asked[0], "a marker that somebody types ends no question"
 
 
 def test_a_dialogue_keeps_its_state_and_an_abandoned_answer_leaves_it(model):
