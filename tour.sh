@@ -35,5 +35,16 @@ GRPO="$TOUR/grpo"
 uv run post_training/sft.py --config-path post_training/config/quickstart/stage_2.yaml --output-dir "$GRPO/start" --set model.name="$OUT/stage_1" --set dataset.name="$OUT/data/stage_2" --set trainer.max_steps=500 $(quick --set trainer.max_steps=20)
 uv run post_training/grpo.py --config-path post_training/config/quickstart/grpo.yaml --output-dir "$GRPO/run" --set model.name="$GRPO/start" --set dataset.name="$OUT/data/stage_2" --set dataset.evaluate_on.puzzles.name="$OUT/data/held_out" $(quick --set trainer.max_steps=2 --set trainer.per_device_train_batch_size=16 --set dataset.evaluate_on.puzzles.rows=16)
 
+# Preferences: a start that answers in all manners, then DPO, a reward model, reinforcement by it, and by it and memory.
+PREFER="$TOUR/preferences"
+uv run data/data_collection.py --config-path data/config/quickstart/preferences.yaml --output-dir "$PREFER/data"
+uv run mrl/memory_sft.py --config-path mrl/config/quickstart/manners_memory_sft.yaml --output-dir "$PREFER/start" --set model.path="$OUT/mrl" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set held_out_dialogues=20)
+uv run mrl/dpo.py --config-path mrl/config/quickstart/dpo.yaml --output-dir "$PREFER/dpo" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set "data.train=[{path: pairs, limit: 64}]" --set "data.held_out=[{path: validation, limit: 20}]")
+uv run mrl/reward_model.py --config-path mrl/config/quickstart/reward_model.yaml --output-dir "$PREFER/reward_model" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set "data.train=[{path: pairs, limit: 64}]" --set "data.held_out=[{path: validation, limit: 20}]")
+for RUN in rlhf combined; do
+  uv run mrl/rlhf.py --config-path "mrl/config/quickstart/$RUN.yaml" --output-dir "$PREFER/$RUN" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" --set rewards.models.quality="$PREFER/reward_model" $(quick --set trainer.max_steps=2 --set rollout.episodes=8 --set held_out_dialogues=8)
+done
+[ -f "$PREFER/compared/preferences.json" ] || uv run evaluation/preferences.py --start "$PREFER/start" --model "$PREFER/dpo" "$PREFER/rlhf" "$PREFER/combined" --data "$PREFER/data/test" --output-dir "$PREFER/compared" $(quick --episodes 20)
+
 # The report again, with the tour's figures in it.
 uv run evaluation/report.py "$OUT"
