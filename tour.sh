@@ -23,10 +23,10 @@ done
 
 # Thinking: questions whose answer follows from two remembered facts, thought through first and answered at once, as many
 # steps of each; both are asked the same held-out questions with their own answers in memory.
-THINK="$TOUR/derivations"
+THINK="$TOUR/derivations" FEW=$(quick ", limit: 500")
 uv run data/data_collection.py --config-path data/config/quickstart/memory_think_episodes.yaml --output-dir "$THINK"
-uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.yaml --output-dir "$TOUR/think" --set model.path="$OUT/memory_sft" --set data.folder="$THINK" $(quick --set trainer.max_steps=4)
-uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.yaml --output-dir "$TOUR/think_direct" --set model.path="$OUT/memory_sft" --set data.folder="$THINK" --set data.train="[{path: direct}]" --set data.held_out="[{path: validation_direct}]" $(quick --set trainer.max_steps=4)
+uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.yaml --output-dir "$TOUR/think" --set model.path="$OUT/memory_sft" --set data.folder="$THINK" --set data.train="[{path: think$FEW}]" $(quick --set trainer.max_steps=4)
+uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.yaml --output-dir "$TOUR/think_direct" --set model.path="$OUT/memory_sft" --set data.folder="$THINK" --set data.train="[{path: direct$FEW}]" --set data.held_out="[{path: validation_direct}]" $(quick --set trainer.max_steps=4)
 [ -f "$TOUR/think/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think" --data "$THINK/test" --think auto --own-answers --repeats 2 --output-dir "$TOUR/think/asked" $(quick --episodes 20)
 [ -f "$TOUR/think_direct/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think_direct" --data "$THINK/test" --own-answers --repeats 2 --output-dir "$TOUR/think_direct/asked" $(quick --episodes 20)
 
