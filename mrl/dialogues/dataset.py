@@ -56,6 +56,8 @@ class Conversation:
     exchanges: tuple[Exchange, ...]
     where: str
     group: str = ""
+    source: str = ""
+    """Path and subset of the source that the row is from."""
 
 
 def read_conversations(source: RowSource, counts: Counter[str] | None = None) -> list[Conversation]:
@@ -65,6 +67,7 @@ def read_conversations(source: RowSource, counts: Counter[str] | None = None) ->
     """
     found: list[Conversation] = []
     read = kept = 0
+    origin = source.path if source.subset is None else f"{source.path}/{source.subset}"
     bad = BadRows(source.bad_rows)
     for where, row in _rows(source):
         if source.limit is not None and len(found) >= source.limit:
@@ -79,7 +82,7 @@ def read_conversations(source: RowSource, counts: Counter[str] | None = None) ->
                 partial(parse_row, row, where, source.conversations, source.facts, source.kind_column)
             )
             if exchanges is not None:
-                found.append(Conversation(exchanges, where, group))
+                found.append(Conversation(exchanges, where, group, origin))
     if counts is not None:
         counts.update({"read": read, "kept": len(found), "left out by where": read - kept})
         counts.update({f"left out: {reason}": count for reason, count in bad.counts.items()})

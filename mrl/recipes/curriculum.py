@@ -88,7 +88,8 @@ class CurriculumConfig:
     resets: ResetConfig = field(default_factory=ResetConfig)
     unfreeze: list[Unfreeze] = field(default_factory=_gradual)
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By turns of a stage: dotted keys of the whole configuration and their values in that stage."""
+    """By turns of a stage: dotted keys of the whole configuration and their values in that stage; of this section
+    `strategies` and `resets`."""
 
     def __post_init__(self) -> None:
         """Refuse stages that don't grow and overrides of stages that don't exist."""

@@ -9,7 +9,7 @@ from pipeline.config import check_arguments
 from pipeline.errors import InputError
 from pipeline.hub import is_hub_name
 from pipeline.outline import outline
-from pipeline.ranges import Text
+from pipeline.ranges import NonNegativeFloat, Text
 
 MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
@@ -26,9 +26,14 @@ class ModelConfig:
     new: dict[str, Any] = field(default_factory=dict)
     """Fields of mrl.model.ReactiveConfig for fresh weights; the tokenizer gives the vocabulary and its ids. With
     `path` they are expectations: weights of another shape are refused."""
+    normal_start_std: NonNegativeFloat | None = None
+    """Dialogues start from random normal memories of this deviation (published: 0.02) instead of the state that the
+    weights have learnt or loaded, in training and ever after. Default: as the weights are."""
 
     def __post_init__(self) -> None:
-        """Fresh weights need a vocabulary."""
+        """Fresh weights need a vocabulary, and say themselves what their memory starts as."""
+        if self.path is None and self.normal_start_std is not None:
+            raise ValueError("normal_start_std is for weights of path; fresh ones have new.initial_state")
         if self.path is None and self.tokenizer is None:
             raise ValueError("give path (weights to start from) or tokenizer (for fresh weights)")
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mrl.model import Sampling
 
-BY_STAGE = ("ppo", "rollout", "rewards", "update", "critic", "optimizer")
-"""Sections that `curriculum.overrides` may change for a stage."""
+BY_STAGE = ("data", "ppo", "rollout", "rewards", "update", "critic", "optimizer")
+"""Sections that `curriculum.overrides` may change for a stage; of `curriculum` itself strategies and resets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +177,20 @@ class MRLStage(ReactiveStageConfig):
         changed = with_changes(self, self.curriculum.overrides.get(str(turns), {}), where)
         for section in fields(self):
             before, after = getattr(self, section.name), getattr(changed, section.name)
+            if section.name == "curriculum":
+                before = replace(before, strategies=after.strategies, resets=after.resets)
             if before != after and section.name not in BY_STAGE:
                 raise InputError(
-                    f"{where}: {section.name} can't differ by stage; sections that can: {', '.join(BY_STAGE)}"
+                    f"{where}: {section.name} can't differ by stage; what can: {', '.join(BY_STAGE)}, "
+                    "curriculum.strategies, curriculum.resets"
                 )
             for item in fields(before) if section.name in BY_STAGE else ():
                 if item.metadata.get("whole_run") and getattr(before, item.name) != getattr(after, item.name):
                     raise InputError(f"{where}: {section.name}.{item.name} holds for the whole run, not for a stage")
         return changed
+
+    def refuse_missing(self) -> None:
+        """Also where a stage can't be what its overrides say, or its own data aren't there. Raises InputError."""
+        super().refuse_missing()
+        for turns in self.curriculum.overrides:
+            self.at(int(turns)).data.refuse_missing()

@@ -20,7 +20,7 @@ from mrl.dialogues.collation import distance_ranges
 from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryState
-from mrl.rl.curriculum import Curriculum
+from mrl.rl.curriculum import Curriculum, Draw
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.trajectory import EpisodeBatch, Rollout, TrainingBatch
@@ -29,53 +29,75 @@ logger = logging.getLogger(__name__)
 
 
 class EpisodeSampler:
-    """Chooses the dialogues of each round; a part of the checkpoint (which come next, how many rounds there were)."""
+    """Chooses the dialogues of each round; a part of the checkpoint (which come next, how many rounds there were).
+    datasets: the dialogues of each stage, by its turns."""
 
-    def __init__(self, dataset: EpisodeDataset, curriculum: Curriculum, pool: MemoryPool, seed: int) -> None:
-        self.dataset, self.curriculum, self.pool, self.seed = dataset, curriculum, pool, seed
+    def __init__(
+        self, datasets: Mapping[int, EpisodeDataset], curriculum: Curriculum, pool: MemoryPool, seed: int
+    ) -> None:
+        self.datasets, self.curriculum, self.pool, self.seed = datasets, curriculum, pool, seed
         self.rounds = 0
-        self.members: dict[int, np.ndarray] = {}
+        self.members: dict[str, np.ndarray] = {}
         self.samplers: dict[str, BucketBatchSampler] = {}
         self.waiting: dict[str, Any] = {}
+        self.left: dict[str, list[int]] = {}
+        """Dialogues that a walk has come to and no round has had, where strategies have rows of their own."""
 
     def next(self, episodes: int, model: MemoryModel) -> EpisodeBatch:
         """The global batch of the next round, of at most `episodes` dialogues; `model` says how large a memory is."""
         draw = self.curriculum.draw(episodes)
-        dialogues = self._dialogues(draw.turns, episodes)
+        dialogues = self._dialogues(draw, episodes)
         seeds = np.random.default_rng((self.seed, self.rounds, 17)).integers(0, 2**62, len(dialogues))
         self.rounds += 1
-        strategies = self.curriculum.config.strategies
-        batch = self.dataset.batch(dialogues, draw.turns, seeds.tolist(), draw.strategy, strategies)
+        dataset = self.datasets[draw.turns]
+        batch = dataset.batch(dialogues, draw.turns, seeds.tolist(), draw.strategy, draw.strategies)
         config = model.config
         shape = (config.state_layers, config.memory_slots, config.hidden_size)
         return replace(batch, start=batch.start.carrying(*self.pool.start(draw, batch, shape)))
 
-    def _dialogues(self, turns: int, episodes: int) -> np.ndarray:
+    def _dialogues(self, draw: Draw, episodes: int) -> np.ndarray:
+        """A dialogue for each row of a round, of those that the row's strategy names."""
+        named = [tuple(strategy.rows) for strategy in draw.strategies]
+        if len(set(named)) == 1:
+            return self._walk(draw.turns, named[0], episodes)
+        chosen = np.empty(episodes, dtype=np.int64)
+        for rows in sorted(set(named)):
+            places = [place for place, strategy in enumerate(draw.strategy) if named[strategy] == rows]
+            left = self.left.setdefault(f"{draw.turns} turns, {', '.join(rows)}", [])
+            while len(left) < len(places):
+                left += self._walk(draw.turns, rows, episodes).tolist()
+            chosen[places], left[: len(places)] = left[: len(places)], []
+        return chosen
+
+    def _walk(self, turns: int, rows: tuple[str, ...], episodes: int) -> np.ndarray:
         """The next dialogues of so many turns. Rounds of another size walk through them by themselves."""
-        name = f"{turns} turns, {episodes} episodes"
+        name = ", ".join([f"{turns} turns", f"{episodes} episodes", *rows])
         if name not in self.samplers:
-            members = self.members.setdefault(turns, self.dataset.members(turns))
+            dataset = self.datasets[turns]
+            self.members[name] = members = dataset.members(turns, rows)
             if len(members) < episodes:
                 logger.warning(
                     "%s: only %d dialogues of %d turns, so a round has these instead of rollout.episodes %d",
-                    self.dataset.where, len(members), turns, episodes,
+                    dataset.where, len(members), turns, episodes,
                 )  # fmt: skip
-            lengths = self.dataset.data.longest(turns + 1)[members]
+            lengths = dataset.data.longest(turns + 1)[members]
             self.samplers[name] = BucketBatchSampler(lengths, episodes, self.seed, salt=turns)
             if name in self.waiting:
                 self.samplers[name].load_state_dict(self.waiting.pop(name))
-        return self.members[turns][self.samplers[name].next()]
+        return self.members[name][self.samplers[name].next()]
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "rounds": self.rounds,
             "samplers": self.waiting | {name: sampler.state_dict() for name, sampler in self.samplers.items()},
+            "left": {name: list(left) for name, left in self.left.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         # A sampler is made when its dialogues come up; until then its position waits.
         self.rounds, self.waiting = state["rounds"], dict(state["samplers"])
         self.samplers, self.members = {}, {}
+        self.left = {name: list(left) for name, left in state["left"].items()}
 
 
 def shares(batch: EpisodeBatch, at_once: int, rank: int, world: int) -> list[EpisodeBatch]:

@@ -1,6 +1,7 @@
 """The critic: how much reward a dialogue will still bring, judged before an answer is given.
 
-It reads the newest interaction and the query (a context twice as long as one interaction) with an encoder that starts
+It reads the saved data, which is the interaction that the dialogue's strategy compares the answer with (the first, one
+some turns ago, or the newest), and the query (a context twice as long as one interaction) with an encoder that starts
 as a copy of the actor's. Three kinds:
 
     memory          also reads the memory that the actor answers from, through cross-attention of its own that starts as
@@ -18,6 +19,7 @@ from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, join_rows
 from mrl.recipes.reinforcement import CriticConfig
 from mrl.rl.algorithms.advantages import credited_turns
+from mrl.rl.rewards import saved_data
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
 
 
@@ -37,10 +39,11 @@ def turn_values(
     batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
     if not bool(turns.any()):
         return torch.zeros(turns.shape, device=turns.device)
-    ids, mask, _ = join_rows(
-        rollout.writes[turns], rollout.writes_mask[turns], batch.query_ids[turns], batch.query_mask[turns]
-    )
     row, turn = turns.nonzero(as_tuple=True)
+    saved = saved_data(batch)[turns]
+    ids, mask, _ = join_rows(
+        rollout.writes[row, saved], rollout.writes_mask[row, saved], batch.query_ids[turns], batch.query_mask[turns]
+    )
     memory = None
     if critic.config.classifier_reads_memory:
         memory = history.detach().after(turn + 1, row // rollout.group)

@@ -11,25 +11,30 @@ from typing import Any
 
 from mrl.recipes.curriculum import CurriculumConfig, ResetConfig, Unfreeze, turn_counts
 from mrl.recipes.optimizer import MODEL_PARTS as PARTS
+from mrl.recipes.strategy import Strategy
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One round: turns of its dialogues, strategy of each row (index), whether each row starts from a fresh memory,
-    where the others continue from, and whether the stage is a replayed one."""
+    """One round: turns of its dialogues, the strategies of that stage and which of them each row has (index), whether
+    each row starts from a fresh memory, what the stage says of resets, and whether it is a replayed one."""
 
     turns: int
+    strategies: list[Strategy]
     strategy: list[int]
     reset: list[bool]
-    carry: str
+    resets: ResetConfig
     replayed: bool
 
 
 class Curriculum:
     """Where a run stands in its stages."""
 
-    def __init__(self, config: CurriculumConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    def __init__(
+        self, config: CurriculumConfig, seed: int, by_turns: Mapping[int, CurriculumConfig] | None = None
+    ) -> None:
+        """by_turns: strategies and resets of the stages that have their own."""
+        self.config, self.seed, self.by_turns = config, seed, by_turns or {}
         self.turns = turn_counts(config)
         self.stage = self.epoch = self.stage_epoch = self.drawn = 0
         self.best_reward = float("-inf")
@@ -46,12 +51,12 @@ class Curriculum:
         self.drawn += 1
         replayed = self.stage > 0 and rng.random() < self.config.replay_fraction
         turns = self.turns[rng.randrange(self.stage)] if replayed else self.present
-        weights = [strategy.weight for strategy in self.config.strategies]
-        strategy = rng.choices(range(len(weights)), weights, k=rows)
-        resets = self.config.resets
+        stage = self.by_turns.get(turns, self.config)
+        strategy = rng.choices(range(len(stage.strategies)), [s.weight for s in stage.strategies], k=rows)
+        resets = stage.resets
         fresh = resets.mode == "always" or self.epoch < resets.from_epoch
         reset = [fresh or rng.random() < resets.probability for _ in range(rows)]
-        return Draw(turns, strategy, reset, resets.carry, replayed)
+        return Draw(turns, stage.strategies, strategy, reset, resets, replayed)
 
     def observe(self, *, reward: float, recall: float | None) -> bool:
         """Tell the result of an epoch's evaluation at the current length; True when a new stage begins.

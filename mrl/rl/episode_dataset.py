@@ -1,6 +1,7 @@
 """What the policy is asked: encoded dialogues handed out as batches of queries, references and needed facts."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import RewardConfig, Vocabulary, says_something
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shortened, shown
 
 BLANKS = ("Ġ", "▁", "Ċ", "ĉ")
 """Blank, line break and tab as byte-level and SentencePiece tokenizers write them."""
@@ -21,27 +22,48 @@ FEW = 32
 
 
 class EpisodeDataset:
-    """Dialogues of one split. A batch of n turns has the first interaction and the n that follow it."""
+    """Dialogues of one split. A batch of n turns has the first interaction and the n that follow it. sources: of each
+    dialogue, where strategies name rows."""
 
-    def __init__(self, data: EncodedDialogues, tokenizer: Any, where: str) -> None:
+    def __init__(
+        self, data: EncodedDialogues, tokenizer: Any, where: str, sources: Sequence[str] | None = None
+    ) -> None:
         self.data, self.where = data, where
+        self.sources = np.array(sources if sources is not None else [where] * len(data))
         marked = np.where(data.flags & (MARKER | SCORED), np.arange(len(data.flags)), len(data.flags))
         self.answer_start = np.minimum.reduceat(marked, data.start[:-1])
         if bool((self.answer_start - data.start[:-1] < 2).any()):
             raise InputError(f"{where}: plain text has no questions; give rows with `query` and `interactions`")
         self.spellings = spellings(tokenizer, {fact for facts in data.facts for fact in facts})
 
-    def members(self, turns: int) -> np.ndarray:
-        """Numbers of the dialogues for so many turns: of all lengths that suffice the shortest, cut to it, if something
-        is asked in what is left; where there are enough, only those that end on a question. Raises InputError."""
-        lengths, asks = self.data.turns, self.data.asks
-        enough = lengths > turns
+    def named(self, rows: Sequence[str]) -> np.ndarray:
+        """Which dialogues [n] bool are of the sources that `rows` names (none: all). Raises InputError where a name is
+        that of no source."""
+        if not rows:
+            return np.ones(len(self.data), dtype=bool)
+        sources = sorted(set(self.sources.tolist()))
+        matching = {pattern: [source for source in sources if PurePath(source).match(pattern)] for pattern in rows}
+        for pattern, found in matching.items():
+            if not found:
+                raise InputError(
+                    f"curriculum.strategies: rows has {shown(pattern)}, but no source of {self.where} ends so; there "
+                    f"are {shortened(', '.join(sources), 200)}"
+                )
+        return np.isin(self.sources, [source for found in matching.values() for source in found])
+
+    def members(self, turns: int, rows: Sequence[str] = ()) -> np.ndarray:
+        """Numbers of the dialogues for so many turns, of the sources that `rows` names: of all lengths that suffice the
+        shortest, cut to it, if something is asked in what is left; where there are enough, only those that end on a
+        question. Raises InputError."""
+        lengths, asks, mine = self.data.turns, self.data.asks, self.named(rows)
+        enough = mine & (lengths > turns)
         if not enough.any():
+            which = f" of {', '.join(rows)}" if rows else ""
             raise InputError(
-                f"{self.where}: no dialogue has {turns} turns (the longest {int(lengths.max()) - 1}); build a subset "
-                f"of that many with data/data_collection.py, or end the curriculum earlier"
+                f"{self.where}: no dialogue{which} has {turns} turns (the longest {int(lengths[mine].max()) - 1}); "
+                "build a subset of that many with data/data_collection.py, or end the curriculum earlier"
             )
-        chosen = np.flatnonzero(lengths == lengths[enough].min())
+        chosen = np.flatnonzero(mine & (lengths == lengths[enough].min()))
         first = self.data.first[chosen]
         ending = chosen[asks[first + turns]]
         if len(ending) >= min(FEW, len(chosen)):
@@ -55,12 +77,12 @@ class EpisodeDataset:
     ) -> None:
         """Refuse dialogues of so many turns where no term of the reward says anything of any answer. Raises
         InputError."""
-        members = self.members(turns)
-        for start in range(0, len(members), 256):
-            some = members[start : start + 256]
-            cycled = [n % len(strategies) for n in range(len(some))]
-            if says_something(rewards, vocabulary, self.batch(some, turns, [0] * len(some), cycled, strategies)):
-                return
+        for number, members in enumerate([self.members(turns, strategy.rows) for strategy in strategies]):
+            for start in range(0, len(members), 256):
+                some = members[start : start + 256]
+                batch = self.batch(some, turns, [0] * len(some), [number] * len(some), strategies)
+                if says_something(rewards, vocabulary, batch):
+                    return
         terms = ", ".join(name for name, weight in rewards.weights.items() if weight)
         raise InputError(
             f"{self.where}: no term of rewards.weights ({terms}) says anything of any answer in dialogues of {turns} "

@@ -12,23 +12,21 @@ from mrl.rl.trajectory import EpisodeBatch
 
 
 class MemoryPool:
-    """The newest `size` states by kind of dialogue (strategy and number of turns); a part of the checkpoint."""
+    """The newest states by kind of dialogue (strategy and number of turns); a part of the checkpoint."""
 
-    def __init__(self, config: ResetConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.states: dict[str, MemoryState] = {}
         self.draws = 0
 
-    def put(self, batch: EpisodeBatch, states: MemoryState) -> None:
-        """Keep the states that the dialogues of a batch left."""
-        if self.config.mode == "always":
-            return
+    def put(self, batch: EpisodeBatch, states: MemoryState, size: int) -> None:
+        """Keep the states that the dialogues of a batch left, of each kind at most `size`."""
         kinds = kinds_of(batch)
         states = states.detach().to("cpu", torch.float32)
         for kind in sorted(set(kinds)):
             rows = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
             kept = [self.states[kind]] if kind in self.states else []
-            newest = MemoryState.cat([*kept, states.rows(rows)]).rows(slice(-self.config.pool_size, None))
+            newest = MemoryState.cat([*kept, states.rows(rows)]).rows(slice(-size, None))
             self.states[kind] = MemoryState(newest.slots.clone())
 
     def start(self, draw: Draw, batch: EpisodeBatch, shape: tuple[int, int, int]) -> tuple[Tensor, MemoryState | None]:
@@ -38,16 +36,18 @@ class MemoryPool:
         self.draws += 1
         carried, sources = [], []
         for reset, kind in zip(draw.reset, kinds_of(batch), strict=False):
-            source = None if reset else self._source(draw.carry, kind, rng, shape)
+            source = None if reset else self._source(draw.resets, kind, rng, shape)
             carried.append(source is not None)
             sources += [] if source is None else [source]
         return torch.tensor(carried), MemoryState.cat(sources) if sources else None
 
-    def _source(self, carry: str, kind: str, rng: random.Random, shape: tuple[int, int, int]) -> MemoryState | None:
-        if carry == "normal":
+    def _source(
+        self, resets: ResetConfig, kind: str, rng: random.Random, shape: tuple[int, int, int]
+    ) -> MemoryState | None:
+        if resets.carry == "normal":
             generator = torch.Generator().manual_seed(rng.getrandbits(62))
-            return MemoryState(self.config.std * torch.randn(shape, generator=generator)[:, None])
-        if carry == "pool" and self.states:
+            return MemoryState(resets.std * torch.randn(shape, generator=generator)[:, None])
+        if resets.carry == "pool" and self.states:
             kind = rng.choice(sorted(self.states))
         if kind not in self.states:
             return None

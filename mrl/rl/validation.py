@@ -1,6 +1,6 @@
 """Held-out dialogues answered freely: greedy, own answers into memory, recall by distance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +31,15 @@ def validate(
     vocabulary: Vocabulary,
     judges: Mapping[str, Judge] = {},
     seed: int,
+    strategies: Sequence[Strategy] = EVERY_ANSWER,
     rank: int = 0,
     world: int = 1,
     total: Callable[[dict[str, float]], dict[str, float]] = dict,
 ) -> tuple[dict[str, float], ScoredRollout | None]:
-    """Reward and exact recall on dialogues of so many turns (`dialogues` of them, evenly spread; each process takes its
-    share and `total` adds up), and this process's first part of them for looking at."""
-    members = dataset.members(turns)
+    """Reward and exact recall on dialogues of so many turns (`dialogues` of those that the strategies name, evenly
+    spread; each process takes its share and `total` adds up), and this process's first part of them for looking at."""
+    named = {tuple(strategy.rows): None for strategy in strategies if strategy.weight}
+    members = np.unique(np.concatenate([dataset.members(turns, rows) for rows in named]))
     chosen = members[np.linspace(0, len(members) - 1, min(dialogues, len(members))).astype(np.int64)]
     seeds = np.random.default_rng((seed, 29)).integers(0, 2**62, len(chosen))
     own = np.arange(rank, len(chosen), world)

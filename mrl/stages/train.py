@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrl.dialogues.corpus import load_corpus, warn_of_long_answers
+from mrl.dialogues.corpus import warn_of_long_answers
 from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
 from mrl.preferences.judges import load_judges
@@ -37,6 +37,7 @@ from mrl.rl.update import (
     update_loss,
 )
 from mrl.rl.validation import transcript, validate
+from mrl.stages.stage_data import Dialogues, read_dialogues
 from mrl.training.export import check_upload, finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
@@ -58,10 +59,7 @@ class Setup:
     """The policy that the run started from, where a distance to it is paid for."""
     tokenizer: Any
     vocabulary: Vocabulary
-    train: EpisodeDataset
-    held_out: EpisodeDataset
-    fingerprint: str
-    """Of the data."""
+    dialogues: Dialogues
     judges: Mapping[str, Judge]
     """The reward models, by the name of their term."""
     scales: RunningScales = field(default_factory=RunningScales)
@@ -79,18 +77,21 @@ class Setup:
 def prepare(stage: MRLStage, run: Run) -> Setup:
     """Read model and data and build all that a run works with. Raises InputError where something doesn't fit."""
     policy, tokenizer = load_reactive(stage.model, needs_memory=True)
-    corpus = load_corpus(stage.data, tokenizer, policy.config.max_interaction_length, run)
-    at, thinks = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}, corpus.train.thinks
-    stages = {turns: replace(now, rollout=now.rollout.following(thinks)) for turns, now in at.items()}
-    train = EpisodeDataset(corpus.train, tokenizer, "data.train")
-    held_out = EpisodeDataset(corpus.held_out, tokenizer, "data.held_out")
+    at = {turns: stage.at(turns) for turns in turn_counts(stage.curriculum)}
+    data = {turns: now.data for turns, now in at.items()}
+    dialogues = read_dialogues(stage.data, data, tokenizer, policy.config.max_interaction_length, run)
+    train = dialogues.train
+    stages = {turns: replace(now, rollout=now.rollout.following(train[turns].data.thinks)) for turns, now in at.items()}
     ids = {"answer_id": policy.config.answer_token_id, "think_id": policy.config.think_token_id}
     vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, **ids)
-    longest = max(now.rollout.max_new_tokens for now in stages.values())
-    run.report(references_over_the_limit=warn_of_long_answers(corpus.train, longest))
+    longest: dict[EpisodeDataset, int] = {}
+    for turns, now in stages.items():
+        longest[train[turns]] = max(now.rollout.max_new_tokens, longest.get(train[turns], 0))
+    over = [warn_of_long_answers(dataset.data, limit) for dataset, limit in longest.items()]
+    run.report(references_over_the_limit=sum(over))
     for turns, now in stages.items():  # refused now, not in the stage that would miss them
-        for dialogues in (train, held_out):
-            dialogues.require_rewards(turns, now.rewards, vocabulary, now.curriculum.strategies)
+        for dataset in (dialogues.train[turns], dialogues.held_out[turns]):
+            dataset.require_rewards(turns, now.rewards, vocabulary, now.curriculum.strategies)
     needs_critic = any(s.ppo.needs_critic for s in stages.values())
     pays_distance = any(s.ppo.kl_coef for s in stages.values())
     return Setup(
@@ -100,9 +101,7 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
         reference=copy.deepcopy(policy).requires_grad_(False) if pays_distance else None,
         tokenizer=tokenizer,
         vocabulary=vocabulary,
-        train=train,
-        held_out=held_out,
-        fingerprint=corpus.fingerprint,
+        dialogues=dialogues,
         judges=load_judges({k: v for s in stages.values() for k, v in s.rewards.models.items()}, tokenizer),
     )
 
@@ -131,8 +130,9 @@ def collect_round(
         final.append(played.final.to("cpu"))
     whole = gather(pieces, batch.size, training.world)
     setup.scales.update(whole.terms, whole.turns)
-    if now.curriculum.resets.mode != "always":
-        sampler.pool.put(batch, gather_states(final, batch.size, training.world))
+    resets = setup.stages[batch.steps].curriculum.resets
+    if resets.mode != "always":
+        sampler.pool.put(batch, gather_states(final, batch.size, training.world), resets.pool_size)
     if setup.critic is not None and sampler.rounds == 1:
         whole = calibrate_critic(setup.critic, whole, now.ppo)
     metrics = round_metrics(whole) | {name: round(seconds, 3) for name, seconds in timer.seconds.items()}
@@ -178,14 +178,14 @@ def run_stage(stage: MRLStage, run: Run) -> None:
 
 def train(setup: Setup, stage: MRLStage, run: Run) -> None:
     """The rounds, from where a checkpoint stands to the last one."""
-    curriculum = Curriculum(stage.curriculum, stage.seed)
-    sampler = EpisodeSampler(setup.train, curriculum, MemoryPool(stage.curriculum.resets, stage.seed), stage.seed)
+    curriculum = Curriculum(stage.curriculum, stage.seed, {turns: s.curriculum for turns, s in setup.stages.items()})
+    sampler = EpisodeSampler(setup.dialogues.train, curriculum, MemoryPool(stage.seed), stage.seed)
     buffer = MinibatchBuffer()
     parts = {"curriculum": curriculum, "pool": sampler.pool, "sampler": sampler, "buffer": buffer}
     parts["scales"] = setup.scales
     beside = {} if setup.critic is None else {"critic": setup.critic}
     with Training(
-        stage.trainer, stage.optimizer, setup.policy, setup.tokenizer, run, parts, setup.fingerprint, beside
+        stage.trainer, stage.optimizer, setup.policy, setup.tokenizer, run, parts, setup.dialogues.fingerprint, beside
     ) as training:
         setup = setup.joined(training)
         if training.done == 0:
@@ -233,9 +233,9 @@ def validate_now(setup: Setup, curriculum: Curriculum, training: Training, dialo
     now = setup.stages[curriculum.present]
     with training.evaluating():
         metrics, sample = validate(
-            setup.policy, setup.held_out, curriculum.present, dialogues=dialogues, rollout=now.rollout,
-            rewards=now.rewards, vocabulary=setup.vocabulary, judges=setup.judges, seed=now.seed, rank=training.rank,
-            world=training.world, total=training.total,
+            setup.policy, setup.dialogues.held_out[curriculum.present], curriculum.present, dialogues=dialogues,
+            rollout=now.rollout, rewards=now.rewards, vocabulary=setup.vocabulary, judges=setup.judges, seed=now.seed,
+            strategies=now.curriculum.strategies, rank=training.rank, world=training.world, total=training.total,
         )  # fmt: skip
     if sample is not None:
         training.metrics.record_samples(transcript(setup.tokenizer, sample, setup.vocabulary.answer_id))

@@ -45,9 +45,19 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
     if needs_memory and not model.config.memory_slots:
         shown = "model.new" if source is None else f"model.path: {config.path}"
         raise InputError(f"{shown} has no memory (memory_slots 0); nothing to train here")
+    if config.normal_start_std is not None:
+        start_from_normal(model, config.normal_start_std)
     refuse_nonfinite(model, f"model.path: {source}")
     tokenizer.chat_template = chat_template(model.config)
     return model, tokenizer
+
+
+def start_from_normal(model: ReactiveForCausalLM, std: float) -> None:
+    """Let dialogues start from random normal memories; a state that was learnt or loaded is dropped."""
+    model.config.initial_state, model.config.initial_state_std = "normal", std
+    if model.model.initial_memory is not None:
+        del model.model.initial_memory
+        model.model.initial_memory = None
 
 
 def refuse_nonfinite(model: torch.nn.Module, where: str) -> None:

@@ -12,7 +12,13 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from mrl.recipes.model import ModelConfig
+from mrl.rl.collector import EpisodeSampler
+from mrl.rl.curriculum import Curriculum
+from mrl.rl.memory_pool import MemoryPool
+from mrl.stages.train import prepare
 from mrl.train import MRLStage, main
+from mrl.training.model_io import load_reactive, save_reactive
 from pipeline.config import load_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
@@ -154,6 +160,9 @@ def test_in_bf16_the_first_update_finds_the_probabilities_that_were_recorded(rec
     ("changes", "message"),
     [
         ({"curriculum": {"turns": [1], "overrides": {"1": {"seed": 3}}}}, "seed can't differ by stage"),
+        ({"curriculum": {"turns": [1], "overrides": {"1": {"curriculum.epochs": 3}}}}, "curriculum can't differ by"),
+        ({"curriculum": {"strategies": [{"rows": [""]}]}}, "rows has an empty name"),
+        ({"model": {"tokenizer": "x", "normal_start_std": 0.02}}, "normal_start_std is for weights of path"),
         ({"curriculum": {"turns": [1], "overrides": {"1": {"ppo.clip_rnage": 0.1}}}}, "clip_range"),
         (
             {"curriculum": {"turns": [1], "overrides": {"1": {"critic.kind": "classic"}}}},
@@ -235,6 +244,45 @@ def test_a_stage_changes_what_its_overrides_name_and_nothing_else(recipe):
     assert (stage.ppo.clip_range, later.ppo.clip_range, later.rollout.teacher_forcing) == (0.2, 0.1, True)
     assert later.ppo.minibatch_episodes == 4
     assert stage.at(1) == stage
+
+
+def test_a_stage_may_have_strategies_resets_and_data_of_its_own(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    own = {
+        "curriculum.strategies": [{"kind": "long_term", "rows": ["steps-3"]}],
+        "curriculum.resets": {"mode": "random", "probability": 0.0, "carry": "normal", "std": 0.02},
+        "data.train": [{"path": str(tmp_path / "episodes"), "subset": "steps-3", "split": "train", "limit": 20}],
+        "data.held_out": [{"path": str(tmp_path / "episodes"), "subset": "steps-3", "split": "test"}],
+    }
+    settings = {"turns": [1, 3], "overrides": {"3": own}}
+    stage = load_config(MRLStage, recipe("own", curriculum=settings, trainer={"max_steps": 1, "precision": "fp32"}))
+    assert stage.at(1) == stage
+    with open_run(stage, stage="train", output_dir=stage.output_dir, seed=stage.seed) as opened:
+        setup = prepare(stage, opened)
+    curriculum = Curriculum(stage.curriculum, 1, {turns: s.curriculum for turns, s in setup.stages.items()})
+    sampler = EpisodeSampler(setup.dialogues.train, curriculum, MemoryPool(1), 1)
+    first = sampler.next(8, setup.policy)
+    assert (first.steps, first.strategies[0].kind, first.start.states) == (1, "cumulative", None)
+    curriculum.stage = 1
+    batch = next(b for b in (sampler.next(8, setup.policy) for _ in range(20)) if b.steps == 3)
+    assert {strategy.kind for strategy in batch.strategies} == {"long_term"}
+    assert bool(batch.start.carried.all())
+    assert float(batch.start.states.slots.std()) == pytest.approx(0.02, rel=0.1)
+    assert len(setup.dialogues.train[1].data) == 80
+    assert len(setup.dialogues.train[3].data) == 20
+
+
+def test_weights_may_start_from_a_normal_memory_and_keep_doing_so(recipe, tmp_path):
+    path = str(tmp_path / "start")
+    recipe("any")
+    learnt, _ = load_reactive(ModelConfig(path=path))
+    assert learnt.initial_state(2).slots[:, 0].equal(learnt.initial_state(2).slots[:, 1])
+    model, tokenizer = load_reactive(ModelConfig(path=path, normal_start_std=0.02))
+    save_reactive(model, tokenizer, tmp_path / "normal")
+    again, _ = load_reactive(ModelConfig(path=str(tmp_path / "normal")))
+    states = again.initial_state(seeds=list(range(50))).slots
+    assert float(states.std()) == pytest.approx(0.02, rel=0.05)
+    assert not states[:, 0].equal(states[:, 1])
 
 
 def test_names_of_before_are_taken_and_said(recipe, caplog):

@@ -6,7 +6,7 @@ from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.overlap import bleu, repetition
 from mrl.rl.rewards.scales import RunningScales
 from mrl.rl.rewards.silence import says_something
-from mrl.rl.rewards.strategies import strategy_table
+from mrl.rl.rewards.strategies import saved_data, strategy_table
 from mrl.rl.rewards.words import Vocabulary, content
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "content",
     "fact_recall",
     "repetition",
+    "saved_data",
     "says_something",
     "score",
     "strategy_table",

@@ -1,4 +1,4 @@
-"""What each dialogue's strategy rewards."""
+"""What each dialogue's strategy rewards, and which interaction is the saved data of each of its turns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mrl.rl.trajectory import Strategy
+from mrl.rl.trajectory import EpisodeBatch, Strategy
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,9 @@ def strategy_table(
             saved = torch.where(mine & last, 0, saved)
             penalty = torch.where(mine & ~last, strategy.topic_change_penalty, penalty)
     return StrategyTable(factor, saved, everything, penalty)
+
+
+def saved_data(batch: EpisodeBatch) -> Tensor:
+    """Index [B, K] of the interaction that each turn's answer is compared with: the write before that turn, one some
+    turns earlier (cumulative, `saved_offset`) or the first (long_term, at the last turn)."""
+    return strategy_table(batch.strategies, (batch.size, batch.steps), batch.strategy, batch.turns).saved

@@ -1,19 +1,23 @@
 """Rounds: which dialogues they have, how processes share them, what is said of them."""
 
+import numpy as np
+import pytest
 import torch
 
+from mrl.recipes.strategy import Strategy
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, round_metrics, shares
-from mrl.rl.curriculum import Curriculum, CurriculumConfig, ResetConfig
+from mrl.rl.curriculum import Curriculum, CurriculumConfig
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.rollout import generate_rollouts
 from mrl.rl.trajectory import TrainingBatch
+from pipeline.errors import InputError
 from tests.mrl.rl.toy import OPTIONS, batch_of, round_of
 
 
 def sampler_of(dataset, **settings) -> EpisodeSampler:
     curriculum = Curriculum(CurriculumConfig(turns=[2, 3], **settings), seed=1)
-    return EpisodeSampler(dataset, curriculum, MemoryPool(ResetConfig(), seed=1), seed=1)
+    return EpisodeSampler({2: dataset, 3: dataset}, curriculum, MemoryPool(seed=1), seed=1)
 
 
 def test_a_round_dealt_out_to_processes_comes_back_in_its_order(model, dataset, vocabulary, monkeypatch):
@@ -82,3 +86,29 @@ def test_rounds_that_are_smaller_than_asked_are_said(model, dataset, caplog):
     sampler.next(few + 5, model)
     sampler.next(few + 5, model)
     assert caplog.text.count(f"only {few} dialogues of 2 turns") == 1
+
+
+def test_each_dialogue_is_one_of_the_rows_that_its_strategy_names(model, dataset):
+    """Dialogues that begin with Ann or Bob are one source, those that begin with others another."""
+    every = dataset.batch(np.arange(len(dataset.data)), 1, [0] * len(dataset.data)).first_ids[:, 2]
+    dataset.sources = np.where(every.numpy() <= 16, "a/told-Ann", "b/others")
+    strategies = [Strategy(kind="cumulative", rows=["told-*"]), Strategy(kind="long_term", rows=["b/others"])]
+    straight = sampler_of(dataset, strategies=strategies)
+    rounds = [straight.next(5, model) for _ in range(6)]
+    assert len({strategy for batch in rounds for strategy in batch.strategy.tolist()}) == 2
+    for batch in rounds:
+        assert ((batch.first_ids[:, 2] > 16).long() == batch.strategy).all()
+    resumed = sampler_of(dataset, strategies=strategies)
+    for _ in range(3):
+        straight_again = resumed.next(5, model)
+    assert torch.equal(straight_again.first_ids, rounds[2].first_ids)
+    later = sampler_of(dataset, strategies=strategies)
+    later.load_state_dict(resumed.state_dict())
+    later.curriculum.load_state_dict(resumed.curriculum.state_dict())
+    for wanted in rounds[3:]:
+        assert torch.equal(later.next(5, model).first_ids, wanted.first_ids)
+
+
+def test_rows_that_are_nowhere_are_refused(dataset):
+    with pytest.raises(InputError, match=r"rows has 'extend_\*', but no source of rows ends so; there are rows"):
+        dataset.members(2, ["extend_*"])

@@ -1,9 +1,12 @@
 """The critic in reinforcement learning: what it reads, what it learns, and what it never moves."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mrl.model import MemoryHistory
+from mrl.recipes.strategy import Strategy
 from mrl.rl.critic import CriticConfig, build_critic, predict_values, turn_values
 from mrl.rl.replay import memory_of
 from mrl.rl.rewards import RewardConfig, score
@@ -38,3 +41,26 @@ def test_value_of_a_row_doesnt_depend_on_the_pieces_it_is_read_in(model, dataset
     )
     torch.testing.assert_close(few, many, atol=1e-5, rtol=1e-5)
     assert few.any()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "saved"),
+    [
+        (Strategy(kind="long_term"), [0, 1, 0]),
+        (Strategy(kind="cumulative"), [0, 1, 2]),
+        (Strategy(kind="cumulative", saved_offset=2), [0, 0, 1]),
+        (Strategy(kind="single"), [0, 1, 2]),
+    ],
+)
+def test_the_critic_reads_the_saved_data_that_the_strategy_names(model, dataset, strategy, saved):
+    critic = build_critic(model, "classic").eval()
+    torch.nn.init.normal_(critic.score.out.weight)
+    batch = replace(batch_of(dataset), strategies=(strategy,))
+    rollout = generate_rollouts(model.eval(), batch, OPTIONS).rollout
+    values = turn_values(critic, rollout, memory_of(model, rollout))
+    for write in range(3):
+        other = rollout.writes.clone()
+        other[:, write] = torch.where(other[:, write] >= 8, 8 + (other[:, write] - 7) % 18, other[:, write])
+        again = turn_values(critic, replace(rollout, writes=other), memory_of(model, rollout))
+        changed = (again - values).abs().amax(0) > 1e-6
+        assert changed.tolist() == [place == write for place in saved]

@@ -21,26 +21,20 @@ def of_kinds(dataset, *kinds: int) -> EpisodeBatch:
 
 
 def test_rows_go_on_from_states_of_their_own_kind(dataset):
-    pool = MemoryPool(ResetConfig(mode="random", carry="own", pool_size=2), seed=1)
+    resets, pool = ResetConfig(mode="random", carry="own"), MemoryPool(seed=1)
     shape = (2, 4, 32)
     left = torch.arange(3.0).view(1, 3, 1, 1).expand(2, 3, 4, 32)
-    pool.put(of_kinds(dataset, 0, 0, 1), MemoryState(left))
-    pool.put(of_kinds(dataset, 0), MemoryState(left[:, 2:] + 7))
-    draw = Draw(3, [0] * 4, [True, False, False, False], "own", False)
+    pool.put(of_kinds(dataset, 0, 0, 1), MemoryState(left), size=2)
+    pool.put(of_kinds(dataset, 0), MemoryState(left[:, 2:] + 7), size=2)
+    draw = Draw(3, [], [0] * 4, [True, False, False, False], resets, False)
     carried, initial = pool.start(draw, of_kinds(dataset, 0, 0, 2, 1), shape)
     assert carried.tolist() == [False, True, False, True], "nothing was left by a long_term dialogue"
     assert float(initial.slots[0, 0, 0, 0]) in (1.0, 9.0), "of three states the newest two are kept"
     assert float(initial.slots[0, 1, 0, 0]) == 2.0
-    again = MemoryPool(pool.config, seed=1)
+    again = MemoryPool(seed=1)
     again.load_state_dict(pool.state_dict())
     one, two = (p.start(draw, of_kinds(dataset, 0, 0, 0, 0), shape)[1] for p in (pool, again))
     assert torch.equal(one.slots, two.slots)
-
-
-def test_nothing_is_kept_where_every_dialogue_starts_afresh(dataset):
-    pool = MemoryPool(ResetConfig(mode="always"), seed=1)
-    pool.put(of_kinds(dataset, 0), MemoryState(torch.zeros(2, 1, 4, 32)))
-    assert pool.state_dict()["states"] == {}
 
 
 def test_a_replay_starts_from_the_memory_that_the_rollout_started_from(model, dataset):

@@ -280,6 +280,15 @@ def test_what_each_strategy_rewards():
     assert table.penalty.tolist() == [[0] * 4, [0] * 4, [0] * 4, [0.5, 0.5, 0.5, 0]]
 
 
+def test_the_last_answer_of_a_cumulative_dialogue_weighs_final_weight_times(vocabulary):
+    """An answer equal to its reference is worth 1: with final_weight 4 the dialogue brings 1 and 4."""
+    strategies = (Strategy(kind="cumulative"), Strategy(kind="cumulative", final_weight=4.0))
+    made = rollout_of([["rex", "your dog is called rex ."]] * 2, strategies=strategies)
+    said = replace(made.batch, reference_ids=made.answer_ids, reference_mask=made.answer_mask)
+    rewards = score(RewardConfig(weights={"bleu": 1.0}), vocabulary, replace(made, batch=said)).rewards
+    torch.testing.assert_close(rewards, torch.tensor([[1.0, 1.0], [1.0, 4.0]]))
+
+
 def test_leaning_on_the_old_topic_costs_only_until_the_last_turn(vocabulary):
     dense = Strategy(kind="long_term", dense=True)
     dear = Strategy(kind="long_term", dense=True, topic_change_penalty=0.5)
