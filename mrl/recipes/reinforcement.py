@@ -160,8 +160,10 @@ class MRLStage(ReactiveStageConfig):
                 raise SettingError(f"trainer.{name}", f"trainer.{name} has no meaning here; set {instead}")
 
     def refuse_missing(self) -> None:
-        """Raises InputError where weights, data or a reward model aren't there."""
+        """Raises InputError where weights, data or a reward model aren't there, also those of a stage's overrides."""
         super().refuse_missing()
+        for turns in self.curriculum.overrides:
+            self.at(int(turns)).data.refuse_missing()
         for turns in turn_counts(self.curriculum):
             for name, path in self.at(turns).rewards.models.items():
                 if not is_hub_name(path) and not Path(path).is_dir():
@@ -188,9 +190,3 @@ class MRLStage(ReactiveStageConfig):
                 if item.metadata.get("whole_run") and getattr(before, item.name) != getattr(after, item.name):
                     raise InputError(f"{where}: {section.name}.{item.name} holds for the whole run, not for a stage")
         return changed
-
-    def refuse_missing(self) -> None:
-        """Also where a stage can't be what its overrides say, or its own data aren't there. Raises InputError."""
-        super().refuse_missing()
-        for turns in self.curriculum.overrides:
-            self.at(int(turns)).data.refuse_missing()
