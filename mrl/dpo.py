@@ -16,6 +16,7 @@ from pipeline.run import Run, stage_main
 
 def main(stage: DPOStage, run: Run) -> None:
     """Refuse what is missing, then train."""
+    stage.check_upload()
     stage.refuse_missing()
     with run.loading():
         from mrl.stages.dpo import run_stage

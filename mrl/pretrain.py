@@ -15,6 +15,7 @@ from pipeline.run import Run, stage_main
 
 def main(stage: PretrainStage, run: Run) -> None:
     """Refuse what is missing, then train."""
+    stage.check_upload()
     stage.refuse_missing()
     with run.loading():
         from mrl.stages.pretrain import run_stage

@@ -14,6 +14,7 @@ from pipeline.run import Run, stage_main
 
 def main(stage: RewardModelStage, run: Run) -> None:
     """Refuse what is missing, then train."""
+    stage.check_upload()
     stage.refuse_missing()
     with run.loading():
         from mrl.stages.reward_model import run_stage

@@ -25,6 +25,7 @@ from pipeline.run import Run, stage_main
 
 def main(stage: MRLStage, run: Run) -> None:
     """Refuse what is missing, then train."""
+    stage.check_upload()
     build_missing(stage.prerequisites)
     stage.refuse_missing()
     with run.loading():

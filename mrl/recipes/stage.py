@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 from mrl.recipes.data import CorpusConfig
 from mrl.recipes.model import ModelConfig
 from mrl.recipes.optimizer import OptimizerConfig
+from pipeline.hub import check_push
+from pipeline.progress import is_main_process
 from pipeline.ranges import PositiveFloat, PositiveInt, Text
 from pipeline.resumable import RESUMABLE
 from pipeline.stage_config import TrainingStageConfig
@@ -55,6 +57,11 @@ class ReactiveStageConfig(TrainingStageConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     push_to_hub: Text | None = field(default=None, metadata=RESUMABLE)
     """Repository on the Hub for the result."""
+
+    def check_upload(self) -> None:
+        """Where the recipe asks for a push, find out before any work whether it can succeed. Raises InputError."""
+        if self.push_to_hub and is_main_process():
+            check_push(self.push_to_hub, repo_type="model", key="push_to_hub")
 
     def refuse_missing(self) -> None:
         """Raises InputError where weights or data that the stage starts from aren't there: before torch is loaded."""

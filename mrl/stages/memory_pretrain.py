@@ -11,7 +11,7 @@ from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.losses.memory_alignment import memory_target_loss, write_counts
 from mrl.losses.output import LossOutput
 from mrl.recipes.supervised import FROZEN, MemoryPretrainStage
-from mrl.training.export import check_upload, finish
+from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
 from pipeline.run import Run
@@ -24,7 +24,6 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: MemoryPretrainStage, run: Run) -> None:
     """Train, evaluate, save."""
-    check_upload(stage)
     model, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")

@@ -6,7 +6,7 @@ from functools import partial
 from mrl.dialogues.corpus import load_corpus, preview, require_questions
 from mrl.losses.answer_lm import memory_aware_counts, memory_aware_loss
 from mrl.recipes.supervised import MemorySFTStage
-from mrl.training.export import check_upload, finish
+from mrl.training.export import finish
 from mrl.training.length_curriculum import LengthCurriculum
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
@@ -25,7 +25,6 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: MemorySFTStage, run: Run) -> None:
     """Train, evaluate, save."""
-    check_upload(stage)
     model, tokenizer = load_reactive(stage.model, needs_memory=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")

@@ -15,7 +15,7 @@ from mrl.dialogues.tokenization import EncodedDialogues
 from mrl.losses.joint_lm import hide_tokens, joint_counts, joint_loss
 from mrl.losses.output import LossOutput
 from mrl.recipes.supervised import PretrainStage
-from mrl.training.export import check_upload, finish
+from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
 from pipeline.run import Run
@@ -57,7 +57,6 @@ class Batches:
 
 def run_stage(stage: PretrainStage, run: Run) -> None:
     """Train, evaluate, save."""
-    check_upload(stage)
     model, tokenizer = load_reactive(stage.model)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     run.preview(preview(tokenizer, corpus.train))

@@ -38,7 +38,7 @@ from mrl.rl.update import (
 )
 from mrl.rl.validation import transcript, validate
 from mrl.stages.stage_data import Dialogues, read_dialogues
-from mrl.training.export import check_upload, finish
+from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
 from pipeline.errors import InputError
@@ -169,7 +169,6 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: MRLStage, run: Run) -> None:
     """Train, validate, save. Raises InputError also where a custom reward gives no reward."""
-    check_upload(stage)
     try:
         train(prepare(stage, run), stage, run)
     except CustomRewardError as error:

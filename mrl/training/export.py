@@ -11,15 +11,9 @@ from mrl.training.model_io import save_reactive
 from pipeline.artifact import atomic_dir, write_text
 from pipeline.card import model_card
 from pipeline.config import to_dict
-from pipeline.hub import check_push, push_folder
+from pipeline.hub import push_folder
 from pipeline.redaction import redact
 from pipeline.run import is_main_process
-
-
-def check_upload(stage: Any) -> None:
-    """Where the recipe asks for a push, find out before any work whether it can succeed. Raises InputError."""
-    if stage.push_to_hub and is_main_process():
-        check_push(stage.push_to_hub, repo_type="model", key="push_to_hub")
 
 
 def finish(
