@@ -64,6 +64,13 @@ def key_mask(attention_mask: Tensor | None) -> Tensor | None:
     return attention_mask.bool()[:, None, None, :]
 
 
+def joint_mask(shown: Tensor, rows: int, length: int) -> Tensor:
+    """Mask [B, 1, T, S + T] where slots stand before the tokens in one softmax: every token sees the slots `shown`
+    ([B, 1, 1, S] bool, or one that broadcasts) and the tokens up to itself."""
+    causal = torch.ones(length, length, dtype=torch.bool, device=shown.device).tril()
+    return torch.cat([shown.expand(rows, 1, length, -1), causal.expand(rows, 1, length, length)], dim=-1)
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm with a learned scale over the last dimension."""
 
@@ -77,20 +84,20 @@ class RMSNorm(nn.Module):
 
 
 class ResidualExit(nn.Linear):
-    """The layer that ends a residual branch: it starts smaller the deeper the model is. It has no bias."""
+    """The layer that ends a residual branch: it starts smaller the deeper the model is."""
 
-    def __init__(self, inner: int, width: int):
-        super().__init__(inner, width, bias=False)
+    def __init__(self, inner: int, width: int, bias: bool = False):
+        super().__init__(inner, width, bias=bias)
 
 
 class SelfAttention(nn.Module):
     """Attention over tokens with rotary positions on queries and keys; one fused projection for q, k and v."""
 
-    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int):
+    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int, bias: bool = False):
         super().__init__()
         self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
-        self.qkv = nn.Linear(width, (query_heads + 2 * kv_heads) * head_dim, bias=False)
-        self.out = ResidualExit(query_heads * head_dim, width)
+        self.qkv = nn.Linear(width, (query_heads + 2 * kv_heads) * head_dim, bias=bias)
+        self.out = ResidualExit(query_heads * head_dim, width, bias)
 
     def project(self, x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D] -> rotated query [B, T, Hq, d], rotated key and value [B, T, G, d]."""
@@ -98,6 +105,14 @@ class SelfAttention(nn.Module):
         turning, value = heads.split([self.query_heads + self.kv_heads, self.kv_heads], dim=2)
         query, key = rotate(turning, table).split([self.query_heads, self.kv_heads], dim=2)
         return query, key, value
+
+    def project_slots(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed slots x [B, S, D] -> key and value [B, S, G, d], all at position 0: slots have no order."""
+        first = self.query_heads * self.head_dim
+        bias = None if self.qkv.bias is None else self.qkv.bias[first:]
+        heads = F.linear(x, self.qkv.weight[first:], bias).unflatten(-1, (-1, self.head_dim))
+        key, value = heads.split([self.kv_heads, self.kv_heads], dim=2)
+        return key, value
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         return self.out(attend(*self.project(x, table), mask, causal))

@@ -9,8 +9,10 @@ MEMORY_VARIANTS = ("simple", "self", "interlayer", "self-interlayer")
 GATES = ("off", "static", "elementwise", "linear", "content")
 GATE_ACTIVATIONS = ("sigmoid", "tanh")
 GATE_SCOPES = ("slot", "layer")
-INITIAL_STATES = ("normal", "learned", "loaded")
+INITIAL_STATES = ("normal", "learned", "loaded", "empty")
 INITIAL_WEIGHTS = ("normal", "mimetic")
+READS = ("cross", "joint")
+WRITES = ("attention", "surprise")
 
 
 class ReactiveConfig(PreTrainedConfig):
@@ -26,6 +28,13 @@ class ReactiveConfig(PreTrainedConfig):
 
     `copy_window` K > 0: each slot also keeps K tokens as they were read, which answers can copy (`memory.CopyPath`):
     names and numbers that no training row has. The state then has K more layers. 0: no copy path.
+
+    Models made of a causal one (`convert.py`): `memory_read` joint lets the slots stand beside the tokens in the
+    decoder's own self-attention (cross: an attention of their own); `memory_write` surprise keeps the token states that
+    the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
+    rewrite the slots); `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
+    (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_header_ids` are the tokens with
+    which its chat template opens the user's part: a turn begins there (null: at [Q], or at the [BOS] right before it).
 
     `classifier_reads_memory` concerns `ReactiveForSequenceClassification` alone: whether its texts are scored together
     with a memory.
@@ -58,8 +67,13 @@ class ReactiveConfig(PreTrainedConfig):
     max_position_embeddings: int | None = None
     rope_base: float = 10000.0
     rms_norm_eps: float = 1e-6
+    attention_bias: bool = False
+    scale_embedding: bool = True
 
     memory_slots: int = 32
+    memory_read: str = "cross"
+    memory_write: str = "attention"
+    kept_share: float = 0.25
     memory_variant: str = "interlayer"
     memory_groups: int = 1
     gate: str = "linear"
@@ -84,6 +98,7 @@ class ReactiveConfig(PreTrainedConfig):
     query_token: str = "[Q]"
     answer_token: str = "[A]"
     think_token: str = "[T]"
+    turn_header_ids: list[int] | None = None
     tie_word_embeddings: bool = False
     use_cache: bool = True
     classifier_reads_memory: bool = True
@@ -152,6 +167,8 @@ class ReactiveConfig(PreTrainedConfig):
             "gate_scope": GATE_SCOPES,
             "initial_state": INITIAL_STATES,
             "initial_weights": INITIAL_WEIGHTS,
+            "memory_read": READS,
+            "memory_write": WRITES,
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -167,6 +184,14 @@ class ReactiveConfig(PreTrainedConfig):
                 f"gate_activation {self.gate_activation}: choose another gate with gate_activation sigmoid, or "
                 "copy_window 0"
             )
+        if self.memory_write == "surprise" and (self.memory_read, self.initial_state) != ("joint", "empty"):
+            raise ValueError("memory_write surprise needs memory_read joint and initial_state empty")
+        if self.memory_write == "surprise" and self.copy_window:
+            raise ValueError("memory_write surprise keeps tokens as they are: a copy_window has nothing to add, set 0")
+        if self.initial_state == "empty" and self.memory_read != "joint":
+            raise ValueError("initial_state empty needs memory_read joint: nothing else can read an empty memory")
+        if not 0 < self.kept_share <= 1:
+            raise ValueError(f"kept_share {self.kept_share} must lie above 0 and not above 1")
         if self.memory_groups < 1 or self.num_hidden_layers % self.memory_groups:
             raise ValueError(
                 f"memory_groups {self.memory_groups} must divide num_hidden_layers {self.num_hidden_layers}"

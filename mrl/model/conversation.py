@@ -5,6 +5,7 @@ at each `[Q]`, or at the `[BOS]` right before it. Text before the first turn bel
 row is one turn, so plain text works too. Rows may be padded on either side and have different numbers of turns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,14 @@ def turn_indices(input_ids: Tensor, attention_mask: Tensor, bos: int | None, que
     return (starts.cumsum(1) - 1).clamp(min=0)
 
 
+def header_indices(input_ids: Tensor, attention_mask: Tensor, header: Sequence[int]) -> Tensor:
+    """`turn_indices` where a turn begins with several tokens, the `header` of a chat template's user role."""
+    wanted = torch.tensor(header, device=input_ids.device)
+    windows = F.pad(input_ids.masked_fill(attention_mask == 0, -1), (0, len(header) - 1), value=-1)
+    starts = (windows.unfold(1, len(header), 1) == wanted).all(-1)
+    return (starts.cumsum(1) - 1).clamp(min=0)
+
+
 class ConversationForward:
     """`forward` and the hooks of `generate()` for `ReactiveForCausalLM`."""
 
@@ -105,7 +114,10 @@ class ConversationForward:
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             untold = pad is None or pad in (config.bos_token_id, *ends)
             attention_mask = torch.ones_like(input_ids) if untold else input_ids.ne(pad).long()
-        turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
+        if self.config.turn_header_ids:
+            turn = header_indices(input_ids, attention_mask, self.config.turn_header_ids)
+        else:
+            turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
         turn = turn.masked_fill(attention_mask == 0, -1)
         return turn, turn.amax(1).clamp(min=0) + 1
 

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import MixtureOfExperts, attend, rotary_table
+from .attention import MixtureOfExperts, attend, joint_mask, rotary_table
 from .memory import Windows
 from .memory_state import MemoryState
 
 
 @dataclass
 class AnswerCache:
-    """What an open answer needs. Rows are right-aligned: every row's next token goes to the same column.
+    """What an open answer needs. Rows are right-aligned: every row's next token goes to the same column. Slots that
+    are read jointly with the tokens stand in the first S columns.
 
     history [L, B, C, 2G, d]: keys and values of the tokens so far (C = capacity, grown by doubling); column: the
     next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
@@ -98,19 +99,30 @@ def prefill(
     memory = None if memory is None else model.fit_state(memory, rows)
     table, lengths = body.table(length, x), attention_mask.sum(1)
     ragged = not bool(attention_mask.all())
-    pairs, keys, values = [], [], []
+    joint = memory if model.config.memory_read == "joint" else None
+    shown = None if joint is None else body.readable(joint)
+    pairs, slots, keys, values = [], [], [], []
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
         pairs.append(torch.cat([key, value], dim=2))
+        if joint is not None:
+            slot = layer.project_memory(joint.slots[index])
+            slots.append(torch.cat(slot, dim=2))
+            key, value = torch.cat([slot[0], key], dim=1), torch.cat([slot[1], value], dim=1)
         if last_only and index + 1 == len(body.decoder):
             place = (torch.arange(rows, device=x.device), lengths - 1)
             x, query, table = x[place][:, None], query[place][:, None], table[:, lengths - 1, None]
-            mask = attention_mask.bool()[:, None, None] if ragged else None
+            present = attention_mask.bool()[:, None, None]
+            mask = present if ragged else None
+            if shown is not None:
+                mask = torch.cat([shown[:, None, None], present], dim=-1)
             seen = attend(query, key, value, mask)
+        elif shown is not None:
+            seen = attend(query, key, value, joint_mask(shown[:, None, None], rows, length))
         else:
             seen = attend(query, key, value, causal=True)
         x = x + layer.attention.out(seen)
-        if memory is not None:
+        if memory is not None and joint is None:
             key, value = layer.project_memory(memory.slots[index])
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
             keys.append(key.transpose(1, 2).contiguous())
@@ -122,13 +134,18 @@ def prefill(
         index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
         history = history.gather(2, index)
         hidden = torch.zeros_like(source, dtype=x.dtype).masked_fill(source < 0, float("-inf"))[:, None, None]
+    if shown is not None:
+        history = torch.cat([torch.stack(slots), history], dim=2)
+        tokens = x.new_zeros(rows, 1, 1, length) if hidden is None else hidden
+        closed = x.new_zeros(shown.shape).masked_fill(~shown, float("-inf"))[:, None, None]
+        hidden, length = torch.cat([closed, tokens], dim=-1), history.shape[2]
     cache = AnswerCache(history, length, lengths, hidden, keys, values, memory, body.windows(memory))
     cache.reserve(length + room)
     return body.decoder_norm(x), cache
 
 
 def _swap(weight: Tensor, head_dim: int) -> Tensor:
-    # Output channels of a projection [out, in] moved so that each head's channel i holds its rotary partner.
+    # Output channels of a projection [out, in] or bias [out], moved: each head's channel i holds its rotary partner.
     return weight.unflatten(0, (-1, head_dim)).roll(head_dim // 2, 1).flatten(0, 1)
 
 
@@ -179,8 +196,11 @@ class PackedDecoder:
         return (weight * (norm.weight * self.unit)).t().contiguous()
 
     def _layer(self, layer) -> tuple:
-        qkv = layer.attention.qkv.weight
-        qkv = torch.cat([qkv, _swap(qkv[: self.turning], self.head_dim)])
+        qkv, bias = (
+            x if x is None else torch.cat([x, _swap(x[: self.turning], self.head_dim)])
+            for x in (layer.attention.qkv.weight, layer.attention.qkv.bias)
+        )
+        qkv = self._fold(qkv, layer.attention_norm)
         read = read_out = gate_up = down = experts = None
         if layer.cross_attention is not None:
             query = layer.cross_attention.query.weight
@@ -191,8 +211,8 @@ class PackedDecoder:
         else:
             gate_up = self._fold(layer.feed_forward.gate_up.weight, layer.forward_norm)
             down = layer.feed_forward.down.weight.t().contiguous()
-        out = layer.attention.out.weight.t().contiguous()
-        return self._fold(qkv, layer.attention_norm), out, read, read_out, gate_up, down, experts
+        out = (layer.attention.out.weight.t().contiguous(), layer.attention.out.bias)
+        return (qkv, bias), out, read, read_out, gate_up, down, experts
 
     def norm(self, x: Tensor, length: Tensor, out: Tensor) -> Tensor:
         """Root-mean-square norm of x [B, D] without its scale (and without sqrt(D) where the norm is split)."""
@@ -250,14 +270,18 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     size, stride = (rows, groups, column + 1, dim), (capacity * pair * dim, dim, pair * dim, 1)
     x = F.embedding(tokens, packed.embedding).mul_(packed.scale)
     for index, (qkv, out, read, read_out, gate_up, down, experts) in enumerate(packed.layers):
-        torch.mm(packed.norm(x, s.length, s.normed), qkv, out=s.qkv)
+        torch.mm(packed.norm(x, s.length, s.normed), qkv[0], out=s.qkv)
+        if qkv[1] is not None:
+            s.qkv.add_(qkv[1])
         s.turned.mul_(turns[0]).addcmul_(s.swapped, turns[1])
         past = cache.history[index]
         past.select(1, column).copy_(s.fresh)
         offset = past.storage_offset()
         keys, values = past.as_strided(size, stride, offset), past.as_strided(size, stride, offset + groups * dim)
         seen = F.scaled_dot_product_attention(s.query, keys, values, mask)
-        x.addmm_(seen.reshape(rows, -1), out)
+        x.addmm_(seen.reshape(rows, -1), out[0])
+        if out[1] is not None:
+            x.add_(out[1])
         if cache.memory_keys:
             torch.mm(packed.norm(x, s.length, s.normed), read, out=s.read)
             s.read_turned.mul_(read_turns[0]).addcmul_(s.read_swapped, read_turns[1])

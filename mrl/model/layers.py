@@ -15,7 +15,16 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import GatedFeedForward, MemoryCrossAttention, MixtureOfExperts, ResidualExit, RMSNorm, SelfAttention
+from .attention import (
+    GatedFeedForward,
+    MemoryCrossAttention,
+    MixtureOfExperts,
+    ResidualExit,
+    RMSNorm,
+    SelfAttention,
+    attend,
+    joint_mask,
+)
 from .configuration_reactive import ReactiveConfig
 from .memory import CopyPath, LayerwiseAttention, LayerwiseNorm, ResidualGate, token_codes
 
@@ -93,9 +102,10 @@ class DecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
         self.attention_norm = RMSNorm(width, eps)
-        self.attention = SelfAttention(width, *config.token_heads, head)
+        self.attention = SelfAttention(width, *config.token_heads, head, config.attention_bias)
         self.cross_attention: MemoryCrossAttention | None = None
-        if config.memory_slots:
+        self.joint = config.memory_slots > 0 and config.memory_read == "joint"
+        if config.memory_slots and not self.joint:
             self.cross_norm = RMSNorm(width, eps)
             self.memory_norm = RMSNorm(width, eps)
             self.cross_attention = MemoryCrossAttention(width, *config.memory_heads, head)
@@ -109,6 +119,8 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
+        if self.joint:
+            return self.attention.project_slots(self.attention_norm(memory))
         return self._reader().project_memory(self.memory_norm(memory))
 
     def _reader(self) -> MemoryCrossAttention:
@@ -117,11 +129,24 @@ class DecoderLayer(GradientCheckpointingLayer):
         return self.cross_attention
 
     def forward(self, x: Tensor, table: Tensor, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), table, causal=True)
-        if memory is not None:
+        if self.joint and memory is not None:
+            x = x + self._joint_attention(x, table, memory, memory_mask)
+        else:
+            x = x + self.attention(self.attention_norm(x), table, causal=True)
+        if memory is not None and not self.joint:
             key, value = self.project_memory(memory)
             x = x + self._reader()(self.cross_norm(x), key, value, table, memory_mask)
         return x + self.feed_forward(self.forward_norm(x))
+
+    def _joint_attention(self, x: Tensor, table: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+        """Tokens x [B, T, D] and slots [B, S, D] in one softmax: each token sees all slots that may be read (mask
+        [B, 1, 1, S]) and the tokens up to itself."""
+        query, key, value = self.attention.project(self.attention_norm(x), table)
+        slot_key, slot_value = self.project_memory(memory)
+        shown = x.new_ones(1, 1, 1, memory.shape[1], dtype=torch.bool) if memory_mask is None else memory_mask
+        mask = joint_mask(shown, *x.shape[:2])
+        seen = attend(query, torch.cat([slot_key, key], 1), torch.cat([slot_value, value], 1), mask)
+        return self.attention.out(seen)
 
 
 class MaskedTokenHead(nn.Module):

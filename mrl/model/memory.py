@@ -1,4 +1,5 @@
-"""The attention that rewrites the short-term memory, and the copy path from what was written to answers.
+"""What a write does to the short-term memory: the attention that rewrites all slots, or `keep_surprising`, which keeps
+token states as they are; and the copy path from what was written to answers.
 
 Slots [L, B, S, D] of `memory_state.MemoryState`: all layers of the memory attention read the OLD slots, so they run as
 one batch of size L: a write costs the same few operators whatever the depth.
@@ -30,6 +31,31 @@ CODES_SEED = 20
 """Of the codes: a token has the same one wherever a model is made."""
 SCALE = 10.0
 """Sharpness and gain are learnt in tens, or they would hardly move at the learning rates of weights."""
+
+
+def occupied(slots: Tensor) -> Tensor:
+    """[B, S] bool: slots [L, B, S, D] that hold something. An empty slot is all zeros, which no token's state is."""
+    return slots[0].ne(0).any(-1)
+
+
+def keep_surprising(slots: Tensor, states: Tensor, surprise: Tensor, mask: Tensor, share: float) -> Tensor:
+    """Slots [L, B, S, D] after one interaction, of whose token states [L, B, T, D] the most surprising are kept.
+
+    surprise [B, T]: how badly each token was predicted, in nats; mask [B, T] of 0/1. `share` of a row's tokens are kept
+    (rounded up, at most S), in the order of the text behind what was kept before; where the slots don't suffice, the
+    oldest go. A row without a token keeps its slots.
+    """
+    room = slots.shape[2]
+    present = mask.bool()
+    wanted = (present.sum(1) * share).ceil().long().clamp(max=room)
+    rank = surprise.masked_fill(~present, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    kept = present & (rank < wanted[:, None])
+    every = torch.cat([slots, states], dim=2)
+    filled = torch.cat([occupied(slots), kept], dim=1)
+    # A stable sort by "is filled" puts the empty ones first; the last S are then the newest, in order.
+    places = filled.to(torch.uint8).argsort(dim=1, stable=True)[:, -room:]
+    chosen = every.gather(2, places[None, :, :, None].expand(len(slots), -1, -1, slots.shape[3]))
+    return chosen * filled.gather(1, places)[None, :, :, None]
 
 
 class LayerwiseNorm(nn.Module):

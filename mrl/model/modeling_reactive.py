@@ -22,35 +22,26 @@ Interactions are `[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded,
         have any number of slots (pre-training reads encoder outputs), some of them hidden; None reads no memory
     generate_answers(input_ids, attention_mask, state, ...) -> Answers; interact(...): see generation.py
     parts() -> {"embedding", "encoder", "memory_attention", "memory_cross_attention", "decoder": [parameters]}
-    fit_state(state, rows) -> the state with so many rows; ValueError where it belongs to another model
-    set_initial_state(state of one row)  for config.initial_state "learned" (a start) or "loaded"
+    fit_state(state, rows) -> the state with so many rows; ValueError where it belongs to another model;
+    set_initial_state(state of one row): for config.initial_state "learned" (a start) or "loaded"
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
-from .attention import MixtureOfExperts, RMSNorm, key_mask, rotary_table
+from .attention import MixtureOfExperts, key_mask
+from .body import EncoderOutput, ReactiveModel
 from .configuration_reactive import ReactiveConfig
 from .conversation import ConversationForward, take_rows
 from .generation import AnswerGeneration
-from .layers import DecoderLayer, EncoderLayer, MaskedTokenHead, ReactivePreTrainedModel
-from .memory import CopyPath, MemoryAttention, Windows
+from .layers import DecoderLayer, MaskedTokenHead, ReactivePreTrainedModel
+from .memory import Windows, keep_surprising
 from .memory_state import MemoryHistory, MemoryState, fit, normal_state
-
-
-@dataclass(eq=False)
-class EncoderOutput:
-    """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
-    input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`)."""
-
-    layers: Tensor
-    hidden: Tensor
-    input_ids: Tensor | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -63,79 +54,6 @@ class DecoderOutput:
     targets: Tensor | None = None
     aux_loss: Tensor | None = None
     hidden: Tensor
-
-
-class ReactiveModel(ReactivePreTrainedModel):
-    """The parts of a reactive model without its vocabulary heads."""
-
-    def __init__(self, config: ReactiveConfig):
-        super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        # Embeddings are kept at std D^-0.5, right for a tied output, and scaled to unit variance at the input.
-        self.embedding_scale = config.hidden_size**0.5
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
-        self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.initial_memory: Tensor | None = None
-        if config.memory_slots:
-            self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
-            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-            self.memory_attention = MemoryAttention(config)
-            if config.copy_window:
-                self.copying = CopyPath(config)
-            shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
-            if config.initial_state == "learned":
-                self.initial_memory = nn.Parameter(torch.zeros(shape))
-            elif config.initial_state == "loaded":
-                # A buffer, for loading a checkpoint makes every parameter trainable again.
-                del self.initial_memory
-                self.register_buffer("initial_memory", torch.zeros(shape))
-        self.post_init()
-
-    def table(self, length: int, x: Tensor) -> Tensor:
-        """Rotary table for positions 0..length-1 in the precision of x."""
-        return rotary_table(length, self.config.head_dim, self.config.rope_base, x.device, x.dtype)
-
-    def embed(self, input_ids: Tensor) -> Tensor:
-        return self.embedding(input_ids) * self.embedding_scale
-
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
-        """Read whole interactions [B, T] in both directions."""
-        self._check_length(input_ids)
-        x = self.embed(input_ids)
-        table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
-        if mask is not None:
-            # A row of padding alone still needs something to look at; nobody reads its output.
-            mask = mask | ~mask.any(-1, keepdim=True)
-        for layer in self.encoder:
-            x = layer(x, table, mask)
-            layers.append(x)
-        return EncoderOutput(torch.stack(layers), self.encoder_norm(x), input_ids)
-
-    def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
-        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
-        x = self.embed(input_ids)
-        table = self.table(x.shape[1], x)
-        memory, mask = (None, None) if state is None else (state.slots, key_mask(state.readable))
-        for index, layer in enumerate(self.decoder):
-            x = layer(x, table, None if memory is None else memory[index], mask)
-        return self.decoder_norm(x)
-
-    def windows(self, state: MemoryState | None) -> Windows | None:
-        """What answers may copy from a state; None for a model, or a state, without windows."""
-        if state is None or not self.config.copy_window or len(state.slots) == self.config.num_hidden_layers:
-            return None
-        return self.copying.open(state.slots)
-
-    def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder layers [L, B, T, D] -> key, value [L, B, T, G, d] of the memory attention."""
-        return self.memory_attention.project(encoded, self.table(encoded.shape[2], encoded))
-
-    def _check_length(self, input_ids: Tensor) -> None:
-        if input_ids.shape[1] > self.config.max_interaction_length:
-            raise ValueError(
-                f"an interaction of {input_ids.shape[1]} tokens is longer than max_interaction_length "
-                f"{self.config.max_interaction_length}: truncate it or raise the limit in the configuration"
-            )
 
 
 # generate() names all that it gives `prepare_inputs_for_generation` but input_ids, so what has no use here is left out.
@@ -154,7 +72,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         super().__init__(config)
         self.model = ReactiveModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.memory_slots:
+        if config.memory_slots and not self.model.keeps_tokens:
             self.mlm_head = MaskedTokenHead(config.hidden_size, config.rms_norm_eps)
         self.post_init()
 
@@ -166,7 +84,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         device: str | torch.device | None = None,
     ) -> MemoryState:
         """Initial memory of a batch. Normal states: row b is a function of seeds[b] only; without seeds every row
-        is drawn from `config.initial_state_seed`. Learned and loaded states are the same for every row."""
+        is drawn from `config.initial_state_seed`. Learned, loaded and empty states are the same for every row."""
         config = self.config
         if seeds is not None:
             seeds = seeds.tolist() if isinstance(seeds, Tensor) else list(seeds)
@@ -177,6 +95,9 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             slots = self._with_windows(self.model.initial_memory[:, None])
             return MemoryState(slots).expand(rows).to(device or self.device)
         shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+        if config.initial_state == "empty":
+            empty = torch.zeros(shape, dtype=self.dtype, device=device or self.device)
+            return MemoryState(empty[:, None]).expand(rows)
         state = normal_state(seeds or [config.initial_state_seed], *shape, config.initial_state_std)
         state = MemoryState(self._with_windows(state.slots))
         return state.to(device or self.device, self.dtype).expand(rows)
@@ -201,14 +122,31 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             memory.copy_(self.fit_state(state, 1).slots[:, 0])
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
-        return self.model.encode(input_ids, attention_mask)
+        if not self.model.keeps_tokens:
+            return self.model.encode(input_ids, attention_mask)
+        seen = self.model.token_states(input_ids)
+        return replace(seen, surprise=self._surprise(seen.hidden, input_ids))
+
+    @torch.no_grad()
+    def _surprise(self, hidden: Tensor, input_ids: Tensor) -> Tensor:
+        # Row by row: logits over a large vocabulary for a whole batch would be most of the memory.
+        pairs = zip(hidden[:, :-1], input_ids[:, 1:], strict=True)
+        return F.pad(
+            torch.stack([F.cross_entropy(self.lm_head(x).float(), y, reduction="none") for x, y in pairs]), (1, 0)
+        )
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
+        if self.model.keeps_tokens:
+            raise ValueError("a model that keeps token states (memory_write surprise) has no encoder to train")
         return self.mlm_head(hidden, self.model.embedding.weight)
 
     def update_memory(
         self, state: MemoryState, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
     ) -> MemoryState:
+        if self.model.keeps_tokens:
+            if isinstance(encoded, Tensor):
+                encoded = EncoderOutput(encoded, encoded[-1])
+            return self._keep(state, encoded, attention_mask)
         layers = encoded if isinstance(encoded, Tensor) else encoded.layers
         slots = self.fit_state(state, layers.shape[1]).slots
         key, value = self.model.project_encoded(layers)
@@ -237,6 +175,8 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
 
     def unroll(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None = None) -> MemoryHistory:
         batch, turns, _ = input_ids.shape
+        if self.model.keeps_tokens:
+            return self._unroll_kept(state, input_ids, attention_mask)
         # Turn-major, so that the projected tokens of one turn are a slice.
         rows = input_ids.transpose(0, 1).flatten(0, 1)
         mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
@@ -254,6 +194,25 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             updated = self.model.memory_attention(states[-1], key, value, mask, window)
             states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
         return MemoryHistory(torch.stack(states))
+
+    def _keep(self, state: MemoryState, seen: EncoderOutput, attention_mask: Tensor | None) -> MemoryState:
+        if seen.surprise is None:
+            raise ValueError("memory_write surprise needs what encode() gives: token states and their surprise")
+        slots = self.fit_state(state, len(seen.surprise)).slots
+        mask = torch.ones_like(seen.surprise) if attention_mask is None else attention_mask
+        return MemoryState(keep_surprising(slots, seen.layers, seen.surprise, mask, self.config.kept_share))
+
+    def _unroll_kept(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None) -> MemoryHistory:
+        seen = self.encode(input_ids.transpose(0, 1).flatten(0, 1))
+        states, rows = [state.expand(len(input_ids))], len(input_ids)
+        for turn in range(input_ids.shape[1]):
+            here = slice(turn * rows, (turn + 1) * rows)
+            surprise = None if seen.surprise is None else seen.surprise[here]
+            mask = None if attention_mask is None else attention_mask[:, turn]
+            states.append(
+                self._keep(states[-1], EncoderOutput(seen.layers[:, here], seen.hidden, surprise=surprise), mask)
+            )
+        return MemoryHistory.stack(states)
 
     def decode(
         self,

@@ -1,0 +1,94 @@
+"""A Llama's weights in the places of a reactive decoder, which computes the same where its memory is empty."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from pipeline.errors import InputError
+
+MEMORY_PARTS = ("model.encoder", "model.memory_attention", "model.initial_memory", "mlm_head")
+FAMILIES = ("llama", "mistral", "qwen2")
+"""Values of `model_type` whose layers are a reactive decoder's: pre-norm RMS, rotary positions, SwiGLU."""
+
+
+def require_supported(config: PretrainedConfig, where: str) -> None:
+    """Raises InputError naming the first part of an architecture that a reactive decoder doesn't have."""
+    if config.model_type not in FAMILIES:
+        raise InputError(f"{where}: model_type {config.model_type} can't be converted; {', '.join(FAMILIES)} can")
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
+        raise InputError(f"{where}: sliding-window attention can't be converted; a memory takes its place")
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (kind := rope.get("rope_type", "default")) != "default":
+        raise InputError(f"{where}: rotary positions of rope_type {kind} can't be converted; only default ones can")
+    if getattr(config, "mlp_bias", False):
+        raise InputError(f"{where}: mlp_bias can't be converted; the reactive feed-forward layers have no bias")
+    if config.hidden_act != "silu":
+        raise InputError(f"{where}: hidden_act {config.hidden_act} can't be converted; only silu can")
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if head * config.num_attention_heads != config.hidden_size:
+        raise InputError(
+            f"{where}: head_dim {head} x num_attention_heads {config.num_attention_heads} isn't hidden_size "
+            f"{config.hidden_size}; such heads can't be converted"
+        )
+
+
+def shape_of(config: PretrainedConfig) -> dict[str, Any]:
+    """Fields of ReactiveConfig that the causal configuration decides."""
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "rope_base": (getattr(config, "rope_parameters", None) or {}).get("rope_theta", 10000.0),
+        "rms_norm_eps": config.rms_norm_eps,
+        "attention_bias": config.model_type == "qwen2" or bool(getattr(config, "attention_bias", False)),
+        "scale_embedding": False,
+        "tie_word_embeddings": bool(config.tie_word_embeddings),
+        "max_position_embeddings": config.max_position_embeddings,
+    }
+
+
+def decoder_weights(source: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """State dict of a causal Llama under the names of `ReactiveForCausalLM`; projections that are one product here are
+    joined. Biases that the causal model lacks where the reactive one has them are zero."""
+    place = {
+        "model.embedding.weight": source["model.embed_tokens.weight"],
+        "model.decoder_norm.weight": source["model.norm.weight"],
+        "lm_head.weight": source.get("lm_head.weight", source["model.embed_tokens.weight"]),
+    }
+    for index in range(layers):
+        old, new = f"model.layers.{index}", f"model.decoder.{index}"
+        attention = f"{old}.self_attn"
+        for kind in ("weight", "bias"):
+            if f"{attention}.q_proj.{kind}" not in source:
+                continue
+            parts = [source[f"{attention}.{name}_proj.{kind}"] for name in "qkv"]
+            place[f"{new}.attention.qkv.{kind}"] = torch.cat(parts)
+            out = source.get(f"{attention}.o_proj.{kind}")
+            width = source[f"{attention}.o_proj.weight"].shape[0]
+            place[f"{new}.attention.out.{kind}"] = parts[0].new_zeros(width) if out is None else out
+        place[f"{new}.attention_norm.weight"] = source[f"{old}.input_layernorm.weight"]
+        place[f"{new}.forward_norm.weight"] = source[f"{old}.post_attention_layernorm.weight"]
+        gates = [source[f"{old}.mlp.{name}_proj.weight"] for name in ("gate", "up")]
+        place[f"{new}.feed_forward.gate_up.weight"] = torch.cat(gates)
+        place[f"{new}.feed_forward.down.weight"] = source[f"{old}.mlp.down_proj.weight"]
+    return place
+
+
+def reactive_from_causal(causal: Any, **memory: Any) -> ReactiveForCausalLM:
+    """A reactive model with the causal model's weights; `memory`: further fields of ReactiveConfig. Raises ValueError
+    for fields that contradict each other."""
+    config = ReactiveConfig(**shape_of(causal.config) | memory)
+    model = ReactiveForCausalLM(config)
+    found = decoder_weights(causal.state_dict(), config.num_hidden_layers)
+    report = model.load_state_dict(found, strict=False)
+    without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.startswith(MEMORY_PARTS))]
+    if without:
+        raise ValueError(f"the causal model's weights don't fill the decoder (first: {without[0]})")
+    return model

@@ -1,0 +1,115 @@
+"""The parts of a reactive model without its vocabulary heads; shapes as in `modeling_reactive`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import RMSNorm, key_mask, rotary_table
+from .configuration_reactive import ReactiveConfig
+from .layers import DecoderLayer, EncoderLayer, ReactivePreTrainedModel
+from .memory import CopyPath, MemoryAttention, Windows, occupied
+from .memory_state import MemoryState
+
+
+@dataclass(eq=False)
+class EncoderOutput:
+    """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
+    input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`). Of a decoder that keeps token states
+    layers are what enters each layer, and surprise [B, T] how badly each token was predicted, in nats."""
+
+    layers: Tensor
+    hidden: Tensor
+    input_ids: Tensor | None = None
+    surprise: Tensor | None = None
+
+
+class ReactiveModel(ReactivePreTrainedModel):
+    """The parts of a reactive model without its vocabulary heads."""
+
+    def __init__(self, config: ReactiveConfig):
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Embeddings are kept at std D^-0.5, right for a tied output, and scaled to unit variance at the input.
+        self.embedding_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.initial_memory: Tensor | None = None
+        self.keeps_tokens = config.memory_slots > 0 and config.memory_write == "surprise"
+        if config.memory_slots and not self.keeps_tokens:
+            self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.memory_attention = MemoryAttention(config)
+            if config.copy_window:
+                self.copying = CopyPath(config)
+            shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+            if config.initial_state == "learned":
+                self.initial_memory = nn.Parameter(torch.zeros(shape))
+            elif config.initial_state == "loaded":
+                # A buffer, for loading a checkpoint makes every parameter trainable again.
+                del self.initial_memory
+                self.register_buffer("initial_memory", torch.zeros(shape))
+        self.post_init()
+
+    def table(self, length: int, x: Tensor) -> Tensor:
+        """Rotary table for positions 0..length-1 in the precision of x."""
+        return rotary_table(length, self.config.head_dim, self.config.rope_base, x.device, x.dtype)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        return self.embedding(input_ids) * self.embedding_scale
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
+        """Read whole interactions [B, T] in both directions."""
+        self._check_length(input_ids)
+        x = self.embed(input_ids)
+        table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
+        if mask is not None:
+            # A row of padding alone still needs something to look at; nobody reads its output.
+            mask = mask | ~mask.any(-1, keepdim=True)
+        for layer in self.encoder:
+            x = layer(x, table, mask)
+            layers.append(x)
+        return EncoderOutput(torch.stack(layers), self.encoder_norm(x), input_ids)
+
+    def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
+        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
+        x = self.embed(input_ids)
+        table = self.table(x.shape[1], x)
+        memory, mask = (None, None) if state is None else (state.slots, key_mask(self.readable(state)))
+        for index, layer in enumerate(self.decoder):
+            x = layer(x, table, None if memory is None else memory[index], mask)
+        return self.decoder_norm(x)
+
+    def windows(self, state: MemoryState | None) -> Windows | None:
+        """What answers may copy from a state; None for a model, or a state, without windows."""
+        if state is None or not self.config.copy_window or len(state.slots) == self.config.num_hidden_layers:
+            return None
+        return self.copying.open(state.slots)
+
+    def readable(self, state: MemoryState) -> Tensor | None:
+        """Slots that the decoder may read [B, S], None for all: of a joint memory those that hold something."""
+        if self.config.memory_read != "joint":
+            return state.readable
+        filled = occupied(state.slots)
+        return filled if state.readable is None else filled & state.readable
+
+    def token_states(self, input_ids: Tensor) -> EncoderOutput:
+        """Tokens [B, T] as the decoder sees them by themselves: what enters each layer, and the normed outputs."""
+        self._check_length(input_ids)
+        x = self.embed(input_ids)
+        table, layers = self.table(x.shape[1], x), []
+        for layer in self.decoder:
+            layers.append(x)
+            x = layer(x, table, None, None)
+        return EncoderOutput(torch.stack(layers), self.decoder_norm(x))
+
+    def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder layers [L, B, T, D] -> key, value [L, B, T, G, d] of the memory attention."""
+        return self.memory_attention.project(encoded, self.table(encoded.shape[2], encoded))
+
+    def _check_length(self, input_ids: Tensor) -> None:
+        if input_ids.shape[1] > self.config.max_interaction_length:
+            raise ValueError(
+                f"an interaction of {input_ids.shape[1]} tokens is longer than max_interaction_length "
+                f"{self.config.max_interaction_length}: truncate it or raise the limit in the configuration"
+            )

@@ -1,0 +1,193 @@
+"""A converted model computes what the causal one does while its memory is empty, and reads what it keeps."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from mrl.conversion.weights import reactive_from_causal, require_supported
+from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.model.memory import keep_surprising, occupied
+from pipeline.errors import InputError
+
+SIZES = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.15,
+}
+HEADER = [7, 8, 9]
+MEMORY = {
+    "memory_slots": 12,
+    "memory_read": "joint",
+    "memory_write": "surprise",
+    "initial_state": "empty",
+    "max_interaction_length": 64,
+    "pad_token_id": 0,
+    "eos_token_id": 3,
+    "turn_header_ids": HEADER,
+}
+
+
+def causal(kind=LlamaConfig, **more):
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(kind(**SIZES, **more)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair():
+    model = causal(rope_theta=5000.0, attention_bias=True)
+    return model, reactive_from_causal(model, **MEMORY).eval()
+
+
+def tokens(*shape, seed=0):
+    return torch.randint(10, 61, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (LlamaConfig, {"tie_word_embeddings": True}),
+        (LlamaConfig, {"attention_bias": True, "tie_word_embeddings": False}),
+        (Qwen2Config, {"tie_word_embeddings": False}),
+        (MistralConfig, {"sliding_window": None, "rms_norm_eps": 1e-5}),
+    ],
+)
+@torch.no_grad()
+def test_an_empty_memory_changes_no_logit(kind, more):
+    source = causal(kind, **more)
+    model = reactive_from_causal(source, **MEMORY).eval()
+    ids = tokens(2, 20)
+    expected = source(ids).logits
+    torch.testing.assert_close(model.decode(ids, None, model.initial_state(2)).logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (Gemma2Config(), "model_type gemma2"),
+        (Qwen3Config(), "model_type qwen3"),
+        (MistralConfig(sliding_window=16), "sliding-window"),
+        (LlamaConfig(mlp_bias=True), "mlp_bias"),
+        (LlamaConfig(hidden_act="gelu"), "hidden_act gelu"),
+        (LlamaConfig(head_dim=32, hidden_size=64, num_attention_heads=4), "head_dim 32"),
+        (
+            LlamaConfig(rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}),
+            "rope_type linear",
+        ),
+    ],
+)
+def test_parts_that_the_decoder_lacks_are_refused_by_name(config, said):
+    with pytest.raises(InputError, match=said):
+        require_supported(config, "model.name: x")
+
+
+def test_the_most_surprising_tokens_are_kept_in_order_and_the_oldest_go():
+    states = torch.arange(1.0, 6.0).view(1, 1, 5, 1)
+    surprise = torch.tensor([[0.0, 3.0, 1.0, 2.0, 9.0]])
+    mask = torch.tensor([[1, 1, 1, 1, 0]])
+    once = keep_surprising(torch.zeros(1, 1, 3, 1), states, surprise, mask, share=0.5)
+    assert once.flatten().tolist() == [0.0, 2.0, 4.0]
+    twice = keep_surprising(once, 10 * states, surprise, mask, share=0.5)
+    assert twice.flatten().tolist() == [4.0, 20.0, 40.0]
+    silent = keep_surprising(twice, states, surprise, torch.zeros_like(mask), share=0.5)
+    assert torch.equal(silent, twice)
+    assert keep_surprising(twice, states, surprise, mask, share=1.0).flatten().tolist() == [2.0, 3.0, 4.0]
+
+
+@torch.no_grad()
+def test_slots_are_read_as_tokens_that_stand_at_position_zero(pair):
+    # The plain reference: the first layer's attention over slots and tokens, written out.
+    source, model = pair
+    written, ids = tokens(1, 9, seed=1), tokens(1, 5, seed=2)
+    state = model.write(model.initial_state(1), written)
+    layer, x = model.model.decoder[0], model.model.embed(ids)
+    attention = source.model.layers[0].self_attn
+    normed = layer.attention_norm(torch.cat([state.slots[0][:, occupied(state.slots)[0]], x], dim=1))[0]
+    kept = normed.shape[0] - ids.shape[1]
+    query, key, value = (getattr(attention, f"{n}_proj")(normed).unflatten(-1, (-1, 8)) for n in "qkv")
+    position = torch.tensor([0] * kept + list(range(ids.shape[1])))
+    angle = position[:, None] * 5000.0 ** -(torch.arange(0, 8, 2) / 8)
+    cos, sin = (f(angle).repeat(1, 2)[:, None] for f in (torch.cos, torch.sin))
+    query, key = (p * cos + torch.cat([-p[..., 4:], p[..., :4]], -1) * sin for p in (query, key))
+    expected = torch.empty(ids.shape[1], 4, 8)
+    for token in range(ids.shape[1]):
+        for head in range(4):
+            seen = kept + token + 1
+            share = (key[:seen, head // 2] @ query[kept + token, head] / 8**0.5).softmax(0)
+            expected[token, head] = share @ value[:seen, head // 2]
+    mask = occupied(state.slots)[:, None, None]
+    got = layer._joint_attention(x, model.model.table(5, x), state.slots[0], mask)[0]
+    torch.testing.assert_close(got, attention.o_proj(expected.flatten(1)), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_memory_matters_and_one_token_at_a_time_is_the_same(pair):
+    _, model = pair
+    state = model.write(model.initial_state(2), tokens(2, 9, seed=1), torch.tensor([[1] * 9, [1] * 4 + [0] * 5]))
+    assert occupied(state.slots).sum(1).tolist() == [3, 1]
+    ids, mask = tokens(2, 6, seed=2), torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
+    answers = model.generate_answers(ids, mask, state, forced=None, sampling=Sampling(temperature=0), max_new_tokens=8)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        said = answers.ids[row, : int(answers.mask[row].sum())]
+        whole = torch.cat([ids[row, :length], said])[None]
+        logits = model.decode(whole, None, state.rows(slice(row, row + 1))).logits[0, length - 1 : -1]
+        assert torch.equal(logits.argmax(-1), said)
+        empty = model.decode(whole).logits[0, length - 1 : -1]
+        assert (logits - empty).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_unrolling_is_writing_one_by_one(pair):
+    _, model = pair
+    ids, mask = tokens(2, 3, 7), torch.ones(2, 3, 7, dtype=torch.long)
+    mask[0, 1, 4:] = 0
+    mask[1, 2] = 0
+    state, history = model.initial_state(2), model.unroll(model.initial_state(2), ids, mask)
+    for turn in range(3):
+        state = model.write(state, ids[:, turn], mask[:, turn])
+        torch.testing.assert_close(history[turn + 1].slots, state.slots)
+
+
+def test_the_gradient_of_an_answer_reaches_the_write(pair):
+    _, model = pair
+    history = model.unroll(model.initial_state(1), tokens(1, 2, 7))
+    history.slots.retain_grad()
+    ids = tokens(1, 6, seed=4)
+    model.decode(ids, None, history[2], labels=ids).loss.backward()
+    assert model.model.embedding.weight.grad.abs().sum() > 0
+    assert history.slots.grad[2].abs().amax((0, 1, 3))[-4:].min() > 0
+    model.zero_grad()
+
+
+@torch.no_grad()
+def test_a_rendered_conversation_is_split_at_the_user_header_and_survives_saving(pair, tmp_path):
+    _, model = pair
+    model.save_pretrained(tmp_path)
+    again = ReactiveForCausalLM.from_pretrained(tmp_path).eval()
+    first, last = tokens(1, 6, seed=5), tokens(1, 4, seed=6)
+    header = torch.tensor([HEADER])
+    system = tokens(1, 3, seed=7)
+    flat = torch.cat([system, header, first, header, last], dim=1)
+    state = model.write(model.initial_state(1), torch.cat([system, header, first], dim=1))
+    expected = model.decode(torch.cat([header, last], dim=1), None, state).logits
+    for each in (model, again):
+        torch.testing.assert_close(each(flat).logits[:, -7:], expected)
+    padded = torch.cat([torch.zeros(1, 2, dtype=torch.long), flat], dim=1)
+    out = again.generate(padded, attention_mask=(padded > 0).long(), do_sample=False, max_new_tokens=3)
+    assert out[0, padded.shape[1]] == expected[0, -1].argmax()
