@@ -21,6 +21,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 """0 to 1, both included."""
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 """0 to 1 without 1: what a moving average keeps, how much of a label is smoothed away."""
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+"""0 to 1, without 0."""
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 """Between 0 and 1: a part of something of which there is a rest."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -45,6 +47,7 @@ __all__ = [
     "OpenShare",
     "PositiveFloat",
     "PositiveInt",
+    "PositiveShare",
     "Seed",
     "Share",
     "ShareBelowOne",

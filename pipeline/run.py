@@ -10,7 +10,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -304,11 +304,13 @@ def stage_main(
     *,
     default_config: Path | None = None,
     description: str | None = None,
+    shorthand: Mapping[str, str] | None = None,
 ) -> None:
     """Entry point of a stage script: options, strict YAML, an open run, the exit status. Doesn't return.
 
-    `config_cls` has `output_dir: Path` and `seed: int`; the stage is named after the script. Exit status 0 done,
-    2 bad input (one line), 1 a full disk or memory (one line), 130 or 143 interrupted; anything else is a bug.
+    `config_cls` has `output_dir: Path` and `seed: int`; the stage is named after the script. `shorthand`: options of
+    this script alone that stand for a key ("--from": "model.name"). Exit status 0 done, 2 bad input (one line), 1 a
+    full disk or memory (one line), 130 or 143 interrupted; anything else is a bug.
     """
     stage = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -316,11 +318,14 @@ def stage_main(
     parser.add_argument("--output-dir", help="instead of output_dir in the YAML")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, dotted")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    for option, key in (shorthand or {}).items():
+        parser.add_argument(option, dest=key, metavar="VALUE", help=f"instead of {key} in the YAML")
     options = parser.parse_args()
     load_dotenv(find_dotenv(usecwd=True))
     setup_logging(options.log_level)
     keep_wandb_offline_if_unreachable()
-    elsewhere = [] if options.output_dir is None else [f"output_dir={json.dumps(options.output_dir)}"]
+    told = {"output_dir": options.output_dir, **{key: getattr(options, key) for key in (shorthand or {}).values()}}
+    elsewhere = [f"{key}={json.dumps(value)}" for key, value in told.items() if value is not None]
     with exit_status():
         config = load_config(config_cls, options.config_path, [*options.set, *elsewhere])
         try:

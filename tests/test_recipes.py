@@ -93,6 +93,7 @@ KINDS = [
     Kind("mrl/config/**/interaction_sft.yaml", partial(stage, "mrl.pretrain", "PretrainStage"), 1),
     Kind("mrl/config/**/memory_pretrain.yaml", partial(stage, "mrl.memory_pretrain", "MemoryPretrainStage"), 1),
     Kind("mrl/config/**/*memory_sft*.yaml", partial(stage, "mrl.memory_sft", "MemorySFTStage"), 1),
+    Kind("mrl/config/**/convert.yaml", partial(stage, "mrl.convert", "ConvertStage"), 1),
     Kind("mrl/config/**/dpo.yaml", partial(stage, "mrl.dpo", "DPOStage"), 1),
     Kind("mrl/config/**/reward_model.yaml", partial(stage, "mrl.reward_model", "RewardModelStage"), 1),
     Kind("mrl/config/**/mrl*.yaml", mrl_stages, 1),

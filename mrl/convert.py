@@ -1,0 +1,31 @@
+"""Gives a causal language model a memory: a Llama becomes a reactive model with the same weights.
+
+    uv run mrl/convert.py --from outputs/quickstart/stage_3 --output-dir outputs/converted
+
+While the memory is empty it computes the causal model's logits, and its chat template stays: `generate()` and lm_eval
+take rendered conversations as before. Earlier turns don't stand in the prompt, though: of each one the token states
+that the model itself predicted worst are kept, `memory.kept_share` of them, and stand beside the tokens in every
+layer's attention. Nothing is trained. The result lies in output_dir/model.
+"""
+
+from mrl.recipes.conversion import ConvertStage
+from mrl.recipes.stage import default_config
+from pipeline.run import Run, stage_main
+
+
+def main(stage: ConvertStage, run: Run) -> None:
+    """Refuse what is missing, then convert."""
+    stage.source()
+    with run.loading():
+        from mrl.stages.convert import run_stage
+    run_stage(stage, run)
+
+
+if __name__ == "__main__":
+    stage_main(
+        ConvertStage,
+        main,
+        default_config=default_config("convert"),
+        description=__doc__,
+        shorthand={"--from": "model.name"},
+    )

@@ -1,0 +1,49 @@
+"""What the recipe of mrl/convert.py holds."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.hub import is_hub_name
+from pipeline.ranges import PositiveInt, PositiveShare, Text
+from pipeline.stage_config import StageConfig
+
+
+@dataclass(kw_only=True, frozen=True)
+class CausalModelConfig:
+    """Section `model`: the causal model that gets a memory."""
+
+    name: Text
+    """A folder with weights and tokenizer, the output_dir of a stage, or a name on the Hub."""
+    revision: Text | None = None
+    """Of the Hub: branch, tag or commit."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class ConvertedMemoryConfig:
+    """Section `memory`: what is kept of earlier interactions."""
+
+    slots: PositiveInt = 256
+    """Token states that the memory holds; the oldest make room for new ones."""
+    kept_share: PositiveShare = 0.25
+    """Share of an interaction's tokens that is kept: those that the model itself predicted worst."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class ConvertStage(StageConfig):
+    """A reactive model from a causal one."""
+
+    model: CausalModelConfig
+    memory: ConvertedMemoryConfig = field(default_factory=ConvertedMemoryConfig)
+    max_interaction_length: PositiveInt = 512
+    """Most tokens of one interaction, query and answer together."""
+
+    def source(self) -> str:
+        """The folder or Hub name that is loaded. Raises InputError where there is no such folder."""
+        name = self.model.name
+        if is_hub_name(name):
+            return name
+        for folder in (Path(name) / "model", Path(name)):
+            if (folder / "config.json").is_file():
+                return str(folder)
+        raise InputError(f"model.name: {name} holds no model (config.json with weights); name another folder")

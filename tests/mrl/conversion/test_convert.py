@@ -1,0 +1,114 @@
+"""mrl/convert.py: from a causal checkpoint's folder to a reactive one that other programs open."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+
+from mrl.conversion.chat_markup import user_header
+from mrl.recipes.conversion import ConvertStage
+from mrl.stages.convert import run_stage
+from pipeline.config import parse_config
+from pipeline.errors import InputError
+from pipeline.run import open_run
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA_3 = (
+    "{% for m in messages %}{{ '<|head|>' + m['role'] + '<|/head|>\n\n' + m['content'] + '<|im_end|>' }}{% endfor %}"
+)
+
+
+@pytest.fixture
+def tokenizer():
+    words = ["<unk>", "\n", "user", "assistant", *"abcdefgh", "alpha", "beta", "gamma"]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(" ", "removed")]
+    )
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<|im_end|>")
+    marks = ["<|im_start|>", "<|head|>", "<|/head|>"]
+    made.add_special_tokens({"additional_special_tokens": [AddedToken(m, special=True) for m in marks]})
+    made.chat_template = CHATML
+    return made
+
+
+@pytest.fixture
+def source(tmp_path, tokenizer):
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.2,
+    )
+    folder = tmp_path / "source" / "model"
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder.parent
+
+
+def converted(tmp_path, source, **changes):
+    recipe = {"model": {"name": str(source)}, "memory": {"slots": 8}, "output_dir": str(tmp_path / "out")}
+    stage = parse_config(ConvertStage, {**recipe, **changes})
+    with open_run(stage, stage="convert", output_dir=stage.output_dir, seed=1) as run:
+        run_stage(stage, run)
+    return tmp_path / "out"
+
+
+@torch.no_grad()
+def test_the_folder_answers_a_conversation_of_many_turns_from_memory(tmp_path, source):
+    out = converted(tmp_path, source)
+    facts = json.loads((out / "metrics.json").read_text())
+    assert facts["logit_difference"] < 1e-5
+    assert facts["turn_header"].split() == ["<|im_start|>", "user"]
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    model = AutoModelForCausalLM.from_pretrained(out / "model").eval()
+    turns = [{"role": r, "content": c} for r, c in [("user", "a b"), ("assistant", "c"), ("user", "d e f")]]
+    ids = tokenizer.apply_chat_template(turns, return_tensors="pt", add_generation_prompt=True)["input_ids"]
+    first = tokenizer.apply_chat_template(turns[:2], return_tensors="pt")["input_ids"]
+    state = model.write(model.initial_state(1), first)
+    expected = model.decode(ids[:, first.shape[1] :], None, state).logits
+    torch.testing.assert_close(model(ids).logits[:, first.shape[1] :], expected)
+    said = model.generate(ids, do_sample=False, max_new_tokens=4)
+    assert said[0, ids.shape[1]] == expected[0, -1].argmax()
+
+
+@pytest.mark.parametrize(
+    ("template", "header"), [(CHATML, ["<|im_start|>", "user"]), (LLAMA_3, ["<|head|>", "user", "<|/head|>"])]
+)
+def test_the_header_is_what_opens_the_users_part(tokenizer, template, header):
+    tokenizer.chat_template = template
+    assert tokenizer.convert_ids_to_tokens(user_header(tokenizer, "x")) == header
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "no chat template"),
+        ("{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}", "no end token"),
+        ("{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}", "no end token with a user header"),
+        ("{{ raise_exception('only one turn') }}", "only one turn"),
+    ],
+)
+def test_templates_without_a_header_are_refused(tokenizer, template, said):
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=said):
+        user_header(tokenizer, "x")
+
+
+def test_incomplete_weights_and_missing_folders_are_refused(tmp_path, source):
+    with pytest.raises(InputError, match="holds no model"):
+        parse_config(ConvertStage, {"model": {"name": str(tmp_path / "no")}, "output_dir": "o"}).source()
+    config = json.loads((source / "model" / "config.json").read_text())
+    (source / "model" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(InputError, match=r"lacks \d+ weights"):
+        converted(tmp_path, source)
