@@ -14,6 +14,7 @@ from pipeline.ranges import (
     OpenShare,
     PositiveFloat,
     PositiveInt,
+    PositiveShare,
     Seed,
     Share,
     ShareBelowOne,
@@ -31,6 +32,7 @@ class Section:
     share: Share = 0.5
     kept: ShareBelowOne = 0.5
     part: OpenShare = 0.5
+    some: PositiveShare = 0.5
     seed: Seed = 0
     name: Text | None = None
     folder: NamedPath | None = None
@@ -47,6 +49,7 @@ class Section:
         ("share", [0, 1], [-0.1, 1.1, float("nan")]),
         ("kept", [0, 0.999], [1, -0.1]),
         ("part", [0.001, 0.999], [0, 1]),
+        ("some", [0.001, 1], [0, 1.01]),
         ("seed", [0, 2**32 - 1], [-1, 2**32]),
         ("name", ["x", " x "], ["", " ", "\n"]),
         ("folder", ["x", ".", "/"], ["", "  "]),
