@@ -1,6 +1,6 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart remember tour study test lint bench clean
+.PHONY: help uv setup quickstart control remember tour study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
@@ -26,7 +26,7 @@ setup: uv  ## install everything; BACKEND=cpu|cuda|rocm picks the torch build
 	@uv run --no-project python pipeline/torch_backend.py "$(BACKEND)"
 
 quickstart: uv  ## data, training, memory and evaluation from nothing, on this machine; QUICK=1 shortened, OUT=DIR elsewhere
-	@sh quickstart.sh
+	@uv run evaluation/quickstart/run.py --output-dir "$(OUT)" $(if $(QUICK),--quick)
 
 tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh tour.sh
@@ -34,6 +34,13 @@ tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 
 remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own)
 	@test -n "$(DATA)" || { echo "say which dialogues: make remember DATA=chats.jsonl" >&2; exit 2; }
 	@uv run mrl/remember.py --data $(DATA) $(if $(HELD_OUT),--held-out $(HELD_OUT)) --output-dir $(if $(filter file,$(origin OUT)),outputs/own,$(OUT))
+
+control: uv  ## the quickstart's memory beside a plain decoder that reads the whole history (four minutes of training)
+	@uv run data/data_collection.py --config-path data/config/quickstart/memory_chats.yaml --output-dir "$(OUT)/data/memory_chats"
+	@uv run post_training/initialise.py --config-path post_training/config/quickstart/memory_chats_model.yaml --output-dir "$(OUT)/full_history_start" --set tokenizer="$(OUT)/memory_tokenizer/tokenizer"
+	@uv run post_training/sft.py --config-path post_training/config/quickstart/memory_chats.yaml --output-dir "$(OUT)/full_history" --set model.name="$(OUT)/full_history_start" --set dataset.name="$(OUT)/data/memory_chats"
+	@uv run evaluation/retention.py --model "$(OUT)/memory_sft" --data "$(OUT)/data/episodes/test_16" "$(OUT)/data/episodes/test_32" --baseline "$(OUT)/full_history" --output-dir "$(OUT)/retention"
+	@uv run evaluation/report.py "$(OUT)"
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))

@@ -22,7 +22,13 @@ from evaluation.reporting.markdown import number
 from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Results
 from evaluation.reporting.samples import sample_section, samples_side_by_side
-from evaluation.reporting.sections import memory_section, reasoning_section, stage_section, study_section
+from evaluation.reporting.sections import (
+    command_section,
+    memory_section,
+    reasoning_section,
+    stage_section,
+    study_section,
+)
 from evaluation.reporting.summary import summarize
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
@@ -45,6 +51,7 @@ def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
         memory_section(report),
         *(stage.section for stage in results.tour),
         study_section(results),
+        command_section(results),
     ]
     read = "## Read\n\n" + "\n".join(f"- {path.as_posix()}" for path in files_read(results)) + "\n"
     sections = ["\n\n".join(head), *tables, plots, sample_section(results), read]

@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 logger = logging.getLogger(__name__)
 
 STUDY = "study.json"
+COMMANDS = "commands.json"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
 TOUR = "tour"
@@ -80,6 +81,9 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
         _add_samples(file, results, samples_per_task)
         return  # the results file beside it stands for both
+    elif name == COMMANDS and not of_tour:
+        results.commands = read_json(file).get("commands", [])
+        return
     elif name == STUDY:
         results.study = read_json(file)
         results.files.append(file)

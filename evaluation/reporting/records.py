@@ -54,6 +54,8 @@ class Results:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    """Of the quickstart: wall seconds and start seconds by command."""
     tour: list[StageFigures] = field(default_factory=list)
     started_at: float | None = None
     newest: float = 0.0

@@ -26,6 +26,21 @@ def stage_section(results: Results) -> str:
     return "## Stages\n\n" + "\n\n".join(lines) + "\n"
 
 
+def command_section(results: Results) -> str:
+    """Where the time went, by command, the longest first."""
+    if not results.commands:
+        return ""
+    rows = [
+        [f"`{c['command'].removeprefix('uv run ')[:100]}`", number(c["wall_s"]), number(c["start_s"])]
+        for c in sorted(results.commands, key=lambda c: -(c["wall_s"] or 0.0))
+    ]
+    total = sum(c["wall_s"] or 0.0 for c in results.commands)
+    note = f"{len(rows)} commands, {total:.0f} s; two lists of them at the same time, on half of the cores each."
+    return (
+        "\n\n".join(["## Time by command", note, table(["command", "wall s", "of it loading s"], rows, text=1)]) + "\n"
+    )
+
+
 def reasoning_section(results: Results, report: Mapping[str, Any]) -> str:
     """Held-out reasoning and preference accuracy."""
     parts = []

@@ -76,6 +76,7 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
             label: {task: {k: vars(f) for k, f in figures.items()} for task, figures in evaluation.figures.items()}
             for label, evaluation in results.evaluations.items()
         },
+        "commands": results.commands,
         "git_commit": git_commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,0 +1,208 @@
+"""Runs the quickstart: the commands of quickstart.yaml, two lists at a time, and says what they show.
+
+    uv run evaluation/quickstart/run.py                       # everything, into outputs/quickstart
+    uv run evaluation/quickstart/run.py --output-dir DIR --quick
+
+Every command's output goes to a log of its own below OUT/logs; when one fails, the end of its log is shown and the
+other list is stopped. commands.json says how long each took. What is there already is taken up or done again as each
+script says.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.quickstart.plan import LAST, Plan, Step
+from evaluation.quickstart.progress import about, clock, shown_so_far
+from evaluation.quickstart.starts import can_fork, load, start
+from pipeline.artifact import write_json
+from pipeline.config import load_config
+from pipeline.errors import InputError
+from pipeline.run import exit_status, setup_logging
+
+ROOT = Path(__file__).parents[2]
+FIRST_WORD_AFTER = 120
+"""Seconds after which is said what has been shown so far and what comes."""
+
+
+@dataclass
+class Row:
+    """A list of commands, worked off one after another."""
+
+    name: str
+    steps: list[Step]
+    at: int = 0
+    pid: int | None = None
+    began: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self.at == len(self.steps)
+
+    def left(self, now: float) -> float:
+        """Seconds on the reference machine that are left of it, what is under way included."""
+        rest = sum(step.seconds for step in self.steps[self.at :])
+        return max(0.0, rest - min(now - self.began, self.steps[self.at].seconds)) if self.pid else rest
+
+
+@dataclass
+class Walk:
+    """The quickstart under way."""
+
+    folder: Path
+    quick: bool
+    fork: bool
+    cores: int
+    began: float = field(default_factory=time.time)
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
+    expected: float = 0.0
+    taken: float = 0.0
+    """Of the commands that have ended: what was expected and what they took."""
+
+    def say(self, text: str) -> None:
+        """A line with the time since the start."""
+        print(f"[{clock(time.time() - self.began):>5}] {text}", flush=True)
+
+    def begin(self, row: Row, threads: int) -> None:
+        """Start the next command of a list."""
+        step = row.steps[row.at]
+        words = step.words({"OUT": str(self.folder)}, self.quick)
+        number = f"{row.name} {row.at + 1}/{len(row.steps)}"
+        when = "" if self.quick else f" ({about(step.seconds * self.pace())})"
+        self.say(f"{number}: {step.does}{when}")
+        row.began = time.time()
+        row.pid = start(words, self.log(row), threads, self.fork)
+        self.commands.append({"command": shlex.join(words), "wall_s": None, "start_s": None, "list": row.name})
+
+    def pace(self) -> float:
+        """How much longer commands take here than expected, by those that have ended."""
+        return self.taken / self.expected if self.expected > 20 else 1.0
+
+    def log(self, row: Row) -> Path:
+        """Where the present command of a list writes."""
+        return self.folder / "logs" / f"{row.name}_{row.at + 1:02d}.log"
+
+    def ended(self, row: Row) -> bool:
+        """Whether the present command of a list is over. Raises InputError where it failed."""
+        if row.pid is None:
+            return False
+        pid, status = os.waitpid(row.pid, os.WNOHANG)
+        if not pid:
+            return False
+        row.pid, wall = None, time.time() - row.began
+        entry = next(c for c in reversed(self.commands) if c["list"] == row.name)
+        entry |= {"wall_s": round(wall, 2), "start_s": start_seconds(entry["command"], row.began)}
+        self.write_commands()
+        if code := os.waitstatus_to_exitcode(status):
+            end = "\n".join(self.log(row).read_text("utf-8", errors="replace").splitlines()[-20:])
+            print(end, file=sys.stderr)
+            raise InputError(f"{entry['command']} ended with status {code}; its output is {self.log(row)}")
+        self.expected += row.steps[row.at].seconds
+        self.taken += wall
+        row.at += 1
+        return True
+
+    def write_commands(self) -> None:
+        """commands.json: wall seconds of every command so far, and those of its start where it says them."""
+        keys = ("command", "wall_s", "start_s")
+        write_json(self.folder / "commands.json", {"commands": [{k: c[k] for k in keys} for c in self.commands]})
+
+    def tell(self, rows: list[Row], everything: bool = False) -> None:
+        """What is shown by now that wasn't before, or all of it with how long the rest takes."""
+        shown = shown_so_far(self.folder)
+        new = shown if everything else [line for line in shown if line not in self.told]
+        self.told.update(shown)
+        if everything:
+            left = max(row.left(time.time()) for row in rows) * self.pace()
+            self.say(f"so far: {'; '.join(new) or 'data is made, models are being trained'}")
+            coming = "; ".join(row.steps[row.at].does for row in rows if not row.ended)
+            self.say(f"under way: {coming}" + ("" if self.quick else f". Left: {about(left)}"))
+        else:
+            for line in new:
+                self.say(f"→ {line}")
+
+
+def start_seconds(command: str, began: float) -> float | None:
+    """Seconds in which the command loaded its libraries, as the metrics.json that it has written says."""
+    words = shlex.split(command)
+    folder = Path(words[words.index("--output-dir") + 1]) if "--output-dir" in words else None
+    metrics = folder / "metrics.json" if folder else None
+    if metrics is None or not metrics.is_file() or metrics.stat().st_mtime < began:
+        return None
+    return json.loads(metrics.read_text("utf-8")).get("start_s")
+
+
+def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
+    """Work off the lists at the same time, each on its share of the cores; what ends first leaves its share."""
+    first_word = FIRST_WORD_AFTER
+    loaded = not (walk.fork and modules)
+    try:
+        while not all(row.ended for row in rows):
+            busy = [row for row in rows if not row.ended]
+            for row in busy:
+                if row.pid is None:
+                    walk.begin(row, max(1, walk.cores // len(busy)))
+            if not loaded:  # while the first commands, which need none of it, are at work
+                load(modules)
+                loaded = True
+            time.sleep(0.1)
+            ended = [walk.ended(row) for row in busy]  # of all of them, hence no generator
+            if any(ended):
+                walk.tell(rows)
+            if time.time() - walk.began > first_word and not all(row.ended for row in rows):
+                walk.tell(rows, everything=True)
+                first_word *= 2
+    finally:
+        for row in rows:
+            if row.pid is not None:
+                os.kill(row.pid, signal.SIGTERM)
+        for row in rows:
+            if row.pid is not None:
+                os.waitpid(row.pid, 0)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main(options: argparse.Namespace) -> None:
+    """Both lists, then the report; its path is the last line."""
+    plan = load_config(Plan, options.config_path)
+    folder: Path = options.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "started_at").write_text(f"{int(time.time())}\n")
+    walk = Walk(folder, options.quick, fork=can_fork(), cores=cores())
+    rows = [Row(name, steps) for name, steps in plan.lists.items()]
+    total = max(sum(step.seconds for step in row.steps) for row in rows)
+    if not options.quick:
+        walk.say(f"{sum(len(row.steps) for row in rows) + len(plan.report)} commands, {about(total)} on two cores")
+    work(walk, rows, plan.loaded_once)
+    last = Row(LAST, plan.report)
+    work(walk, [last], [])
+    last.at -= 1
+    print(walk.log(last).read_text("utf-8").splitlines()[-1])
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-path", type=Path, default=ROOT / "quickstart.yaml")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/quickstart"))
+    parser.add_argument("--quick", action="store_true", help="every step with a fraction of the data")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    chosen = parse_options()
+    setup_logging("WARNING")
+    with exit_status():
+        main(chosen)
