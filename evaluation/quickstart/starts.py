@@ -72,8 +72,10 @@ def _become(words: Sequence[str], log: Path, threads: int) -> int:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
