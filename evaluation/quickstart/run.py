@@ -86,9 +86,9 @@ class Walk:
         """How much longer commands take here than expected, by those that have ended."""
         return self.taken / self.expected if self.expected > 20 else 1.0
 
-    def log(self, row: Row) -> Path:
-        """Where the present command of a list writes."""
-        return self.folder / "logs" / f"{row.name}_{row.at + 1:02d}.log"
+    def log(self, row: Row) -> Path | None:
+        """Where the present command of a list writes; None: the report's, which names the page, to the terminal."""
+        return None if row.name == LAST else self.folder / "logs" / f"{row.name}_{row.at + 1:02d}.log"
 
     def ended(self, row: Row) -> bool:
         """Whether the present command of a list is over. Raises InputError where it failed."""
@@ -102,9 +102,9 @@ class Walk:
         entry |= {"wall_s": round(wall, 2), "start_s": start_seconds(entry["command"], row.began)}
         self.write_commands()
         if code := os.waitstatus_to_exitcode(status):
-            end = "\n".join(self.log(row).read_text("utf-8", errors="replace").splitlines()[-20:])
-            print(end, file=sys.stderr)
-            raise InputError(f"{entry['command']} ended with status {code}; its output is {self.log(row)}")
+            if log := self.log(row):
+                print("\n".join(log.read_text("utf-8", errors="replace").splitlines()[-20:]), file=sys.stderr)
+            raise InputError(f"{entry['command']} ended with status {code}; its output is {log or 'above'}")
         self.expected += row.steps[row.at].seconds
         self.taken += wall
         row.at += 1
@@ -186,10 +186,7 @@ def main(options: argparse.Namespace) -> None:
     if not options.quick:
         walk.say(f"{sum(len(row.steps) for row in rows) + len(plan.report)} commands, {about(total)} on two cores")
     work(walk, rows, plan.loaded_once)
-    last = Row(LAST, plan.report)
-    work(walk, [last], [])
-    last.at -= 1
-    print(walk.log(last).read_text("utf-8").splitlines()[-1])
+    work(walk, [Row(LAST, plan.report)], [])
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:

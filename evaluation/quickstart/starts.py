@@ -14,6 +14,9 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
+
+_WRITTEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 def can_fork() -> bool:
@@ -28,15 +31,15 @@ def load(modules: Sequence[str]) -> None:
         importlib.import_module(name)
 
 
-def start(words: Sequence[str], log: Path, threads: int, fork: bool) -> int:
-    """Begin a command whose output goes to `log`; returns its process id. words: `uv run SCRIPT …`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+def start(words: Sequence[str], log: Path | None, threads: int, fork: bool) -> int:
+    """Begin a command whose output goes to `log`, or (None) to this process's own; returns its process id. words:
+    `uv run SCRIPT …`."""
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
     if not fork:
-        begin = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
+        begin: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        if log is not None:
+            begin += [(os.POSIX_SPAWN_OPEN, 1, str(log), _WRITTEN, 0o644), (os.POSIX_SPAWN_DUP2, 1, 2)]
         variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         return os.posix_spawnp(words[0], list(words), variables, file_actions=begin)
     sys.stdout.flush()
@@ -52,11 +55,12 @@ def start(words: Sequence[str], log: Path, threads: int, fork: bool) -> int:
         os._exit(status)
 
 
-def _become(words: Sequence[str], log: Path, threads: int) -> int:
+def _become(words: Sequence[str], log: Path | None, threads: int) -> int:
     """Be the process of a script or of an installed command, to its exit status."""
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (1, 2):
-        os.dup2(out, stream)
+    if log is not None:
+        out = os.open(log, _WRITTEN, 0o644)
+        for stream in (1, 2):
+            os.dup2(out, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
