@@ -8,7 +8,7 @@ if ! [ -f "$OUT/report.json" ] || ! find "$OUT/report.json" -newer "$OUT/started
   echo "error: $OUT holds no finished quickstart (its report.json is missing or older than its start): run \`make quickstart OUT=$OUT\` first" >&2
   exit 2
 fi
-quick() { [ -z "${QUICK:-}" ] || echo "$@"; }  # options that only the shortened form has
+quick() { [ -z "${QUICK:-}" ] || echo "$@"; }  # options that only the shortened form has; no blank inside one
 TOUR="$OUT/tour"
 EPISODES="$OUT/data/episodes"
 
@@ -39,8 +39,8 @@ uv run post_training/grpo.py --config-path post_training/config/quickstart/grpo.
 PREFER="$TOUR/preferences"
 uv run data/data_collection.py --config-path data/config/quickstart/preferences.yaml --output-dir "$PREFER/data"
 uv run mrl/memory_sft.py --config-path mrl/config/quickstart/manners_memory_sft.yaml --output-dir "$PREFER/start" --set model.path="$OUT/mrl" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set held_out_dialogues=20)
-uv run mrl/dpo.py --config-path mrl/config/quickstart/dpo.yaml --output-dir "$PREFER/dpo" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set "data.train=[{path: pairs, limit: 64}]" --set "data.held_out=[{path: validation, limit: 20}]")
-uv run mrl/reward_model.py --config-path mrl/config/quickstart/reward_model.yaml --output-dir "$PREFER/reward_model" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set "data.train=[{path: pairs, limit: 64}]" --set "data.held_out=[{path: validation, limit: 20}]")
+uv run mrl/dpo.py --config-path mrl/config/quickstart/dpo.yaml --output-dir "$PREFER/dpo" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set 'data.train=[{"path":"pairs","limit":64}]' --set 'data.held_out=[{"path":"validation","limit":20}]')
+uv run mrl/reward_model.py --config-path mrl/config/quickstart/reward_model.yaml --output-dir "$PREFER/reward_model" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" $(quick --set trainer.max_steps=2 --set 'data.train=[{"path":"pairs","limit":64}]' --set 'data.held_out=[{"path":"validation","limit":20}]')
 for RUN in rlhf combined; do
   uv run mrl/rlhf.py --config-path "mrl/config/quickstart/$RUN.yaml" --output-dir "$PREFER/$RUN" --set model.path="$PREFER/start" --set data.folder="$PREFER/data" --set rewards.models.quality="$PREFER/reward_model" $(quick --set trainer.max_steps=2 --set rollout.episodes=8 --set held_out_dialogues=8)
 done

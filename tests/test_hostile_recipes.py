@@ -28,6 +28,8 @@ STAGES = [
     ("mrl.memory_pretrain", "MemoryPretrainStage"),
     ("mrl.memory_sft", "MemorySFTStage"),
     ("mrl.train", "MRLStage"),
+    ("mrl.reward_model", "RewardModelStage"),
+    ("mrl.convert", "ConvertStage"),
     ("evaluation.study.config", "StudyConfig"),
 ]
 ODD = [

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mrl.recipes.stage import TrainerConfig
 from mrl.training.distributed import join_processes
-from mrl.training.stage_config import TrainerConfig
 from pipeline.run import Run
 
 
