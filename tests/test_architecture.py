@@ -45,7 +45,9 @@ def test_nothing_is_called_after_a_drawer():
 def test_scripts_are_not_imported():
     inside = {p: p.read_text() for p in sources(".py") if p.relative_to(ROOT).parts[0] in ROOMS}
     scripts = {
-        ".".join(p.relative_to(ROOT).with_suffix("").parts): p for p, text in inside.items() if "__main__" in text
+        ".".join(p.relative_to(ROOT).with_suffix("").parts): p
+        for p, text in inside.items()
+        if '__name__ == "__main__"' in text
     }
     assert {"mrl.train", "evaluation.study.run", "evaluation.speed.generation"} <= scripts.keys()
     offenders = [
