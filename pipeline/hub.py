@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from pipeline.redaction import redact
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 6
+WANDB = "https://api.wandb.ai"
+_UNREACHABLE = "TRLM_HUB_UNREACHABLE"
+"""Set where the Hub is offline because it didn't answer, not because somebody wanted so."""
 
 
 def offline() -> bool:
@@ -60,7 +64,8 @@ def first_line(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None and offline():
         if any(name in f"{type(seen).__name__} {seen}" for name in ("OfflineModeIsEnabled", "LocalEntryNotFoundError")):
-            return "HF_HUB_OFFLINE is set and it isn't in the cache"
+            why = "the Hub can't be reached" if os.environ.get(_UNREACHABLE) else "HF_HUB_OFFLINE is set"
+            return f"{why} and it isn't in the cache"
         seen = seen.__cause__ or seen.__context__
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
@@ -96,7 +101,8 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
     from huggingface_hub.utils import validate_repo_id
 
     if offline() or constants.HF_HUB_OFFLINE:
-        raise InputError(f"{key}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it or leave the push out")
+        why = "the Hub can't be reached" if os.environ.get(_UNREACHABLE) else "HF_HUB_OFFLINE is set"
+        raise InputError(f"{key}: {why}, so nothing can be pushed; mend that or leave the push out")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -205,20 +211,38 @@ def logged_in_to_wandb() -> bool:
 def keep_wandb_offline_if_unreachable(seconds: float = 3.0) -> None:
     """Where wandb has a key but its server doesn't answer, set WANDB_MODE=offline with a warning: wandb itself would
     try for minutes and then end the run."""
-    if not logged_in_to_wandb():
+    if logged_in_to_wandb() and (fault := _unreachable(os.environ.get("WANDB_BASE_URL", WANDB), seconds)):
+        os.environ["WANDB_MODE"] = "offline"
+        logger.warning(
+            "wandb can't be reached (%s); this run is tracked without it, or offline where the YAML asks for it", fault
+        )
+
+
+def keep_hub_offline_if_unreachable(seconds: float = 3.0) -> None:
+    """Where the Hub's server doesn't answer, keep its clients in this process to what is in their cache, with a
+    warning: they themselves would try for minutes. To be called before a name is asked for."""
+    from huggingface_hub import constants
+
+    if offline() or not (fault := _unreachable(constants.ENDPOINT, seconds)):
         return
-    server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    logger.warning("the Hub can't be reached (%s); only what is in its cache can be used", fault)
+    os.environ["HF_HUB_OFFLINE"] = os.environ[_UNREACHABLE] = "1"
+    constants.HF_HUB_OFFLINE = True
+    if settings := sys.modules.get("datasets.config"):
+        settings.__dict__.update(HF_HUB_OFFLINE=True, HF_DATASETS_OFFLINE=True)
+
+
+def _unreachable(address: str, seconds: float) -> str | None:
+    """Why nobody can be spoken to at an address, or at the proxy on the way there; None where somebody can."""
+    server = urlsplit(address)
     proxy = os.environ.get(f"{server.scheme}_proxy") or os.environ.get(f"{server.scheme.upper()}_PROXY")
     asked = urlsplit(proxy) if proxy else server
     port = asked.port or (80 if asked.scheme == "http" else 443)
     try:
         socket.create_connection((asked.hostname or "", port), timeout=seconds).close()
     except OSError as error:
-        os.environ["WANDB_MODE"] = "offline"
-        logger.warning(
-            "wandb can't be reached (%s:%d: %s); this run is tracked without it, or offline where the YAML asks for it",
-            asked.hostname, port, error.strerror or error,
-        )  # fmt: skip
+        return f"{asked.hostname}:{port}: {error.strerror or error}"
+    return None
 
 
 def tracker() -> Literal["wandb", "tensorboard"]:
@@ -230,6 +254,7 @@ __all__ = [
     "check_push",
     "first_line",
     "is_hub_name",
+    "keep_hub_offline_if_unreachable",
     "keep_wandb_offline_if_unreachable",
     "logged_in_to_wandb",
     "push_folder",

@@ -11,7 +11,7 @@ from data.sources.files import is_local
 from data.sources.hf_dataset import load_local
 from data.sources.reading import FileQuery, Selection, check_disjoint, find_files
 from pipeline.errors import InputError, SettingError
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 from pipeline.ranges import OpenShare, PositiveInt, Text
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ def _load(config: DatasetConfig | EvaluationSetConfig, split: str, where: str = 
         if len(rows) == 0:
             raise InputError(f"{where}.name: {config.name} has no rows")
         return rows, rows._fingerprint[:16]
+    keep_hub_offline_if_unreachable()
     try:
         rows = retrying(
             lambda: load_dataset(config.name, config.subset, split=split, revision=config.revision),
@@ -128,7 +129,7 @@ def _load(config: DatasetConfig | EvaluationSetConfig, split: str, where: str = 
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"{where}.name: {config.name} ({split}) can't be loaded: {first_line(error)}") from None
     except OSError as error:
-        raise InputError(f"{where}.name: {config.name}: the Hub can't be reached: {first_line(error)}") from None
+        raise InputError(f"{where}.name: {config.name} can't be loaded from the Hub: {first_line(error)}") from None
     if len(rows) == 0:
         raise InputError(f"{where}.name: {config.name} ({split}) has no rows")
     fingerprint = hashlib.sha256(f"{config.name}{config.revision}{rows._fingerprint}".encode()).hexdigest()[:16]

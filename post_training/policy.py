@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from pipeline.artifact import is_complete, verify
 from pipeline.errors import InputError
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 from pipeline.ranges import Text
 from post_training.adapter import AdapterConfig, lora_config
 from post_training.chat_template import read_template
@@ -87,6 +87,8 @@ def load_policy(config: PolicyConfig, chat_template: str | None, adapter: Adapte
     check_gguf(config.name, config.gguf_file)
     path = config.name if config.gguf_file else resolve_model(config.name)
     template = read_template(chat_template)
+    if not Path(path).exists():
+        keep_hub_offline_if_unreachable()
     tokenizer = load_tokenizer(config, path)
     model = _load_model(config, path)
     if template is not None:

@@ -22,6 +22,7 @@ from data.sources.split_names import (
     bare_name,
     folders_below,
     parse_split,
+    said_by_words,
     same_split,
     split_of,
 )
@@ -240,6 +241,8 @@ def _of_split(query: FileQuery, files: list[Path], root: Path, split: str | None
         return (own, False) if own else (files, True)
     if split is None and len(set(named.values())) == 1:
         return files, False
+    if len(files) == 1 and split is not None and said_by_words(files[0]) == CANONICAL.get(split):
+        return files, False  # a file that was named, `gsm8k_train.parquet`, needs no second naming by its whole stem
     names = list(dict.fromkeys(name or bare_name(file) for file, name in named.items()))
     chosen = _pick(query, query.path, names, split)
     return [file for file, name in named.items() if (name or bare_name(file)) == chosen], False

@@ -12,7 +12,7 @@ from data.sources.batches import Batch
 from data.sources.config import SourceConfig
 from pipeline.config import nearest
 from pipeline.errors import InputError
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class HubChecker:
 
     def _builder(self, name: str, subset: str | None, revision: str | None, where: str) -> Any:
         if (name, subset, revision) not in self.builders:
+            keep_hub_offline_if_unreachable()
             try:
                 self.builders[name, subset, revision] = retrying(
                     lambda: datasets.load_dataset_builder(name, subset, revision=revision),

@@ -98,7 +98,27 @@ def split_of(file: Path, root: Path) -> str | None:
     for folder in reversed(folders_below(file, root)):
         if folder in CANONICAL:
             return folder
-    return name if set(re.split(r"[-_.\s]+", name)) & set(CANONICAL) else None
+    return name if _split_words(name) else None
 
 
-__all__ = ["ALIASES", "CANONICAL", "RowSlice", "bare_name", "folders_below", "parse_split", "same_split", "split_of"]
+def said_by_words(file: Path) -> str | None:
+    """The canonical split that the words of a file's name say, all of one split: `gsm8k_train` says train."""
+    said = {CANONICAL[word] for word in _split_words(bare_name(file))}
+    return said.pop() if len(said) == 1 else None
+
+
+def _split_words(name: str) -> set[str]:
+    return set(re.split(r"[-_.\s]+", name)) & set(CANONICAL)
+
+
+__all__ = [
+    "ALIASES",
+    "CANONICAL",
+    "RowSlice",
+    "bare_name",
+    "folders_below",
+    "parse_split",
+    "said_by_words",
+    "same_split",
+    "split_of",
+]

@@ -22,7 +22,7 @@ from data.sources.to_episodes import to_exchanges
 from mrl.dialogues.facts import Fact, read_facts, settle_marks
 from mrl.recipes.data import KIND, RowSource
 from pipeline.errors import InputError, shown
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ def _rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
 def _hub_rows(source: RowSource) -> Iterator[tuple[str, dict[str, Any]]]:
     from datasets import load_dataset  # slow to import, and needed for the Hub alone
 
+    keep_hub_offline_if_unreachable()
     try:
         rows = retrying(
             lambda: load_dataset(source.path, source.subset, split=source.split or "train", revision=source.revision),

@@ -13,7 +13,7 @@ from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
 from mrl.recipes.model import ModelConfig, resolve
 from pipeline.errors import InputError
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 
 logger = logging.getLogger(__name__)
 disable_progress_bar()  # a bar for each file of weights, at each checkpoint
@@ -108,6 +108,8 @@ def _read(source: Path | str) -> ReactiveForCausalLM:
         raise InputError(
             f"model.path: {source} holds a model of type {kind}, not a reactive one; give the folder of a stage of mrl/"
         )
+    if isinstance(source, str):
+        keep_hub_offline_if_unreachable()
     try:
         # The class of this tree, not the copy in the checkpoint: fixes of ours should reach old weights.
         loaded: Any = retrying(

@@ -52,6 +52,14 @@ def test_the_training_split_is_meant_where_none_is_named(tmp_path, glob):
     assert names(path, "held_out") == names(path, "test") == ["test"]
 
 
+def test_a_file_that_is_named_says_its_split_by_a_word(tmp_path):
+    write(tmp_path, gsm8k_train=2, pairs_valid=1, train_of_eval=1)
+    assert names(tmp_path / "gsm8k_train.jsonl", "train") == ["gsm8k_train"]
+    assert names(tmp_path / "pairs_valid.jsonl", "validation[:1]") == ["pairs_valid"]
+    assert "no split 'train'; it has pairs_valid" in refused(tmp_path / "pairs_valid.jsonl", "train")
+    assert "no split 'train'; it has train_of_eval" in refused(tmp_path / "train_of_eval.jsonl", "train")
+
+
 def test_an_alias_of_two_names_is_ambiguous(tmp_path):
     write(tmp_path, dev=1, valid=1, train=1)
     assert "several splits for validation (dev, valid)" in refused(tmp_path, "validation")
