@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mrl.dialogues.collation import collate_episodes
-from mrl.dialogues.tokenization import EncodedDialogues, TurnTokens, build_prompts
+from mrl.dialogues.tokenization import EncodedDialogues, build_prompts
 from mrl.losses.answer_lm import memory_states
 from mrl.model import FORCED, MemoryHistory, MemoryState, ReactiveForCausalLM, Sampling, Think
 from mrl.rl.episode_dataset import EpisodeDataset
@@ -83,18 +83,18 @@ def generate_answers(
 ) -> list[GeneratedAnswer]:
     """Answers to queries, each read against its row of the state; greedy ones, or sampled by a seed a row. references:
     the right answers, where they are known; a query is cut as in training to what they leave of an interaction."""
-    names = TurnTokens.of(tokenizer, "--model")
-    prompts = build_prompts(tokenizer, names, queries, model.config.max_interaction_length, references)
+    frame = model.config.frame
+    prompts = build_prompts(tokenizer, frame, queries, model.config.max_interaction_length, references)
     width = max(map(len, prompts))
-    ids = torch.tensor([i + [names.pad] * (width - len(i)) for i in prompts], device=model.device)
+    ids = torch.tensor([i + [frame.pad] * (width - len(i)) for i in prompts], device=model.device)
     mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in prompts], device=model.device)
     answers = model.generate_answers(
         ids, mask, state, max_new_tokens=max_new_tokens, max_think_tokens=thinking.max_think_tokens,
         forced=FORCED[thinking.think], sampling=sampling, seeds=seeds,
     )  # fmt: skip
     place = torch.arange(answers.ids.shape[1], device=model.device)
-    spoken = answers.mask.bool() & (place >= answers.thought[:, None])
-    texts = tokenizer.batch_decode(answers.ids.masked_fill(~spoken, names.pad), skip_special_tokens=True)
+    spoken = answers.mask.bool() & (place >= answers.words_from[:, None])
+    texts = tokenizer.batch_decode(answers.ids.masked_fill(~spoken, frame.pad), skip_special_tokens=True)
     return [
         GeneratedAnswer(*each)
         for each in zip(texts, answers.finished.tolist(), answers.thought.tolist(), answers.cut.tolist(), strict=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from evaluation.inference import GREEDY
 from mrl.dialogues.dataset import Conversation
-from mrl.dialogues.tokenization import TurnTokens, build_prompts
+from mrl.dialogues.tokenization import build_prompts
 from mrl.model import ReactiveForCausalLM
 
 REPORTED_TURNS = (1, 2, 4, 8, 16, 32, 64)
@@ -31,13 +31,13 @@ def measure_latency(
 
     The lower quartile of the rounds stands for a turn: what other processes of a busy machine take isn't the model's.
     """
-    names = TurnTokens.of(tokenizer, "--model")
+    frame = model.config.frame
     exchange = conversation.exchanges[-1]
     limit = model.config.max_interaction_length
-    (prompt,) = build_prompts(tokenizer, names, [exchange.query or "?"], limit, [exchange.answer])
+    (prompt,) = build_prompts(tokenizer, frame, [exchange.query or "?"], limit, [exchange.answer])
     ids = torch.tensor([prompt], device=model.device)
     answer = tokenizer(exchange.answer, add_special_tokens=False)["input_ids"]
-    interaction = torch.tensor([[*prompt, names.answer, *answer, names.eos]], device=model.device)
+    interaction = torch.tensor([[*prompt, *frame.answer, *answer, *frame.end]], device=model.device)
     states = [model.initial_state(seeds=[0], device=model.device)]
     for _ in range(REPORTED_TURNS[-1] - 1):
         states.append(model.write(states[-1], interaction))

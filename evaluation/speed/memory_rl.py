@@ -83,9 +83,8 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, ReactiveF
     critic = build_critic(model, arguments.critic).eval()
     special = torch.arange(arguments.vocab) < FRAME
     words = Vocabulary.build(
-        special, ~special & False, ~special, model.get_input_embeddings().weight,
-        answer_id=model.config.answer_token_id, think_id=model.config.think_token_id,
-    )  # fmt: skip
+        special, ~special & False, ~special, model.get_input_embeddings().weight, model.config.frame
+    )
     return model, critic, words
 
 

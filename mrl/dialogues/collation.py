@@ -83,7 +83,7 @@ def _gather(data: EncodedDialogues, turn: np.ndarray, present: np.ndarray) -> tu
     position = np.arange(max(1, int(lengths.max())))
     mask = position < lengths[..., None]
     index = np.where(mask, data.start[turn][..., None] + position, 0)
-    ids = np.where(mask, data.tokens[index], data.names.pad)
+    ids = np.where(mask, data.tokens[index], data.frame.pad)
     return ids, mask, np.where(mask, data.flags[index], 0)
 
 

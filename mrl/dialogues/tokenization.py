@@ -10,48 +10,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.dialogues.facts import Fact, find_fact, ways_of
+from mrl.dialogues.turn_frame import frame_of
 from pipeline.errors import InputError
 from pipeline.hub import first_line, is_hub_name, retrying
 
+if TYPE_CHECKING:  # the package of the model takes seconds to import
+    from mrl.model import TurnFrame
+
 logger = logging.getLogger(__name__)
-SCORED, MARKER, FACT, THOUGHT = 1, 2, 4, 8
+SCORED, MARKER, FACT, THOUGHT, HEADER = 1, 2, 4, 8, 16
 """Bits of `EncodedDialogues.flags`: part of what the model has to say, a forced marker, part of a needed fact, part of
-a thought (its [T] and the [A] that closes it too)."""
-
-
-@dataclass(frozen=True)
-class TurnTokens:
-    """Ids of the tokens that frame an interaction."""
-
-    pad: int
-    bos: int
-    eos: int
-    mask: int
-    query: int
-    answer: int
-    think: int
-
-    @classmethod
-    def of(cls, tokenizer: Any, where: str) -> "TurnTokens":
-        """Ids from a tokenizer. Raises InputError naming the tokens it lacks."""
-        names = {"pad": "[PAD]", "bos": "[BOS]", "eos": "[EOS]", "mask": "[MASK]"}
-        names = {k: getattr(tokenizer, f"{k}_token", None) or v for k, v in names.items()}
-        names |= {"query": "[Q]", "answer": "[A]", "think": "[T]"}
-        vocabulary = tokenizer.get_vocab()
-        missing = [name for name in names.values() if name not in vocabulary]
-        if missing:
-            raise InputError(
-                f"{where}: the tokenizer has no {', '.join(missing)}; train one with data/tokenizer.py or add them as "
-                "special tokens"
-            )
-        return cls(**{key: vocabulary[name] for key, name in names.items()})
+a thought (its [T] and the [A] that closes it too), what every answer begins with, thought about or not."""
 
 
 def load_tokenizer(path: Path | str) -> Any:
@@ -82,7 +58,7 @@ class EncodedDialogues:
     distance: np.ndarray
     asks: np.ndarray
     groups: list[str]
-    names: TurnTokens
+    frame: "TurnFrame"
     thinks: bool
     facts: list[tuple[Fact, ...]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -120,7 +96,7 @@ def encode_dialogues(
     """Encode conversations. A turn of more than `max_length` tokens is refused, or cut with a warning: first the
     answer's end (its end token stays), then the query's, so that some of the answer is always left. Plain text is
     split into as many turns as it needs instead."""
-    names = TurnTokens.of(tokenizer, where)
+    frame = frame_of(tokenizer, where)
     pieces = _Pieces(tokenizer, conversations)
     thinks = any(e.think for c in conversations for e in c.exchanges)
     turns: list[_Turn] = []
@@ -128,7 +104,7 @@ def encode_dialogues(
     first = [0]
     for conversation in conversations:
         for exchange in conversation.exchanges:
-            made = _encode(exchange, pieces, names, max_length)
+            made = _encode(exchange, pieces, frame, max_length)
             if (longest := max(turn.longer for turn in made)) and too_long == "refuse":
                 raise InputError(
                     f"{conversation.where}: a turn of {longest} tokens is longer than {max_length} "
@@ -147,7 +123,7 @@ def encode_dialogues(
         np.array([exchange.distance for exchange in exchanges]),
         np.array([exchange.asks for exchange in exchanges]),
         [c.group for c in conversations],
-        names,
+        frame,
         thinks,
         [_as_written(exchange) for exchange in exchanges],
         counts,
@@ -249,13 +225,14 @@ class _Turn:
     lost: int = 0
 
 
-def _encode(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int) -> list[_Turn]:
+def _encode(exchange: Exchange, pieces: _Pieces, frame: "TurnFrame", limit: int) -> list[_Turn]:
     """The turns that one exchange makes."""
     if exchange.query is not None:
-        return [_encode_turn(exchange, pieces, names, limit)]
-    ids, room = pieces.ids(exchange.answer), limit - 2
+        return [_encode_turn(exchange, pieces, frame, limit)]
+    ids, lead, end = pieces.ids(exchange.answer), frame.lead, frame.end
+    room = limit - len(lead) - len(end)
     parts = [ids[at : at + room] for at in range(0, len(ids), room)]
-    return [_Turn([names.bos, *part, names.eos], [0, *[SCORED] * (len(part) + 1)]) for part in parts]
+    return [_Turn([*lead, *part, *end], [*[0] * len(lead), *[SCORED] * (len(part) + len(end))]) for part in parts]
 
 
 def query_room(limit: int, answer: int) -> int:
@@ -264,32 +241,40 @@ def query_room(limit: int, answer: int) -> int:
     return limit - min(answer, limit // 2)
 
 
-def _encode_turn(exchange: Exchange, pieces: _Pieces, names: TurnTokens, limit: int) -> _Turn:
+def _encode_turn(exchange: Exchange, pieces: _Pieces, frame: "TurnFrame", limit: int) -> _Turn:
     answer = pieces.ids(exchange.answer)
     said = [SCORED | mark for mark in pieces.fact_marks(exchange.answer, exchange.facts)]
-    head = [names.bos, names.query, *pieces.ids(exchange.query)]
+    head = [*frame.opening, *pieces.ids(exchange.query)]
     head_flags = [0] * len(head)
-    answer, said = [names.answer, *answer], [MARKER, *said]
     if exchange.think:
         think = pieces.ids(exchange.think)
-        answer = [names.think, *think, *answer]
-        said = [MARKER | THOUGHT, *[SCORED | THOUGHT] * (len(think) + 1), *said[1:]]
-    total = len(head) + len(answer) + 1
+        answer = [*frame.think, *think, *frame.think_end, *answer]
+        scored = [SCORED | THOUGHT] * (len(think) + len(frame.think_end))
+        said = [*_marker_flags(frame.think, frame, THOUGHT), *scored, *said]
+    else:
+        answer, said = [*frame.answer, *answer], [*_marker_flags(frame.answer, frame), *said]
+    total = len(head) + len(answer) + len(frame.end)
     if total <= limit:
-        return _Turn([*head, *answer, names.eos], [*head_flags, *said, SCORED])
-    kept = query_room(limit, len(answer) + 1)
+        return _Turn([*head, *answer, *frame.end], [*head_flags, *said, *[SCORED] * len(frame.end)])
+    kept = query_room(limit, len(answer) + len(frame.end))
     query_cut = len(head) > kept
     head, head_flags = head[:kept], head_flags[:kept]
-    room = limit - len(head) - 1
+    room = limit - len(head) - len(frame.end)
     left = len(pieces.ids(exchange.answer)) - max(0, len(answer) - room)
     places = [pieces.fact_tokens(exchange.answer, fact) for fact in exchange.facts]
     lost = sum(bool(tokens) and tokens[-1] >= left for tokens in places)
-    ids, flags = [*head, *answer[:room], names.eos], [*head_flags, *said[:room], SCORED]
+    ids = [*head, *answer[:room], *frame.end]
+    flags = [*head_flags, *said[:room], *[SCORED] * len(frame.end)]
     return _Turn(ids, flags, total, query_cut, len(answer) > room, lost)
 
 
+def _marker_flags(marker: Sequence[int], frame: "TurnFrame", more: int = 0) -> list[int]:
+    """Flags of the marker that begins an answer: what every answer begins with decides nothing."""
+    return [HEADER] * frame.common + [MARKER | more] * (len(marker) - frame.common)
+
+
 def build_prompts(
-    tokenizer: Any, names: TurnTokens, queries: Sequence[str], max_length: int, answers: Sequence[str] | None = None
+    tokenizer: Any, frame: "TurnFrame", queries: Sequence[str], max_length: int, answers: Sequence[str] | None = None
 ) -> list[list[int]]:
     """Ids of `[BOS][Q]query` of each query, for answering. A query that is too long is cut at its end, as in training:
     to what its answer (of `answers`, where they are known) leaves; else a quarter of the limit is left to the answer.
@@ -301,8 +286,9 @@ def build_prompts(
     pieces = _Pieces(tokenizer, [Conversation(exchanges, "query")])
     prompts = []
     for query, answer in zip(queries, answers, strict=True):
-        room = query_room(max_length, len(pieces.ids(answer)) + 2 if answer else max_length // 4)
-        prompts.append(([names.bos, names.query, *pieces.ids(query)], room))
+        markers = len(frame.answer) + len(frame.end)
+        room = query_room(max_length, len(pieces.ids(answer)) + markers if answer else max_length // 4)
+        prompts.append(([*frame.opening, *pieces.ids(query)], room))
     longer = [len(ids) for ids, room in prompts if len(ids) > room]
     if longer:
         logger.warning(

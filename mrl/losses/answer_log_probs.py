@@ -55,8 +55,8 @@ def token_log_probs(
     wanted = scored[:, 1:] & mask[:, 1:].bool()
     out = model.decode(ids, mask, memory, logits_at=F.pad(wanted, (0, 1)))
     logits = out.logits
-    if decisions is not None:
-        between = only(logits, (model.config.answer_token_id, model.config.think_token_id))
+    if decisions is not None and (choice := model.config.frame.choice) is not None:
+        between = only(logits, choice)
         logits = torch.where(decisions[:, 1:][wanted][:, None], between, logits)
     distribution = adjust(logits, sampling or Sampling()).log_softmax(-1)
     return TokenScores(distribution, ids[:, 1:][wanted], out.aux_loss)

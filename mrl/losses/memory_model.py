@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mrl.model import Answers, DecoderOutput, EncoderOutput, MemoryHistory, MemoryState, Sampling
+from mrl.model import Answers, DecoderOutput, EncoderOutput, Forced, MemoryHistory, MemoryState, Sampling, TurnFrame
 
 
 class MemoryModelConfig(Protocol):
@@ -17,11 +17,13 @@ class MemoryModelConfig(Protocol):
     memory_slots: int
     max_interaction_length: int
     """Tokens of one interaction at most."""
-    answer_token_id: int
-    think_token_id: int
-    """[A] and [T], one of which begins an answer."""
     router_aux_loss_coef: float
     """Weight of `DecoderOutput.aux_loss`."""
+
+    @property
+    def frame(self) -> TurnFrame:
+        """The markers around the parts of an interaction."""
+        ...
 
     @property
     def state_layers(self) -> int:
@@ -95,7 +97,7 @@ class MemoryModel(Protocol):
         *,
         max_new_tokens: int = 64,
         max_think_tokens: int = 64,
-        forced: str | int | None = "answer",
+        forced: Forced | None = "answer",
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
         seeds: list[int] | None = None,

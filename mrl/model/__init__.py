@@ -3,11 +3,12 @@
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from .configuration_reactive import ReactiveConfig
-from .conversation import chat_template, join_rows, take_rows
-from .generation import Answers, Dialogue
+from .conversation import Dialogue, chat_template, join_rows, take_rows
+from .frame import TurnFrame
+from .generation import Answers
 from .memory_state import MemoryHistory, MemoryState
 from .modeling_reactive import DecoderOutput, EncoderOutput, ReactiveForCausalLM
-from .sampling import FORCED, Sampling, Think
+from .sampling import FORCED, Forced, Sampling, Think
 from .sequence_classification import ReactiveForSequenceClassification
 
 # In this process the classes are known without trust_remote_code; elsewhere the checkpoint brings its own copy.
@@ -21,6 +22,7 @@ __all__ = [
     "DecoderOutput",
     "Dialogue",
     "EncoderOutput",
+    "Forced",
     "MemoryHistory",
     "MemoryState",
     "ReactiveConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "ReactiveForSequenceClassification",
     "Sampling",
     "Think",
+    "TurnFrame",
     "chat_template",
     "join_rows",
     "take_rows",

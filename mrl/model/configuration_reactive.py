@@ -1,9 +1,12 @@
 """Configuration of the Reactive Transformer.
 
-The file is copied into every checkpoint (`auto_map`), so it imports transformers and nothing of this repository.
+The file is copied into every checkpoint (`auto_map`) with those it names, so it imports transformers and its
+neighbours alone.
 """
 
 from transformers import PreTrainedConfig
+
+from .frame import MARKERS, TurnFrame
 
 MEMORY_VARIANTS = ("simple", "self", "interlayer", "self-interlayer")
 GATES = ("off", "static", "elementwise", "linear", "content")
@@ -33,8 +36,8 @@ class ReactiveConfig(PreTrainedConfig):
     decoder's own self-attention (cross: an attention of their own); `memory_write` surprise keeps the token states that
     the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
     rewrite the slots); `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
-    (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_header_ids` are the tokens with
-    which its chat template opens the user's part: a turn begins there (null: at [Q], or at the [BOS] right before it).
+    (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_frame` are the markers of its chat
+    template, ids by the names of `frame.MARKERS` (null: the single tokens named below).
 
     `classifier_reads_memory` concerns `ReactiveForSequenceClassification` alone: whether its texts are scored together
     with a memory.
@@ -98,7 +101,7 @@ class ReactiveConfig(PreTrainedConfig):
     query_token: str = "[Q]"
     answer_token: str = "[A]"
     think_token: str = "[T]"
-    turn_header_ids: list[int] | None = None
+    turn_frame: dict[str, list[int]] | None = None
     tie_word_embeddings: bool = False
     use_cache: bool = True
     classifier_reads_memory: bool = True
@@ -131,6 +134,18 @@ class ReactiveConfig(PreTrainedConfig):
         queries, keys = self.token_heads
         reading = self.memory_query_heads or queries
         return reading, self.memory_key_value_heads or min(keys, reading)
+
+    @property
+    def frame(self) -> TurnFrame:
+        """The markers around the parts of an interaction."""
+        pad = self.pad_token_id or 0
+        if self.turn_frame is not None:
+            return TurnFrame.named(pad, self.turn_frame)
+        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return TurnFrame.single(
+            pad=pad, mask=self.mask_token_id, bos=self.bos_token_id, eos=ends[0] or 0,
+            query=self.query_token_id, answer=self.answer_token_id, think=self.think_token_id,
+        )  # fmt: skip
 
     @property
     def state_layers(self) -> int:
@@ -192,6 +207,8 @@ class ReactiveConfig(PreTrainedConfig):
             raise ValueError("initial_state empty needs memory_read joint: nothing else can read an empty memory")
         if not 0 < self.kept_share <= 1:
             raise ValueError(f"kept_share {self.kept_share} must lie above 0 and not above 1")
+        if self.turn_frame is not None and sorted(self.turn_frame) != sorted(MARKERS):
+            raise ValueError(f"turn_frame has {', '.join(self.turn_frame)}; it must name {', '.join(MARKERS)}")
         if self.memory_groups < 1 or self.num_hidden_layers % self.memory_groups:
             raise ValueError(
                 f"memory_groups {self.memory_groups} must divide num_hidden_layers {self.num_hidden_layers}"

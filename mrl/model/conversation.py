@@ -1,11 +1,12 @@
 """A flat rendered conversation as input: split into turns, earlier turns written into memory, the last one decoded.
 
 The chat template below renders a conversation as `[BOS][Q]query[T]think[A]answer[EOS]` once per turn; a turn begins
-at each `[Q]`, or at the `[BOS]` right before it. Text before the first turn belongs to it; without any `[Q]` the whole
-row is one turn, so plain text works too. Rows may be padded on either side and have different numbers of turns.
+at each `[Q]`, or at the `[BOS]` right before it; with the markers of another chat template (`frame.TurnFrame`), at its
+user header. Text before the first turn belongs to it; a row without a header is one turn, so plain text works too. Rows
+may be padded on either side and have different numbers of turns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput, logging
 
 from .decoding import AnswerCache, prefill, step
+from .frame import TurnFrame, begins
 from .memory import Windows
 from .memory_state import MemoryState
 
@@ -84,22 +86,12 @@ class ReactiveOutput(ModelOutput):
     memory: MemoryState | None = None
 
 
-def turn_indices(input_ids: Tensor, attention_mask: Tensor, bos: int | None, query: int) -> Tensor:
+def turn_indices(input_ids: Tensor, attention_mask: Tensor, frame: TurnFrame) -> Tensor:
     """Number of the turn that each position [B, T] belongs to, counted from 0 (values under padding mean nothing)."""
-    present = attention_mask.bool()
-    asks = (input_ids == query) & present
-    opens = torch.zeros_like(asks) if bos is None else (input_ids == bos) & present
-    after_bos = F.pad(opens[:, :-1], (1, 0))
-    before_query = F.pad(asks[:, 1:], (0, 1))
-    starts = (asks & ~after_bos) | (opens & before_query)
-    return (starts.cumsum(1) - 1).clamp(min=0)
-
-
-def header_indices(input_ids: Tensor, attention_mask: Tensor, header: Sequence[int]) -> Tensor:
-    """`turn_indices` where a turn begins with several tokens, the `header` of a chat template's user role."""
-    wanted = torch.tensor(header, device=input_ids.device)
-    windows = F.pad(input_ids.masked_fill(attention_mask == 0, -1), (0, len(header) - 1), value=-1)
-    starts = (windows.unfold(1, len(header), 1) == wanted).all(-1)
+    present = input_ids.masked_fill(attention_mask == 0, -1)
+    whole = begins(present, frame.lead + frame.header)
+    led = F.pad(whole, (len(frame.lead), 0))[:, : whole.shape[1]]
+    starts = whole | (begins(present, frame.header) & ~led)
     return (starts.cumsum(1) - 1).clamp(min=0)
 
 
@@ -114,10 +106,7 @@ class ConversationForward:
             ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
             untold = pad is None or pad in (config.bos_token_id, *ends)
             attention_mask = torch.ones_like(input_ids) if untold else input_ids.ne(pad).long()
-        if self.config.turn_header_ids:
-            turn = header_indices(input_ids, attention_mask, self.config.turn_header_ids)
-        else:
-            turn = turn_indices(input_ids, attention_mask, self.config.bos_token_id, self.config.query_token_id)
+        turn = turn_indices(input_ids, attention_mask, self.config.frame)
         turn = turn.masked_fill(attention_mask == 0, -1)
         return turn, turn.amax(1).clamp(min=0) + 1
 
@@ -216,6 +205,25 @@ class ConversationForward:
         logits = self.logits(hidden, ids, windows, F.pad(scored, (0, 1)))
         return F.cross_entropy(logits.float(), targets[scored])
 
+    def check_tokenizer(self: "ReactiveForCausalLM", tokenizer) -> None:
+        """Raise ValueError unless the tokenizer knows the turn tokens under the configured ids."""
+        config = self.config
+        if config.turn_frame is not None:
+            if tokenizer.eos_token_id != config.frame.end[-1]:
+                raise ValueError(
+                    f"the tokenizer's end token is {tokenizer.eos_token_id}, the model's {config.frame.end[-1]}: use "
+                    "the tokenizer that was saved with the model"
+                )
+            return
+        for kind in ("query", "answer", "think"):
+            name, expected = getattr(config, f"{kind}_token"), getattr(config, f"{kind}_token_id")
+            found = tokenizer.convert_tokens_to_ids(name)
+            if found != expected:
+                raise ValueError(
+                    f"the tokenizer has {name} as {found}, the model's configuration as {expected}: use the tokenizer "
+                    "that was saved with the model"
+                )
+
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
@@ -235,3 +243,15 @@ class ConversationForward:
             return {"input_ids": input_ids[:, -1:], "past_key_values": past_key_values}
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": use_cache}
         return inputs | {"memory": memory, "logits_to_keep": logits_to_keep or 1}
+
+
+class Dialogue:
+    """A conversation with one person: a model, its tokenizer and the state so far."""
+
+    def __init__(self, model, tokenizer, state: MemoryState | None = None):
+        self.model, self.tokenizer = model, tokenizer
+        self.state = model.initial_state(1) if state is None else state
+
+    def ask(self, query: str, **options) -> Iterator[str]:
+        """Yield the answer piece by piece; memory is updated after the last piece (options: see `interact`)."""
+        self.state = yield from self.model.interact(self.tokenizer, query, self.state, **options)

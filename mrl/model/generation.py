@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .conversation import join_rows, take_rows
+from .conversation import Dialogue, join_rows, take_rows
 from .decoding import prefill, step
 from .memory_state import MemoryState
-from .sampling import FORCED, Sampling, Think, draw, only, uniforms
+from .sampling import FORCED, Forced, Sampling, Think, draw, only, uniforms
 
 if TYPE_CHECKING:
     from .modeling_reactive import ReactiveForCausalLM
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """A batch of answers, right-padded, their thoughts included. Forced tokens ([A] or [T] at the start, the [A] that
-    closes a thought at its limit) are part of the ids but not sampled; a first token that was chosen is.
+    """A batch of answers, right-padded, their thoughts included. Forced tokens (the marker at the start, [A] or [T],
+    and the one that closes a thought at its limit) are part of the ids but not sampled; a marker that was chosen is.
 
     ids [B, n]; mask [B, n] 1 on answer tokens, the end token included; sampled [B, n] bool, True where the model
     chose; log_probs [B, n] fp32 under the sampled distribution, 0 elsewhere; finished [B] bool: ended by itself;
-    thought [B]: tokens before [A], [T] included, 0 where there is no thought; cut [B] bool: the thought was closed at
-    its limit, or the end token came inside it.
+    thought [B]: tokens before the marker that ends a thought, [T] included, 0 where there is no thought; words_from
+    [B]: place of the answer's first word; cut [B] bool: the thought was closed at its limit, or the end token came
+    inside it.
     """
 
     ids: Tensor
@@ -46,6 +47,7 @@ class Answers:
     log_probs: Tensor
     finished: Tensor
     thought: Tensor
+    words_from: Tensor
     cut: Tensor
 
 
@@ -65,7 +67,7 @@ class AnswerGeneration:
         *,
         max_new_tokens: int = 64,
         max_think_tokens: int = 64,
-        forced: str | int | None = "answer",
+        forced: Forced | None = "answer",
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
         seeds: list[int] | None = None,
@@ -73,10 +75,11 @@ class AnswerGeneration:
     ) -> Answers:
         """Answer queries [B, T] (`[BOS][Q]query`, padded on either side), each read against its row of the state.
 
-        max_new_tokens counts the forced token; a row also ends at max_interaction_length tokens. forced: "answer"
-        [A], "think" [T], "auto" (drawn from these two; the likelier when greedy), a token id, or None. A thought is no
-        part of max_new_tokens: [A] closes it after max_think_tokens, or where an answer of max_new_tokens (or half of
-        the interaction's room, if that is less) would no longer fit. stop: end tokens, by default the configuration's;
+        max_new_tokens counts the marker as one; a row also ends at max_interaction_length tokens. forced: "answer" [A],
+        "think" [T], "auto" (drawn from these two, the likelier when greedy; where a thought is begun in place of a
+        word, drawn as any word), or None. A thought is no part of max_new_tokens: [A] closes it after max_think_tokens,
+        or where an answer of max_new_tokens (or half of the interaction's room, if that is less) would no longer fit.
+        stop: end tokens, by default the configuration's;
         () for none. Randomness comes from `seeds` (one a row), `generator` or torch's own.
         Raises ValueError for an empty query or one that leaves no room for an answer.
         """
@@ -85,7 +88,7 @@ class AnswerGeneration:
         if not bool(present.any(1).all()):
             raise ValueError("generate_answers got a row without a token: every query needs at least [BOS][Q]")
         ids, mask, _ = take_rows(input_ids, present.bool())
-        if ids.shape[1] >= self.config.max_interaction_length:
+        if ids.shape[1] + len(self.config.frame.answer) > self.config.max_interaction_length:
             raise ValueError(
                 f"a query of {ids.shape[1]} tokens leaves no room for an answer within max_interaction_length "
                 f"{self.config.max_interaction_length}: shorten it"
@@ -94,36 +97,12 @@ class AnswerGeneration:
         # they are while it casts the attention between them.
         state = None if state is None else state.to(dtype=self.dtype)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            run = _Run(
-                self,
-                ids,
-                mask,
-                state,
-                max_new_tokens,
-                self._stop_tokens(stop),
-                self._thinking(forced, max_think_tokens),
-            )
+            run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop), forced, max_think_tokens)
             numbers = None if sampling.greedy else uniforms(ids.shape[0], run.room, generator, seeds, ids.device)
-            run.begin(forced, numbers, sampling)
+            run.begin(numbers, sampling)
             while run.column < run.room and not run.done():
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         return run.answers()
-
-    def _thinking(self: "ReactiveForCausalLM", forced: str | int | None, max_think_tokens: int) -> int | None:
-        """Most tokens of a thought after [T]; None where there can't be one."""
-        return max_think_tokens if forced in ("think", "auto", self.config.think_token_id) else None
-
-    def check_tokenizer(self: "ReactiveForCausalLM", tokenizer) -> None:
-        """Raise ValueError unless the tokenizer knows the turn tokens under the configured ids."""
-        config = self.config
-        for kind in ("query", "answer", "think"):
-            name, expected = getattr(config, f"{kind}_token"), getattr(config, f"{kind}_token_id")
-            found = tokenizer.convert_tokens_to_ids(name)
-            if found != expected:
-                raise ValueError(
-                    f"the tokenizer has {name} as {found}, the model's configuration as {expected}: use the tokenizer "
-                    "that was saved with the model"
-                )
 
     def dialogue(self: "ReactiveForCausalLM", tokenizer, state: MemoryState | None = None) -> "Dialogue":
         """A conversation that keeps its state: for chat loops."""
@@ -154,43 +133,58 @@ class AnswerGeneration:
         if not query.strip():
             raise ValueError("the query is empty: there is nothing to answer")
         self.check_tokenizer(tokenizer)
-        config, sampling = self.config, sampling or Sampling(temperature=0.0)
+        config, frame, sampling = self.config, self.config.frame, sampling or Sampling(temperature=0.0)
         # Somebody who types "[A]" has not ended the question; training reads it as text as well.
         text = tokenizer(query, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        prompt = [config.bos_token_id, config.query_token_id, *text]
-        prompt = [token for token in prompt if token is not None]
-        if len(prompt) >= config.max_interaction_length:
+        prompt = [*frame.opening, *text]
+        if len(prompt) + len(frame.answer) > config.max_interaction_length:
             raise ValueError(
                 f"a query of {len(prompt)} tokens leaves no room for an answer within max_interaction_length "
                 f"{config.max_interaction_length}: shorten it"
             )
-        ids = torch.tensor([prompt], device=self.device)
-        thinking = self._thinking(FORCED[think], max_think_tokens)
-        run = _Run(self, ids, torch.ones_like(ids), state, max_new_tokens, self._stop_tokens(None), thinking)
-        numbers = None if sampling.greedy else uniforms(1, run.room, generator, None, ids.device)
-        run.begin(FORCED[think], numbers, sampling)
-        shown = ""
-        while run.column < run.room and not run.done():
-            run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
-            run.settle()
-            spoken = self._spoken(tokenizer, run.ids[0, : run.column].tolist())
+        ids, said, shown = torch.tensor([prompt], device=self.device), [], ""
+        for said in self.stream(
+            ids, state, max_new_tokens=max_new_tokens, max_think_tokens=max_think_tokens, forced=FORCED[think],
+            sampling=sampling, generator=generator,
+        ):  # fmt: skip
+            spoken = self._spoken(tokenizer, said)
             if not spoken.endswith("\ufffd") and len(spoken) > len(shown):
                 yield spoken[len(shown) :]
                 shown = spoken
-        answers = run.answers()
-        rest = self._spoken(tokenizer, answers.ids[0].tolist())[len(shown) :]
+        rest = self._spoken(tokenizer, said)[len(shown) :]
         if rest:  # the answer was cut off in the middle of a character
             yield rest
-        ids, mask, _ = join_rows(ids, None, answers.ids, answers.mask)
-        return self.write(state, ids, mask)
+        return self.write(state, torch.cat([ids, ids.new_tensor([said])], dim=1))
+
+    @torch.inference_mode()
+    def stream(
+        self: "ReactiveForCausalLM",
+        input_ids: Tensor,
+        state: MemoryState,
+        *,
+        max_new_tokens: int,
+        max_think_tokens: int,
+        forced: Forced,
+        sampling: Sampling,
+        generator: torch.Generator | None = None,
+        seeds: list[int] | None = None,
+    ) -> Iterator[list[int]]:
+        """Answer one query [1, T] as `generate_answers` does: after each token all that was said so far, the marker
+        included. Nothing is written."""
+        mask, stop = torch.ones_like(input_ids), self._stop_tokens(None)
+        run = _Run(self, input_ids, mask, state, max_new_tokens, stop, forced, max_think_tokens)
+        numbers = None if sampling.greedy else uniforms(1, run.room, generator, seeds, input_ids.device)
+        run.begin(numbers, sampling)
+        while run.column < run.room and not run.done():
+            run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
+            run.settle()
+            yield run.ids[0, : run.column].tolist()
 
     def _spoken(self: "ReactiveForCausalLM", tokenizer, said: list[int]) -> str:
         """The words of an answer, those of its thought on a line before."""
-        if said[0] != self.config.think_token_id or self.config.answer_token_id not in said:
-            return tokenizer.decode(said, skip_special_tokens=True)
-        end = said.index(self.config.answer_token_id)
-        thought, answer = (tokenizer.decode(part, skip_special_tokens=True) for part in (said[:end], said[end:]))
-        return f"{thought}\n{answer}"
+        thought, answer = self.config.frame.parts(said)
+        words = [tokenizer.decode(part, skip_special_tokens=True) for part in (thought, answer)]
+        return "\n".join(words) if thought and answer else "".join(words)
 
 
 class _Run:
@@ -202,29 +196,40 @@ class _Run:
 
     def __init__(
         self, model, ids: Tensor, mask: Tensor, state: MemoryState | None, longest: int, stop: Tensor,
-        thinking: int | None,
+        forced: Forced | None, max_think_tokens: int,
     ):  # fmt: skip
-        room = longest if thinking is None else 1 + thinking + longest
-        rows, self.model, self.longest, self.room = ids.shape[0], model, longest, room
-        self.stop = stop
-        hidden, self.cache = prefill(model, ids, mask, state, room, last_only=True)
-        lengths = mask.sum(1)
-        last = ids.gather(1, (mask.sum(1) - 1)[:, None])
+        self.model, self.stop, self.forced_by = model, stop, forced
+        self.frame = frame = model.config.frame
+        words, rows = longest - 1, ids.shape[0]
+        markers = {"answer": frame.answer, "think": frame.think, "auto": frame.think[: frame.common], None: ()}
+        self.marker: tuple[int, ...] = markers[forced]
+        direct = len(frame.answer) + words if forced else longest
+        self.thinking = thinking = forced in ("think", "auto")
+        self.ending = len(frame.think_end) + words
+        self.room = len(frame.think) + max_think_tokens + self.ending if thinking else direct
+        # What has to be said first is read with the query, but for its last token, which begins the steps.
+        lead = self.marker if forced == "auto" else self.marker[:-1]
+        lengths, given = mask.sum(1), (ids, mask)
+        if lead:
+            *given, _ = join_rows(ids, mask, ids.new_tensor(lead).expand(rows, -1), None)
+        hidden, self.cache = prefill(model, *given, state, self.room - len(lead), last_only=True)
+        last = given[0].gather(1, (given[1].sum(1) - 1)[:, None])
         self._logits = model.logits(hidden, last, self.cache.windows)[:, 0]
         self.pending: Tensor | None = None
-        self.column = self.forced = 0
+        self.column = self.forced = len(lead)
         # How many tokens each row may add; told apart from `room` only where the limit really binds.
-        self.allowed = (model.config.max_interaction_length - lengths).clamp(max=room)
-        self.limits = self.allowed if bool((self.allowed < room).any()) else None
-        # The place at which [A] closes each row's thought; open: rows inside one.
-        answer = torch.minimum(self.allowed // 2, torch.full_like(self.allowed, longest))
-        self.closing = None if thinking is None else (self.allowed - answer).clamp(1, 1 + thinking)
-        self.close_at, self.open = self.closing, None
+        self.allowed, self.direct = (model.config.max_interaction_length - lengths).clamp(max=self.room), direct
+        self.limits: Tensor | None = self.allowed if thinking or bool((self.allowed < self.room).any()) else None
+        # The place at which each row's thought is closed; open: rows inside one.
+        answer, least = (self.allowed // 2).clamp(max=self.ending), len(frame.think)
+        self.closing = self.close_at = (self.allowed - answer).clamp(least, least + max_think_tokens)
+        self.open = torch.full_like(self.allowed, forced == "think", dtype=torch.bool)
         self.alive: Tensor | None = None
         self.ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
-        self.said: list[tuple[Tensor, Tensor | None]] = []
-        self.ids = torch.full((rows, room), model.config.pad_token_id or 0, device=ids.device)
-        self.log_probs = torch.zeros(rows, room, device=ids.device)
+        self.said: list[tuple[Tensor, Tensor | None]] = [(self.allowed.new_full((rows,), t), None) for t in lead]
+        self.recent = [token for token, _ in self.said]
+        self.ids = torch.full((rows, self.room), model.config.pad_token_id or 0, device=ids.device)
+        self.log_probs = torch.zeros(rows, self.room, device=ids.device)
         self.check_every = 1 if ids.device.type == "cpu" else 8
 
     def logits(self) -> Tensor:
@@ -233,26 +238,32 @@ class _Run:
             self._logits, self.pending = step(self.model, self.pending, self.cache), None
         return self._logits
 
-    def begin(self, forced: str | int | None, numbers: Tensor | None, sampling: Sampling) -> None:
-        """The first token of every row: forced, or with "auto" drawn from [A] and [T]."""
-        config = self.model.config
-        tokens = {"answer": config.answer_token_id, "think": config.think_token_id}
-        if forced == "auto":
-            self.feed(*draw(only(self.logits(), list(tokens.values())), self.numbers(numbers), sampling))
-        elif forced is not None:
-            self.feed(torch.full_like(self.allowed, int(tokens.get(forced, forced))), None)
+    def begin(self, numbers: Tensor | None, sampling: Sampling) -> None:
+        """The marker of every row: forced, or with "auto" its last token drawn from the two that there are."""
+        if self.forced_by == "auto" and self.frame.choice is not None:
+            self.feed(*draw(only(self.logits(), self.frame.choice), self.numbers(numbers), sampling))
+        elif self.forced_by in ("answer", "think"):
+            assert self.marker, "both have one"
+            self.feed(torch.full_like(self.allowed, self.marker[-1]), None)
 
     def _follow_thoughts(self, token: Tensor) -> Tensor:
-        """Close the thoughts that have reached their limit; an answer's own limit counts from its [A]."""
-        config, place = self.model.config, self.column
-        if self.open is None or self.limits is None:
-            self.open = token == config.think_token_id
-            self.limits = torch.where(self.open, self.allowed, self.allowed.clamp(max=self.longest))
-            return token
-        token = token.masked_fill(self.open & (self.close_at == place), config.answer_token_id)
-        closed = self.open & (token == config.answer_token_id)
-        self.limits = torch.where(closed, self.limits.clamp(max=place + self.longest), self.limits)
-        self.open = self.open & ~closed
+        """Say the markers of thoughts to their ends, close those that have reached their limit; an answer's own limit
+        counts from where its thought ends."""
+        frame, place, inside = self.frame, self.column, self.open
+        limits = self.allowed if self.limits is None else self.limits
+        if place == frame.common and self.forced_by == "auto":
+            inside = token == frame.think[place]
+            limits = torch.where(inside, self.allowed, self.allowed.clamp(max=self.direct))
+        if place < len(frame.think):
+            token = token.masked_fill(inside, frame.think[place])
+        for offset, marker in enumerate(frame.think_end):
+            token = token.masked_fill(inside & (self.close_at + offset == place), marker)
+        self.recent = [*self.recent, token][-len(frame.think_end) :]
+        if place >= len(frame.think) and len(self.recent) == len(frame.think_end):
+            closed = inside & (torch.stack(self.recent, 1) == token.new_tensor(frame.think_end)).all(1)
+            latest = place + 1 + self.direct - len(frame.answer)
+            limits, inside = torch.where(closed, limits.clamp(max=latest), limits), inside & ~closed
+        self.open, self.limits = inside, limits
         return token
 
     def numbers(self, uniform: Tensor | None) -> Tensor | None:
@@ -263,7 +274,7 @@ class _Run:
 
     def feed(self, token: Tensor, log_prob: Tensor | None) -> None:
         """Append a token [alive] to every open row (log_prob None = forced, only before the first sampled one)."""
-        if self.close_at is not None:
+        if self.thinking:
             token = self._follow_thoughts(token)
         self.said.append((token, log_prob))
         self.column += 1
@@ -293,8 +304,8 @@ class _Run:
             self.ended = self.ended[kept]
             self.pending = None if self.pending is None else self.pending[kept]
             self.limits = None if self.limits is None else self.limits[kept]
-            self.open = None if self.open is None else self.open[kept]
-            self.close_at = None if self.close_at is None else self.close_at[kept]
+            self.open, self.close_at = self.open[kept], self.close_at[kept]
+            self.recent = [token[kept] for token in self.recent]
         return False
 
     def settle(self) -> None:
@@ -318,33 +329,22 @@ class _Run:
         ids, log_probs = self.ids[:, :end].clone(), self.log_probs[:, :end].clone()
         place = torch.arange(end, device=ids.device)
         allowed, thought, forced = self.allowed, torch.zeros_like(self.allowed), place < self.forced
-        if self.closing is not None:
-            config = self.model.config
-            begun = ids[:, 0] == config.think_token_id
-            inside = (ids == config.answer_token_id).cumsum(1) == 0
-            thought = inside.sum(1) * begun
-            forced = forced | (begun & (thought == self.closing))[:, None] & (place == self.closing[:, None])
-            allowed = torch.minimum(allowed, thought + self.longest)
+        words_from = self.frame.words_from(ids) if self.forced_by else thought
+        if self.thinking:
+            frame, begun = self.frame, self.frame.thinks(ids)
+            thought = frame.thought_end(ids) * begun
+            opening = begun[:, None] & (place > frame.common) & (place < len(frame.think))
+            inside = (place >= self.closing[:, None]) & (place < self.closing[:, None] + len(frame.think_end))
+            forced = forced | opening | ((thought == self.closing) & begun)[:, None] & inside
+            allowed = torch.minimum(allowed, torch.where(begun, thought + self.ending, self.direct))
         stops = torch.isin(ids, self.stop) & ~forced
         mask = (stops.cumsum(1) - stops.long() == 0) & (place < allowed[:, None]) & (place < self.column)
         sampled = mask & ~forced
         said = mask.sum(1)
         # A thought that the end token ends has no [A]; what was said after it isn't the row's any more.
-        cut = (thought > 0) & ((thought >= said) | (forced & mask)[:, 1:].any(1))
+        cut = (thought > 0) & ((thought >= said) | (thought == self.closing))
         ids = ids.masked_fill(~mask, self.model.config.pad_token_id or 0)
         return Answers(
             ids, mask.long(), sampled, log_probs.masked_fill(~sampled, 0.0), (stops & mask).any(1),
-            torch.minimum(thought, said), cut,
+            torch.minimum(thought, said), torch.minimum(words_from, said), cut,
         )  # fmt: skip
-
-
-class Dialogue:
-    """A conversation with one person: a model, its tokenizer and the state so far."""
-
-    def __init__(self, model, tokenizer, state: MemoryState | None = None):
-        self.model, self.tokenizer = model, tokenizer
-        self.state = model.initial_state(1) if state is None else state
-
-    def ask(self, query: str, **options) -> Iterator[str]:
-        """Yield the answer piece by piece; memory is updated after the last piece (options: see `interact`)."""
-        self.state = yield from self.model.interact(self.tokenizer, query, self.state, **options)

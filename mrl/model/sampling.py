@@ -9,7 +9,8 @@ from torch import Tensor
 
 Think = Literal["never", "auto", "always"]
 """Whether an answer begins with a thought: never, where the model finds that likelier, always."""
-FORCED: dict[Think, Literal["answer", "auto", "think"]] = {"never": "answer", "auto": "auto", "always": "think"}
+Forced = Literal["answer", "auto", "think"]
+FORCED: dict[Think, Forced] = {"never": "answer", "auto": "auto", "always": "think"}
 """What `generate_answers` calls that."""
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mrl.dialogues.facts import Fact, case_variants
-from mrl.dialogues.tokenization import MARKER, SCORED, EncodedDialogues
+from mrl.dialogues.tokenization import HEADER, MARKER, SCORED, EncodedDialogues
+from mrl.model import TurnFrame
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import RewardConfig, Vocabulary, says_something
 from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Strategy
@@ -30,7 +31,7 @@ class EpisodeDataset:
     ) -> None:
         self.data, self.where = data, where
         self.sources = np.array(sources if sources is not None else [where] * len(data))
-        marked = np.where(data.flags & (MARKER | SCORED), np.arange(len(data.flags)), len(data.flags))
+        marked = np.where(data.flags & (HEADER | MARKER | SCORED), np.arange(len(data.flags)), len(data.flags))
         self.answer_start = np.minimum.reduceat(marked, data.start[:-1])
         if bool((self.answer_start - data.start[:-1] < 2).any()):
             raise InputError(f"{where}: plain text has no questions; give rows with `query` and `interactions`")
@@ -128,7 +129,7 @@ class EpisodeDataset:
         position = np.arange(max(1, int(lengths.max())))
         mask = position < lengths[..., None]
         ids = self.data.tokens[np.where(mask, begin[..., None] + position, 0)]
-        return torch.from_numpy(np.where(mask, ids, self.data.names.pad)), torch.from_numpy(mask)
+        return torch.from_numpy(np.where(mask, ids, self.data.frame.pad)), torch.from_numpy(mask)
 
     def _facts(self, turn: np.ndarray, present: np.ndarray) -> Tensor:
         wanted = [
@@ -171,7 +172,7 @@ def _in_a_word(character: str) -> bool:
     return character.isalnum() and character not in BLANKS  # to Python, `Ġ` is a letter like any other
 
 
-def vocabulary_of(tokenizer: Any, embedding: Tensor, *, answer_id: int, think_id: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, embedding: Tensor, frame: TurnFrame) -> Vocabulary:
     """What rewards know of the tokenizer; embedding [V, D] is copied. Tokens tell by their first and last character
     whether they can stand inside a word."""
     size = embedding.shape[0]
@@ -187,6 +188,4 @@ def vocabulary_of(tokenizer: Any, embedding: Tensor, *, answer_id: int, think_id
         # A tokenizer that writes no blanks splits at them: its tokens are whole words unless marked with ##.
         starts[index] = word != token or (by_blanks and _in_a_word(token[0]))
         ends[index] = _in_a_word(word[-1])
-    return Vocabulary.build(
-        special, starts, ends, embedding.cpu(), answer_id=answer_id, think_id=think_id, decode=tokenizer.decode
-    )
+    return Vocabulary.build(special, starts, ends, embedding.cpu(), frame, decode=tokenizer.decode)

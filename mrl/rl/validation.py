@@ -5,10 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mrl.dialogues.collation import distance_ranges
 from mrl.losses.memory_model import MemoryModel
+from mrl.model import TurnFrame
+from mrl.model.frame import begins
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.rewards import Judge, RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
@@ -81,24 +84,30 @@ def _means(totals: dict[str, float]) -> dict[str, float]:
     return {name: totals[f"{name} sum"] / totals[f"{name} n"] for name in names}
 
 
-def transcript(tokenizer: Any, scored: ScoredRollout, answer_id: int, dialogues: int = SAMPLES) -> list[dict[str, Any]]:
+def transcript(
+    tokenizer: Any, scored: ScoredRollout, frame: TurnFrame, dialogues: int = SAMPLES
+) -> list[dict[str, Any]]:
     """Dialogues as rows for a table: dialogue, turn, query, thought, answer, reference (without its thought), distance,
     reward. Turn 0 is the first interaction, whose answer is the data's."""
     batch, rows = scored.batch, []
 
     def words(ids: Tensor, mask: Tensor) -> str:
-        return tokenizer.decode(ids[mask].tolist(), skip_special_tokens=True).strip()
+        return tokenizer.decode(ids[mask & ~frame.markers(ids)].tolist(), skip_special_tokens=True).strip()
 
-    def parts(ids: Tensor, mask: Tensor) -> tuple[str, str]:
-        answered = (ids == answer_id).cumsum(0) > 0
+    def parts(ids: Tensor, mask: Tensor, begin: Tensor) -> tuple[str, str]:
+        answered = torch.arange(len(ids), device=ids.device) >= begin
         return words(ids, mask & ~answered), words(ids, mask & answered)
 
+    def spoken(ids: Tensor, mask: Tensor) -> tuple[str, str]:
+        return parts(ids, mask, frame.words_from(ids))
+
     for b in range(min(dialogues, batch.size)):
-        query, answer = parts(batch.first_ids[b], batch.first_mask[b])
+        told = batch.first_ids[b]
+        query, answer = parts(told, batch.first_mask[b], (begins(told, frame.answer).cumsum(0) == 0).sum())
         first = {"query": query, "thought": "", "answer": answer}
         rows.append({"dialogue": b, "turn": 0, **first, "reference": "", "distance": 0, "reward": 0.0})
         for k in scored.turns[b].nonzero().squeeze(1).tolist():
-            thought, answer = parts(scored.answer_ids[b, k], scored.answer_mask[b, k])
+            thought, answer = spoken(scored.answer_ids[b, k], scored.answer_mask[b, k])
             rows.append(
                 {
                     "dialogue": b,
@@ -106,7 +115,7 @@ def transcript(tokenizer: Any, scored: ScoredRollout, answer_id: int, dialogues:
                     "query": words(batch.query_ids[b, k], batch.query_mask[b, k]),
                     "thought": thought,
                     "answer": answer,
-                    "reference": parts(batch.reference_ids[b, k], batch.reference_mask[b, k])[1],
+                    "reference": spoken(batch.reference_ids[b, k], batch.reference_mask[b, k])[1],
                     "distance": int(batch.distance[b, k]),
                     "reward": round(float(scored.rewards[b, k]), 3),
                 }

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mrl.conversion.chat_markup import PROBE, user_header
 from mrl.conversion.weights import reactive_from_causal, require_supported
+from mrl.dialogues.turn_frame import PROBE, template_frame
 from mrl.model import ReactiveForCausalLM
+from mrl.model.frame import MARKERS
 from mrl.recipes.conversion import ConvertStage
 from mrl.recipes.model import MODEL_FOLDER
 from mrl.training.model_io import refuse_nonfinite, save_reactive
@@ -43,10 +44,7 @@ def load_causal(source: str, revision: str | None) -> tuple[Any, Any]:
 def convert(causal: Any, tokenizer: Any, stage: ConvertStage) -> ReactiveForCausalLM:
     """The same weights with a memory of token states. Raises InputError where turns can't be told apart."""
     where = f"model.name: {stage.model.name}"
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise InputError(f"{where}: the tokenizer has no end token; set eos_token")
-    pad = tokenizer.pad_token_id
+    frame = template_frame(tokenizer, where)
     return reactive_from_causal(
         causal,
         memory_slots=stage.memory.slots,
@@ -55,10 +53,10 @@ def convert(causal: Any, tokenizer: Any, stage: ConvertStage) -> ReactiveForCaus
         memory_write="surprise",
         initial_state="empty",
         max_interaction_length=stage.max_interaction_length,
-        turn_header_ids=user_header(tokenizer, where),
-        eos_token_id=end,
+        turn_frame={name: list(getattr(frame, name)) for name in MARKERS},
+        eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=end if pad is None else pad,
+        pad_token_id=frame.pad,
     ).eval()
 
 
@@ -79,7 +77,7 @@ def run_stage(stage: ConvertStage, run: Run) -> None:
     facts = {
         "parameters": reactive.num_parameters(),
         "logit_difference": logit_difference(causal, reactive, tokenizer),
-        "turn_header": tokenizer.decode(reactive.config.turn_header_ids),
+        "turn_header": tokenizer.decode(reactive.config.frame.header),
     }
     folder = run.dir / MODEL_FOLDER
     with atomic_dir(folder, {"source": stage.model.name, **facts}) as temporary:

@@ -18,6 +18,7 @@ from mrl.recipes.supervised import PretrainStage
 from mrl.training.export import finish
 from mrl.training.loop import Training, mean
 from mrl.training.model_io import load_reactive
+from pipeline.errors import InputError
 from pipeline.run import Run
 
 
@@ -60,14 +61,14 @@ def run_stage(stage: PretrainStage, run: Run) -> None:
     model, tokenizer = load_reactive(stage.model)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     run.preview(preview(tokenizer, corpus.train))
+    if (mask_token := corpus.train.frame.mask) is None:
+        raise InputError(f"model.path: {stage.model.path} has no mask token; joint pre-training is for new models")
     batches = Batches(corpus, stage, tokenizer)
     run.report(distinct_turns=len(batches.turns))
     parts = {"sampler": batches.sampler}
 
     def loss_of(batch: Interactions) -> Callable[[Interactions], LossOutput]:
-        return partial(
-            joint_loss, model, counts=joint_counts(batch), config=stage.objective, mask_token=corpus.train.names.mask
-        )
+        return partial(joint_loss, model, counts=joint_counts(batch), config=stage.objective, mask_token=mask_token)
 
     with Training(stage.trainer, stage.optimizer, model, tokenizer, run, parts, corpus.fingerprint) as training:
         for step in training.steps():

@@ -82,8 +82,7 @@ def prepare(stage: MRLStage, run: Run) -> Setup:
     dialogues = read_dialogues(stage.data, data, tokenizer, policy.config.max_interaction_length, run)
     train = dialogues.train
     stages = {turns: replace(now, rollout=now.rollout.following(train[turns].data.thinks)) for turns, now in at.items()}
-    ids = {"answer_id": policy.config.answer_token_id, "think_id": policy.config.think_token_id}
-    vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, **ids)
+    vocabulary = vocabulary_of(tokenizer, policy.model.embedding.weight, policy.config.frame)
     longest: dict[EpisodeDataset, int] = {}
     for turns, now in stages.items():
         longest[train[turns]] = max(now.rollout.max_new_tokens, longest.get(train[turns], 0))
@@ -237,7 +236,7 @@ def validate_now(setup: Setup, curriculum: Curriculum, training: Training, dialo
             strategies=now.curriculum.strategies, rank=training.rank, world=training.world, total=training.total,
         )  # fmt: skip
     if sample is not None:
-        training.metrics.record_samples(transcript(setup.tokenizer, sample, setup.vocabulary.answer_id))
+        training.metrics.record_samples(transcript(setup.tokenizer, sample, setup.vocabulary.frame))
     return metrics
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from mrl.model import Forced
 from mrl.talk import pictures
 from mrl.talk.saved import load_session, save_session
 from mrl.talk.session import Session
-from mrl.talk.speaker import Beginning, Reply, Speaker
+from mrl.talk.speaker import Reply, Speaker
 from pipeline.errors import InputError
 from pipeline.exits import storage_problem
 
@@ -88,7 +89,7 @@ class Handlers:
             return view(session, str(error), refused=True)
         return view(session, text, extra=extra)
 
-    def ask(self, tab: str, message: str, begin: Beginning) -> Iterator[View]:
+    def ask(self, tab: str, message: str, begin: Forced) -> Iterator[View]:
         """A message answered piece by piece. One that is refused stays typed, to be mended."""
         session = self.sessions.of(tab)
         try:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mrl.model import Forced
 from mrl.talk import pictures
-from mrl.talk.speaker import Beginning, Speaker
+from mrl.talk.speaker import Speaker
 from mrl.talk.world import World
 from pipeline.errors import InputError
 
@@ -33,7 +34,7 @@ def require_gradio() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
-def build(speaker: Speaker, beginning: Beginning, world: World | None, name: str, folder: Path) -> Any:
+def build(speaker: Speaker, beginning: Forced, world: World | None, name: str, folder: Path) -> Any:
     """The page as Gradio Blocks. `folder` takes the files that are saved."""
     import gradio as gr
 
@@ -118,7 +119,7 @@ class OwnThingsOnly:
 
 @contextmanager
 def opened(
-    speaker: Speaker, beginning: Beginning, world: World | None, name: str, port: int | None = None
+    speaker: Speaker, beginning: Forced, world: World | None, name: str, port: int | None = None
 ) -> Generator[tuple[Any, str]]:
     """The page while it is served: the Blocks and their address. Raises InputError where the port is taken."""
     require_gradio()
@@ -146,7 +147,7 @@ def opened(
             page.close(verbose=False)
 
 
-def serve(speaker: Speaker, beginning: Beginning, world: World | None, name: str, port: int | None = None) -> None:
+def serve(speaker: Speaker, beginning: Forced, world: World | None, name: str, port: int | None = None) -> None:
     """Serve the page until Ctrl-C."""
     with opened(speaker, beginning, world, name, port) as (page, address):
         print(f"{address} (Ctrl-C ends it)", flush=True)

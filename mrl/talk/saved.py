@@ -84,10 +84,14 @@ def _read(path: Path) -> tuple[MemoryState, dict[str, str]]:
 
 def _reply(speaker: Speaker, turn: SavedTurn) -> Reply:
     """The reply again. Raises ValueError where tokens and words differ, or are none of this model's."""
-    names = speaker.names
+    frame, begun = speaker.frame, tuple(turn.reply)
     room = speaker.limit - len(speaker.prompt(turn.query))
     known = all(0 <= token < speaker.model.config.vocab_size for token in turn.reply)
-    if not known or len(turn.reply) > room or turn.reply[0] not in (names.answer, names.think):
+    if (
+        not known
+        or len(turn.reply) > room
+        or not any(begun[: len(marker)] == marker for marker in (frame.answer, frame.think))
+    ):
         raise ValueError("no reply of this model")
     reply = speaker.read(turn.reply)
     if (reply.think, reply.answer) != (turn.think, turn.answer):

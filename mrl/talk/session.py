@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mrl.dialogues.dataset import RowSource, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues
-from mrl.model import MemoryState
-from mrl.talk.speaker import Beginning, Reply, Speaker
+from mrl.model import Forced, MemoryState
+from mrl.talk.speaker import Reply, Speaker
 from mrl.talk.traces import cache_bytes, full_history_ms, slots_moved, slots_read
 from pipeline.errors import InputError
 
@@ -71,7 +71,7 @@ class Session:
         """Size of the cache with which a decoder that keeps the whole history would begin this turn's reply."""
         return cache_bytes(self.speaker.model.config, turn.history_tokens, self.state.slots.element_size())
 
-    def ask(self, message: str, beginning: Beginning = "answer") -> Iterator[Reply]:
+    def ask(self, message: str, beginning: Forced = "answer") -> Iterator[Reply]:
         """Answer a message piece by piece; with the last piece the interaction is written. Raises InputError for a
         message that can't be put to the model."""
         prompt = self.speaker.prompt(message)
@@ -150,7 +150,8 @@ class Session:
 
     def _again(self, turn: Turn, state: MemoryState, place: int) -> str:
         """What the model says to a turn's message from another memory."""
-        beginning = "think" if turn.reply.ids[0] == self.speaker.names.think else "answer"
+        think = self.speaker.frame.think
+        beginning: Forced = "think" if turn.reply.ids[: len(think)] == think else "answer"
         *_, reply = self.speaker.speak(self.speaker.prompt(turn.query), state, beginning, place)
         return reply.answer
 
@@ -163,13 +164,14 @@ class Session:
     ) -> tuple[list[Turn], list[MemoryState]]:
         """Turns and states with `more` (message, reply, history_ms) written after them."""
         turns, states = list(turns), list(states)
-        model, names = self.speaker.model, self.speaker.names
+        model, frame = self.speaker.model, self.speaker.frame
         for message, reply, timed in more:
             prompt = self.speaker.prompt(message)
             ids = (*prompt, *reply.ids)
             state = model.write(states[-1], torch.tensor([ids], device=model.device))
             # The positions whose next tokens are the answer; of a thought that never ended, all of it.
-            begin = len(prompt) + (reply.ids.index(names.answer) if names.answer in reply.ids else 0)
+            words = frame.parts(list(reply.ids))[1]
+            begin = len(prompt) + (len(reply.ids) - len(words) - 1 if words else 0)
             read = slots_read(model, ids, states[-1], begin, max(begin + 1, len(ids) - 1))
             before = sum(len(turn.ids) for turn in turns)
             moved = slots_moved(states[-1], state)[: len(read)]  # below the layers, windows to copy from

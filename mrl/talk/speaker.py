@@ -5,20 +5,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
 from mrl.dialogues.seeding import Purpose, derive_seed
-from mrl.dialogues.tokenization import TurnTokens, query_room
-from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
-from mrl.model.decoding import prefill, step
-from mrl.model.sampling import draw, uniforms
+from mrl.dialogues.tokenization import query_room
+from mrl.model import Forced, MemoryState, ReactiveForCausalLM, Sampling
 from pipeline.errors import InputError
 
-Beginning = Literal["answer", "think", "auto"]
-"""What a reply begins with: [A], [T], or the likelier of the two."""
 MOST_CHARACTERS = 100_000
 """A longer message is refused before it is tokenised."""
 
@@ -51,7 +47,7 @@ class Speaker:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_new_tokens, self.max_think_tokens = max_new_tokens, max_think_tokens
         self.sampling, self.seed = Sampling(temperature=temperature), seed
-        self.names = TurnTokens.of(tokenizer, "--model")
+        self.frame = model.config.frame
         self.limit: int = model.config.max_interaction_length
         # A copy: padding and truncation that a tokenizer.json asks for stay out, and a typed "[A]" stays text.
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -75,10 +71,11 @@ class Speaker:
         room = query_room(self.limit, max(2, self.limit // 4))
         if len(message) > MOST_CHARACTERS:
             raise InputError(f"the message has {len(message):,} characters; about {room} words fit: shorten it")
-        ids = [self.names.bos, self.names.query, *self._backend.encode(message, add_special_tokens=False).ids]
+        ids = [*self.frame.opening, *self._backend.encode(message, add_special_tokens=False).ids]
         if len(ids) > room:
             raise InputError(
-                f"the message has {len(ids) - 2:,} tokens; {room - 2} fit beside an answer (max_interaction_length "
+                f"the message has {len(ids) - len(self.frame.opening):,} tokens; "
+                f"{room - len(self.frame.opening)} fit beside an answer (max_interaction_length "
                 f"{self.limit}): shorten it or tell it in two turns"
             )
         return ids
@@ -92,48 +89,26 @@ class Speaker:
 
     @torch.inference_mode()
     def speak(
-        self, prompt: Sequence[int], state: MemoryState, beginning: Beginning = "answer", place: int = 0
+        self, prompt: Sequence[int], state: MemoryState, beginning: Forced = "answer", place: int = 0
     ) -> Iterator[Reply]:
         """The reply to a prompt, read against a state of one row: one `Reply` a token, each with all said so far.
 
         Nothing is written. `place` (the turn's number) chooses the random numbers, so that two memories asked the same
         question draw alike.
         """
-        names, allowed = self.names, self.limit - len(prompt)
         ids = torch.tensor([list(prompt)], device=self.model.device)
-        numbers = None
-        if not self.sampling.greedy:
-            numbers = uniforms(1, allowed, None, [derive_seed(self.seed, Purpose.ANSWERS, place)], ids.device)
-        started = time.perf_counter()
-        hidden, cache = prefill(self.model, ids, torch.ones_like(ids), state, allowed, last_only=True)
-        said = [self._marker(beginning, self.model.logits(hidden, ids[:, -1:], cache.windows)[:, 0])]
-        first_ms, end = None, min(self.max_new_tokens, allowed)
-        # As in `generate_answers`: [A] closes a thought at its limit, or where an answer would no longer fit.
-        thinking = said[0] == names.think
-        close_at = max(1, min(1 + self.max_think_tokens, allowed - min(self.max_new_tokens, allowed // 2)))
-        while len(said) < (allowed if thinking else end):
-            logits = step(self.model, torch.tensor(said[-1:], device=ids.device), cache)
-            token = int(draw(logits, None if numbers is None else numbers[:, len(said)], self.sampling)[0])
-            token = names.answer if thinking and len(said) == close_at else token
-            if thinking and token == names.answer:
-                thinking, end = False, min(allowed, len(said) + self.max_new_tokens)
-            said.append(token)
+        seeds = None if self.sampling.greedy else [derive_seed(self.seed, Purpose.ANSWERS, place)]
+        started, first_ms = time.perf_counter(), None
+        for said in self.model.stream(
+            ids, state, max_new_tokens=self.max_new_tokens, max_think_tokens=self.max_think_tokens, forced=beginning,
+            sampling=self.sampling, seeds=seeds,
+        ):  # fmt: skip
             first_ms = first_ms or 1e3 * (time.perf_counter() - started)
             yield self.read(said, first_ms)
-            if said[-1] == names.eos:
-                return
-
-    def _marker(self, beginning: Beginning, logits: torch.Tensor) -> int:
-        names = self.names
-        if beginning == "auto":
-            return names.think if bool(logits[0, names.think] > logits[0, names.answer]) else names.answer
-        return names.think if beginning == "think" else names.answer
 
     def read(self, said: Sequence[int], first_ms: float | None = None) -> Reply:
         """The tokens of a reply as words. A character that is only half out yet is held back."""
-        think, answer = [], list(said[1:])
-        if said[0] == self.names.think:
-            end = said.index(self.names.answer) if self.names.answer in said else len(said)
-            think, answer = list(said[1:end]), list(said[end + 1 :])
-        texts = [self.tokenizer.decode(part, skip_special_tokens=True).strip() for part in (think, answer)]
-        return Reply(tuple(said), *(text.rstrip("\ufffd") for text in texts), said[-1] == self.names.eos, first_ms)
+        parts = self.frame.parts(list(said))
+        texts = [self.tokenizer.decode(part, skip_special_tokens=True).strip() for part in parts]
+        ended = said[-1] == self.frame.end[-1]
+        return Reply(tuple(said), *(text.rstrip("\ufffd") for text in texts), ended, first_ms)

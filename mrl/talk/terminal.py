@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mrl.model import Forced
 from mrl.talk.saved import load_session, save_session
 from mrl.talk.session import Comparison, Session
-from mrl.talk.speaker import Beginning
 from mrl.talk.world import World
 from pipeline.errors import InputError
 
@@ -26,7 +26,7 @@ SHADES = " ░▒▓█"
 class Terminal:
     """Reads lines with `ask` (`input` by default) and prints until they end."""
 
-    def __init__(self, session: Session, beginning: Beginning, world: World | None, ask: Callable[[str], str] = input):
+    def __init__(self, session: Session, beginning: Forced, world: World | None, ask: Callable[[str], str] = input):
         self.session, self.beginning, self.world, self.ask = session, beginning, world, ask
         self.actions: dict[str, Callable[[list[str]], str]] = {
             "help": lambda _: HELP,

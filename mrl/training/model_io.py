@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from mrl.dialogues.tokenization import TurnTokens, load_tokenizer
-from mrl.model import ReactiveConfig, ReactiveForCausalLM, chat_template
+from mrl.dialogues.tokenization import load_tokenizer
+from mrl.dialogues.turn_frame import frame_of
+from mrl.model import ReactiveConfig, ReactiveForCausalLM, TurnFrame, chat_template
 from mrl.recipes.model import ModelConfig, resolve
 from pipeline.errors import InputError
 from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
@@ -24,10 +26,11 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
     number, or there is no memory though the stage `needs_memory`."""
     source = None if config.path is None else resolve(config.path)
     tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
-    names = TurnTokens.of(tokenizer, f"model.tokenizer: {config.tokenizer or source}")
+    where = f"model.tokenizer: {config.tokenizer or source}"
+    frame = frame_of(tokenizer, where)
     given = config.checked_new()
     if source is None:
-        model = fresh(given, tokenizer, names)
+        model = fresh(given, tokenizer, frame, where)
     else:
         model = _read(source)
         differing = [k for k, v in given.items() if getattr(model.config, k) != v]
@@ -42,13 +45,19 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
                 f"model.tokenizer: {len(tokenizer)} tokens, but the weights in {source} know "
                 f"{model.config.vocab_size}; use the tokenizer they were trained with"
             )
+        if replace(frame, pad=0, mask=None) != replace(model.config.frame, pad=0, mask=None):
+            raise InputError(
+                f"{where} frames turns in another way than the weights in {source} have learnt; use the tokenizer "
+                "that was saved with them"
+            )
     if needs_memory and not model.config.memory_slots:
         shown = "model.new" if source is None else f"model.path: {config.path}"
         raise InputError(f"{shown} has no memory (memory_slots 0); nothing to train here")
     if config.normal_start_std is not None:
         start_from_normal(model, config.normal_start_std)
     refuse_nonfinite(model, f"model.path: {source}")
-    tokenizer.chat_template = chat_template(model.config)
+    if model.config.turn_frame is None:
+        tokenizer.chat_template = chat_template(model.config)
     return model, tokenizer
 
 
@@ -75,17 +84,23 @@ def _tokenizer_folder(path: str) -> Path:
     return inner if inner.is_dir() and not (Path(path) / "tokenizer.json").exists() else Path(path)
 
 
-def fresh(given: dict[str, Any], tokenizer: Any, names: TurnTokens) -> ReactiveForCausalLM:
-    """A model with new weights, drawn from torch's global generator. Raises InputError for sizes that don't fit."""
+def fresh(given: dict[str, Any], tokenizer: Any, frame: TurnFrame, where: str) -> ReactiveForCausalLM:
+    """A model with new weights, drawn from torch's global generator. Raises InputError for sizes that don't fit, and
+    for a tokenizer without single tokens for the turns."""
+    if frame.choice is None:
+        raise InputError(
+            f"{where}: the tokenizer has no [Q], [A], [T]; train one with data/tokenizer.py, or give a causal model "
+            "with this one a memory with mrl/convert.py"
+        )
     ids = {
-        "pad_token_id": names.pad,
-        "unk_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else names.pad,
-        "bos_token_id": names.bos,
-        "eos_token_id": names.eos,
-        "mask_token_id": names.mask,
-        "query_token_id": names.query,
-        "answer_token_id": names.answer,
-        "think_token_id": names.think,
+        "pad_token_id": frame.pad,
+        "unk_token_id": tokenizer.unk_token_id if tokenizer.unk_token_id is not None else frame.pad,
+        "bos_token_id": frame.opening[0],
+        "eos_token_id": frame.end[-1],
+        "mask_token_id": frame.mask,
+        "query_token_id": frame.header[0],
+        "answer_token_id": frame.answer[0],
+        "think_token_id": frame.think[0],
     }
     try:
         settings: dict[str, Any] = {"vocab_size": len(tokenizer), **ids, **given}

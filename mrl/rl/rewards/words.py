@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mrl.model import TurnFrame
+from mrl.model.frame import begins
 from mrl.rl.row_record import expect
 
 
@@ -30,7 +32,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What rewards know of the tokenizer. special [V]: tokens of the frame; answer_id, think_id: [A], [T];
+    """What rewards know of the tokenizer. special [V]: tokens of the tokenizer's own; frame: the markers;
     starts, ends [V]: whether a token's text begins, ends inside a word, so that `Ann` isn't found in `Anna`;
     embedding [V, D]: centred and without gradient, so that a reward can't be raised by moving it; decode: text of token
     ids, for rewards that read texts."""
@@ -39,8 +41,7 @@ class Vocabulary:
     starts: Tensor
     ends: Tensor
     embedding: Tensor
-    answer_id: int
-    think_id: int
+    frame: TurnFrame
     decode: Callable[[Sequence[int]], str] | None = None
 
     def __post_init__(self) -> None:
@@ -53,33 +54,37 @@ class Vocabulary:
         starts: Tensor,
         ends: Tensor,
         embedding: Tensor,
+        frame: TurnFrame,
         *,
-        answer_id: int,
-        think_id: int,
         decode: Callable[[Sequence[int]], str] | None = None,
     ) -> "Vocabulary":
         """With a centred copy of an embedding table."""
         table = embedding.detach().float()
-        return cls(special, starts, ends, table - table.mean(0), answer_id, think_id, decode)
+        return cls(special, starts, ends, table - table.mean(0), frame, decode)
 
     def to(self, device: torch.device | str) -> "Vocabulary":
         moved = (x.to(device) for x in (self.special, self.starts, self.ends, self.embedding))
-        return Vocabulary(*moved, self.answer_id, self.think_id, self.decode)
+        return Vocabulary(*moved, self.frame, self.decode)
 
 
 def content(ids: Tensor, mask: Tensor, vocabulary: Vocabulary, *, whole: bool = False) -> Words:
-    """The words of ids, mask [..., n]: no frame tokens, no thought and, unless `whole`, nothing before [A]."""
-    answered = (ids == vocabulary.answer_id).cumsum(-1) > 0
-    spoken = answered | ((ids == vocabulary.think_id).cumsum(-1) == 0) if whole else answered
-    words = mask & ~vocabulary.special[ids] & spoken
-    return pack(Words(ids, words))
+    """The words of ids, mask [..., n]: no markers, no thought and, unless they are a `whole` interaction or a query,
+    nothing before the answer's marker."""
+    frame = vocabulary.frame
+    if whole:
+        thinking = begins(ids, frame.think).cumsum(-1) > 0
+        spoken = ~frame.markers(ids) & (~thinking | (begins(ids, frame.think_end).cumsum(-1) > 0))
+    else:
+        spoken = torch.arange(ids.shape[-1], device=ids.device) >= frame.words_from(ids)[..., None]
+    return pack(Words(ids, mask & ~vocabulary.special[ids] & spoken))
 
 
 def before_answer(ids: Tensor, mask: Tensor, vocabulary: Vocabulary) -> Words:
-    """The words before the first [A] of ids, mask [..., n]: what is thought. None where there is no [A]."""
-    ends = ids == vocabulary.answer_id
-    words = mask & ~vocabulary.special[ids] & (ends.cumsum(-1) == 0) & ends.any(-1, keepdim=True)
-    return pack(Words(ids, words))
+    """The words of ids, mask [..., n] before the answer's: what is thought. None where the thought has no end."""
+    frame, place = vocabulary.frame, torch.arange(ids.shape[-1], device=ids.device)
+    thought = frame.thought_end(ids)
+    inside = (place < thought[..., None]) & (thought < ids.shape[-1])[..., None] & ~frame.markers(ids)
+    return pack(Words(ids, mask & ~vocabulary.special[ids] & inside))
 
 
 def pack(words: Words) -> Words:

@@ -1,15 +1,20 @@
 """mrl/convert.py: from a causal checkpoint's folder to a reactive one that other programs open."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
-from mrl.conversion.chat_markup import user_header
+from mrl.dialogues.dataset import Conversation, Exchange
+from mrl.dialogues.tokenization import MARKER, SCORED, build_prompts, encode_dialogues
+from mrl.dialogues.turn_frame import frame_of, template_frame
 from mrl.recipes.conversion import ConvertStage
+from mrl.recipes.model import ModelConfig
 from mrl.stages.convert import run_stage
+from mrl.training.model_io import load_reactive
 from pipeline.config import parse_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
@@ -31,7 +36,7 @@ def tokenizer():
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(" ", "removed")]
     )
     made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<|im_end|>")
-    marks = ["<|im_start|>", "<|head|>", "<|/head|>"]
+    marks = ["<|im_start|>", "<|head|>", "<|/head|>", "<think>", "</think>"]
     made.add_special_tokens({"additional_special_tokens": [AddedToken(m, special=True) for m in marks]})
     made.chat_template = CHATML
     return made
@@ -87,7 +92,7 @@ def test_the_folder_answers_a_conversation_of_many_turns_from_memory(tmp_path, s
 )
 def test_the_header_is_what_opens_the_users_part(tokenizer, template, header):
     tokenizer.chat_template = template
-    assert tokenizer.convert_ids_to_tokens(user_header(tokenizer, "x")) == header
+    assert tokenizer.convert_ids_to_tokens(template_frame(tokenizer, "x").header) == header
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,7 @@ def test_the_header_is_what_opens_the_users_part(tokenizer, template, header):
 def test_templates_without_a_header_are_refused(tokenizer, template, said):
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=said):
-        user_header(tokenizer, "x")
+        template_frame(tokenizer, "x")
 
 
 def test_incomplete_weights_and_missing_folders_are_refused(tmp_path, source):
@@ -112,3 +117,36 @@ def test_incomplete_weights_and_missing_folders_are_refused(tmp_path, source):
     (source / "model" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(InputError, match=r"lacks \d+ weights"):
         converted(tmp_path, source)
+
+
+def test_turns_are_framed_as_the_template_renders_them(tokenizer, source):
+    said = [("a b", "c", ""), ("d", "e f", "g h")]
+    exchanges = tuple(Exchange(query, answer, think) for query, answer, think in said)
+    data = encode_dialogues([Conversation(exchanges, "x")], tokenizer, max_length=64)
+    contents = ["c", "<think>\ng h\n</think>\ne f"]
+    for turn, (query, _, think) in enumerate(said):
+        messages = [{"role": "user", "content": query}, {"role": "assistant", "content": contents[turn]}]
+        rendered = tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"]
+        ids = data.tokens[data.start[turn] : data.start[turn + 1]].tolist()
+        assert ids == rendered[: len(ids)]
+        assert tokenizer.decode(rendered[len(ids) :]).strip() == ""
+        flags = data.flags[data.start[turn] : data.start[turn + 1]]
+        scored = tokenizer.convert_ids_to_tokens([i for i, f in zip(ids, flags, strict=True) if f & SCORED])
+        assert scored == (["g", "h", "\n", "</think>", "\n", "e", "f", "<|im_end|>"] if think else ["c", "<|im_end|>"])
+        chosen = tokenizer.convert_ids_to_tokens([i for i, f in zip(ids, flags, strict=True) if f & MARKER])
+        assert chosen == (["<think>", "\n"] if think else [])
+    prompts = build_prompts(tokenizer, frame_of(tokenizer, "x"), ["a b"], 64)
+    assert data.tokens[: len(prompts[0])].tolist() == prompts[0]
+
+
+def test_the_stages_load_it_and_refuse_another_tokenizer(tmp_path, source, tokenizer):
+    out = converted(tmp_path, source)
+    model, own = load_reactive(ModelConfig(path=str(out)), needs_memory=True)
+    assert own.chat_template == tokenizer.chat_template
+    assert replace(frame_of(own, "x"), mask=None) == model.config.frame
+    with pytest.raises(InputError, match=r"has no \[Q\]"):
+        load_reactive(ModelConfig(tokenizer=str(out / "model")))
+    tokenizer.chat_template = LLAMA_3
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match="frames turns in another way"):
+        load_reactive(ModelConfig(path=str(out), tokenizer=str(tmp_path / "other")))

@@ -35,7 +35,14 @@ MEMORY = {
     "max_interaction_length": 64,
     "pad_token_id": 0,
     "eos_token_id": 3,
-    "turn_header_ids": HEADER,
+    "turn_frame": {
+        "header": HEADER,
+        "opening": HEADER,
+        "answer": [4, 7, 5],
+        "think": [4, 7, 5, 6],
+        "think_end": [2, 1],
+        "end": [3],
+    },
 }
 
 
@@ -191,3 +198,63 @@ def test_a_rendered_conversation_is_split_at_the_user_header_and_survives_saving
     padded = torch.cat([torch.zeros(1, 2, dtype=torch.long), flat], dim=1)
     out = again.generate(padded, attention_mask=(padded > 0).long(), do_sample=False, max_new_tokens=3)
     assert out[0, padded.shape[1]] == expected[0, -1].argmax()
+
+
+THINK, THINK_END, ANSWER = [4, 7, 5, 6], [2, 1], [4, 7, 5]
+
+
+def plainly(model, state, prompt, *, think, words):
+    """Greedy, from the whole text each time: a thought of at most `think` tokens (None: no thought), then words."""
+    said = [*(ANSWER if think is None else THINK)]
+
+    def more():
+        ids = torch.tensor([[*prompt, *said]])
+        said.append(int(model.decode(ids, None, state).logits[0, -1].argmax()))
+
+    if think is not None:
+        for _ in range(think):
+            more()
+            if said[-2:] == THINK_END:
+                break
+        else:
+            said += THINK_END
+    for _ in range(words):
+        more()
+        if said[-1] == 3:
+            break
+    return said
+
+
+@pytest.mark.parametrize("think", [None, 3])
+@torch.no_grad()
+def test_markers_of_several_tokens_stand_around_thought_and_answer(pair, think):
+    _, model = pair
+    state = model.write(model.initial_state(3), tokens(3, 9, seed=1))
+    ids, mask = tokens(3, 6, seed=2), torch.tensor([[1] * 6, [1] * 3 + [0] * 3, [1] * 5 + [0]])
+    answers = model.generate_answers(
+        ids, mask, state, forced="answer" if think is None else "think", max_think_tokens=3, max_new_tokens=5,
+        sampling=Sampling(temperature=0),
+    )  # fmt: skip
+    for row, length in enumerate(mask.sum(1).tolist()):
+        expected = plainly(model, state.rows(slice(row, row + 1)), ids[row, :length].tolist(), think=think, words=4)
+        said = answers.ids[row, : int(answers.mask[row].sum())].tolist()
+        assert said == expected
+        begin = int(answers.words_from[row])
+        assert begin == (3 if think is None else int(answers.thought[row]) + 2)
+        chosen = answers.sampled[row, : len(said)].tolist()
+        marks = set(range(len(ANSWER if think is None else THINK))) | ({begin - 2, begin - 1} if think else set())
+        assert [i for i, free in enumerate(chosen) if not free] == sorted(marks)
+
+
+@torch.no_grad()
+def test_a_thought_may_be_chosen_in_place_of_the_first_word(pair):
+    _, model = pair
+    state, ids = model.initial_state(1), tokens(200, 5, seed=9)
+    options = {"max_think_tokens": 3, "max_new_tokens": 5, "seeds": list(range(200))}
+    answers = model.generate_answers(ids, None, state, forced="auto", sampling=Sampling(temperature=50.0), **options)
+    thinks = answers.ids[:, 3] == 6
+    assert 0 < int(thinks.sum()) < 20
+    assert torch.equal(answers.thought > 0, thinks)
+    assert bool(answers.sampled[:, 3].all())  # the choice is the model's, the header before it isn't
+    assert not bool(answers.sampled[:, :3].any())
+    assert torch.equal(model.config.frame.words_from(answers.ids), answers.words_from)

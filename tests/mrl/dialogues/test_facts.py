@@ -31,7 +31,7 @@ def test_a_place_is_where_the_words_stand():
 @pytest.mark.parametrize("said", ["cat", "Cat", "dog", "the cat", "cat ."])
 @pytest.mark.parametrize("fact", ["cat", "Cat", "CAT"])
 def test_rewards_and_evaluation_agree(said, fact, tokenizer, model):
-    known = vocabulary_of(tokenizer, model.get_input_embeddings().weight, answer_id=6, think_id=7)
+    known = vocabulary_of(tokenizer, model.get_input_embeddings().weight, model.config.frame)
     ways = spellings(tokenizer, {fact})[fact]
     width = max(map(len, ways))
     table = torch.tensor([[[ids + [NO_TOKEN] * (width - len(ids)) for ids in ways]]])
@@ -53,7 +53,7 @@ def test_one_spelling_of_a_fact_is_enough():
 @pytest.mark.parametrize("fact", [("the cat", "dog"), ("dog", "the cat"), ("owl", "fox")])
 @pytest.mark.parametrize("said", ["cat", "dog", "the cat"])
 def test_rewards_know_every_spelling(said, fact, tokenizer, model):
-    known = vocabulary_of(tokenizer, model.get_input_embeddings().weight, answer_id=6, think_id=7)
+    known = vocabulary_of(tokenizer, model.get_input_embeddings().weight, model.config.frame)
     ways = spellings(tokenizer, {fact})[fact]
     width = max(map(len, ways))
     table = torch.tensor([[[ids + [NO_TOKEN] * (width - len(ids)) for ids in ways]]])

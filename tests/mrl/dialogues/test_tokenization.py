@@ -8,7 +8,8 @@ import pytest
 
 from mrl.dialogues.collation import collate_episodes
 from mrl.dialogues.dataset import Conversation, Exchange
-from mrl.dialogues.tokenization import TurnTokens, build_prompts, encode_dialogues, query_room
+from mrl.dialogues.tokenization import build_prompts, encode_dialogues, query_room
+from mrl.dialogues.turn_frame import frame_of
 from pipeline.errors import InputError
 
 
@@ -69,7 +70,7 @@ def test_a_tokenizer_without_turn_tokens_is_refused_by_name():
             return {"[PAD]": 0, "[BOS]": 1, "[EOS]": 2, "[MASK]": 3, "[Q]": 4}
 
     with pytest.raises(InputError, match=r"tok: the tokenizer has no \[A\], \[T\]"):
-        TurnTokens.of(Plain(), "tok")
+        frame_of(Plain(), "tok")
 
 
 def test_what_a_cut_takes_is_counted(tokenizer, caplog):
@@ -106,11 +107,11 @@ def test_dialogues_with_and_without_marks_stand_side_by_side(tokenizer):
 
 
 def test_a_query_is_cut_in_evaluation_as_in_training(tokenizer, caplog):
-    names = TurnTokens.of(tokenizer, "")
+    names = frame_of(tokenizer, "")
     query, answer = "who is Ann . " * 3, "the cat"  # 12 + 2 tokens before, 2 + 2 from [A] on
     for limit in (30, 18, 16, 14, 9):
         data = encode_dialogues([told(Exchange(query, answer))], tokenizer, max_length=limit)
-        trained = data.tokens[: data.tokens.tolist().index(names.answer)].tolist()
+        trained = data.tokens[: data.tokens.tolist().index(names.answer[0])].tolist()
         assert build_prompts(tokenizer, names, [query], limit, [answer]) == [trained]
     assert [query_room(16, room) for room in (2, 4, 8, 12)] == [14, 12, 8, 8]
     caplog.clear()

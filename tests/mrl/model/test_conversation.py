@@ -29,7 +29,7 @@ def padded(rows: list[list[int]], side: str) -> tuple[torch.Tensor, torch.Tensor
 
 def test_turns_are_counted_from_their_query_tokens():
     ids = torch.tensor([FIRST + OPEN, [9, 9, *FIRST, Q, 30, A]])
-    turn = turn_indices(ids, torch.ones_like(ids), BOS, Q)
+    turn = turn_indices(ids, torch.ones_like(ids), ReactiveConfig().frame)
     assert turn[0].tolist() == [0] * 7 + [1] * 5
     assert turn[1].tolist() == [0] * 9 + [1] * 3  # text before the first turn belongs to it; [Q] alone opens a turn
 

@@ -15,4 +15,4 @@ def dataset(episodes, tokenizer) -> EpisodeDataset:
 
 @pytest.fixture
 def vocabulary(tokenizer, model):
-    return vocabulary_of(tokenizer, model.get_input_embeddings().weight, answer_id=6, think_id=7)
+    return vocabulary_of(tokenizer, model.get_input_embeddings().weight, model.config.frame)

@@ -27,7 +27,7 @@ def test_two_processes_measure_what_one_does(model, dataset, vocabulary):
 
 def test_a_transcript_has_the_first_interaction_as_query_and_answer(model, dataset, vocabulary, tokenizer):
     _, sample = figures(model, dataset, vocabulary)
-    rows = transcript(tokenizer, sample, vocabulary.answer_id, dialogues=2)
+    rows = transcript(tokenizer, sample, vocabulary.frame, dialogues=2)
     first = rows[0]
     assert first["turn"] == 0
     assert first["query"]

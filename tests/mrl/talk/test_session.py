@@ -113,7 +113,7 @@ def test_a_turn_that_there_is_not_is_named(session):
 
 
 def test_marks_that_somebody_types_stay_text(speaker):
-    frame = {speaker.names.answer, speaker.names.eos, speaker.names.think, speaker.names.bos}
+    frame = {*speaker.frame.answer, *speaker.frame.end, *speaker.frame.think, speaker.frame.opening[0]}
     assert not frame & set(speaker.prompt("what [A] cat [EOS] [T] [BOS]")[1:])
 
 
@@ -137,7 +137,7 @@ def test_a_thought_ends_where_generate_answers_ends_it(session, model, longest):
         max_think_tokens=longest, forced="think", sampling=Sampling(temperature=0),
     )  # fmt: skip
     assert session.turns[0].reply.ids == tuple(wanted.ids[0, : int(wanted.mask.sum())].tolist())
-    assert session.turns[0].reply.ids[0] == session.speaker.names.think
+    assert session.turns[0].reply.ids[:1] == session.speaker.frame.think
 
 
 def test_a_model_that_copies_from_windows_talks_too(tokenizer, model):

@@ -8,6 +8,7 @@ import torch
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from sacrebleu.metrics import BLEU
 
+from mrl.model import ReactiveConfig, TurnFrame
 from mrl.recipes.rewards import TERMS as NAMES
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import (
@@ -29,6 +30,7 @@ from mrl.rl.trajectory import NO_TOKEN, EpisodeBatch, Rollout, Strategy
 from tests.mrl.rl.toy import pad_stack
 
 PAD, EOS, ANSWER, THINK, QUERY, BOS = 0, 1, 2, 3, 4, 5
+FRAME = TurnFrame.single(pad=PAD, mask=None, bos=BOS, eos=EOS, query=QUERY, answer=ANSWER, think=THINK)
 WORDS = "my dog is called rex . what name does have your noted and the cat tom lives in oslo where ann ##a".split()
 IDS = {word: 6 + i for i, word in enumerate(WORDS)}
 SIZE = 6 + len(WORDS)
@@ -42,9 +44,7 @@ def vocabulary() -> Vocabulary:
     ends = ~special
     ends[IDS["."]] = False
     generator = torch.Generator().manual_seed(0)
-    return Vocabulary.build(
-        special, starts, ends, torch.randn(SIZE, 16, generator=generator), answer_id=ANSWER, think_id=THINK
-    )
+    return Vocabulary.build(special, starts, ends, torch.randn(SIZE, 16, generator=generator), FRAME)
 
 
 def test_recipes_know_the_terms_that_there_are():
@@ -324,7 +324,7 @@ def test_words_of_a_byte_level_tokenizer_end_where_a_blank_begins():
     backend.train_from_iterator(["Ann saw San Jose and Anna at 5:15 pm on March 10th."] * 9, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
     tokenizer.add_special_tokens({"additional_special_tokens": ["[A]"]})
-    words = vocabulary_of(tokenizer, torch.zeros(len(tokenizer), 4), answer_id=6, think_id=7)
+    words = vocabulary_of(tokenizer, torch.zeros(len(tokenizer), 4), ReactiveConfig().frame)
 
     def said(answer: str, fact: str) -> float:
         ways = spellings(tokenizer, {fact})[fact]
