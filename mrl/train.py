@@ -31,21 +31,10 @@ Start from a model of mrl/memory_sft.py. The result lies in output_dir/model; sa
 after each epoch.
 """
 
-from mrl.recipes.prerequisites import build_missing
 from mrl.recipes.reinforcement import MRLStage
 from mrl.recipes.stage import default_config
-from pipeline.run import Run, stage_main
-
-
-def main(stage: MRLStage, run: Run) -> None:
-    """Refuse what is missing, then train."""
-    stage.check_upload()
-    build_missing(stage.prerequisites)
-    stage.refuse_missing()
-    with run.loading():
-        from mrl.stages.train import run_stage
-    run_stage(stage, run)
-
+from mrl.stages.start import main
+from pipeline.run import stage_main
 
 if __name__ == "__main__":
     stage_main(MRLStage, main, default_config=default_config("mrl"), description=__doc__)

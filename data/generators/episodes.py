@@ -72,10 +72,16 @@ class EpisodeOptions:
     rival: Share = 0.0
     """chance that a new fact is one that is known of another already (a second home, a second price): such facts can
     only be told apart by whose they are"""
+    distance: PositiveInt | None = None
+    """turns between the last question and where its answer was told; null: drawn for every episode"""
 
     def __post_init__(self) -> None:
         if self.tell + self.ask <= 0:
             raise SettingError("tell", "tell and ask are both 0; an episode of neither tells nothing and asks nothing")
+        if self.distance is not None and self.distance > self.steps:
+            raise SettingError(
+                "distance", f"distance is {self.distance}; an episode of {self.steps} steps has none such"
+            )
 
 
 @dataclass
@@ -136,7 +142,8 @@ class Episode:
         """Make all turns. The distance of the last question is drawn first, so that far ones are as common as near."""
         last = self.options.steps
         powers = [1 << i for i in range(last.bit_length())]
-        distance = self.random.choice(powers if self.random.random() < 0.8 else range(1, last + 1))
+        drawn = self.random.choice(powers if self.random.random() < 0.8 else range(1, last + 1))
+        distance = self.options.distance or drawn
         for turn in range(last):
             if turn == last - distance:
                 self.kept = self.tell(turn, may_pair=False)

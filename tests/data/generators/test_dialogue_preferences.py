@@ -57,7 +57,14 @@ def test_mixed_manners_answer_what_was_asked_and_are_better_as_often_as_asked_fo
     assert "rejected" not in made[0]
 
 
+def test_the_last_question_is_asked_as_far_away_as_the_options_say():
+    rows = [row for batch in generate({"steps": 9, "distance": 8}, 40, "test", 3) for row in batch.to_pylist()]
+    assert {row["interactions"][-1]["distance"] for row in rows} == {8}
+
+
 def test_bad_options_are_refused_by_name():
+    with pytest.raises(InputError, match="distance is 9; an episode of 8 steps has none such"):
+        list(generate({"steps": 8, "distance": 9}, 5, "test", 0))
     with pytest.raises(InputError, match="untold"):
         list(generate({"untold": 1.5}, 5, "test", 0))
     with pytest.raises(InputError, match="chosen_share is not a setting"):
