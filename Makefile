@@ -39,7 +39,7 @@ control: uv  ## the quickstart's memory beside a plain decoder that reads the wh
 	@uv run data/data_collection.py --config-path data/config/quickstart/memory_chats.yaml --output-dir "$(OUT)/data/memory_chats"
 	@uv run post_training/initialise.py --config-path post_training/config/quickstart/memory_chats_model.yaml --output-dir "$(OUT)/full_history_start" --set tokenizer="$(OUT)/memory_tokenizer/tokenizer"
 	@uv run post_training/sft.py --config-path post_training/config/quickstart/memory_chats.yaml --output-dir "$(OUT)/full_history" --set model.name="$(OUT)/full_history_start" --set dataset.name="$(OUT)/data/memory_chats"
-	@uv run evaluation/retention.py --model "$(OUT)/memory_sft" --data "$(OUT)/data/episodes/test_16" "$(OUT)/data/episodes/test_32" --baseline "$(OUT)/full_history" --output-dir "$(OUT)/retention"
+	@uv run evaluation/retention.py --model "$(OUT)/memory_sft" --data "$(OUT)/data/episodes/study_16" "$(OUT)/data/episodes/test_32" --episodes 2000 --controls 200 --baseline "$(OUT)/full_history" --output-dir "$(OUT)/retention"
 	@uv run evaluation/report.py "$(OUT)"
 
 study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critics" some

@@ -59,10 +59,35 @@ def paired_difference(
     }
 
 
+def paired_gains(
+    before: Sequence[float], after: Sequence[float], groups: Sequence[int], parts: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """`paired_difference` by the part that each value belongs to: of every part its gain and then the gains of the
+    samples [1 + REDRAWN], all of the same redrawn groups, so that they can be averaged over parts; and its number of
+    values. A sample in which a part doesn't occur is NaN."""
+    gain = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.vstack([np.ones(len(names), dtype=np.int64), _redrawn(len(names), 0)])
+    gains: dict[str, np.ndarray] = {}
+    sizes: dict[str, int] = {}
+    for part in dict.fromkeys(parts):
+        here = np.array([each == part for each in parts])
+        total = counts @ np.bincount(place[here], weights=gain[here], minlength=len(names))
+        size = counts @ np.bincount(place[here], minlength=len(names))
+        gains[part] = np.divide(total, size, where=size > 0, out=np.full(len(size), np.nan))
+        sizes[part] = int(here.sum())
+    return gains, sizes
+
+
+def _redrawn(groups: int, seed: int) -> np.ndarray:
+    """How often each of so many groups is in each sample, [REDRAWN, groups]."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), REDRAWN)
+
+
 def _redrawn_means(values: np.ndarray, groups: Sequence[int], seed: int) -> np.ndarray:
     """Means [REDRAWN] of values [n] over groups that are drawn again, as many as there are."""
     if len(values) != len(groups) or not len(values):
         raise ValueError(f"{len(values)} values and {len(groups)} group numbers; give one for each, and at least one")
     names, place = np.unique(np.asarray(groups), return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), REDRAWN)
+    drawn = _redrawn(len(names), seed)
     return drawn @ np.bincount(place, weights=values) / (drawn @ np.bincount(place))

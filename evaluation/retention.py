@@ -10,7 +10,8 @@ with --think. It counts as recalled when all facts that the row names are in it;
 turns ago the farthest of them was said. The same questions are answered with three controls: the memory reset to a
 fresh state (`reset_control`), the memory of another dialogue at the same turn (`foreign_control`), and, with
 --baseline, a stateless model of transformers that reads the whole history each time (`full_history_baseline`). Then
-time to the first token and size of the state, turn 1 to 64.
+time to the first token and size of the state, turn 1 to 64. --controls N asks the controls in N dialogues only, evenly
+spread.
 
 Intervals hold 95 per cent and are drawn over dialogues. With --by COLUMN (default: kind) recall is given for each
 value of a column of turns or rows. Questions about what wasn't told, to which the right answer says so, count for
@@ -56,7 +57,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.by != KIND and not any(question.kind for question in questions):
         raise InputError(f"--by: no row of {', '.join(options.data)} has a column {options.by}")
     thinking = Thinking(options.think, options.max_think_tokens)
-    answering = Answering(options.max_new_tokens, options.seed, options.own_answers, options.temperature, thinking)
+    answering = Answering(
+        options.max_new_tokens, options.seed, options.own_answers, options.temperature, thinking, options.controls
+    )
     tallies = measure_memory(model, tokenizer, conversations, questions, answering)
     # Controls of a second model stand beside those of the first in a report.
     prefix = "" if options.name == FIRST else f"{options.name}_"
@@ -66,9 +69,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     latency = measure_latency(model, tokenizer, longest, options.repeats)
     if options.baseline:
         baseline = load_full_history(options.baseline)
-        tallies["full_history_baseline"] = measure_full_history(
-            *baseline, conversations, questions, options.max_new_tokens
-        )
+        asked = [q for q in questions if answering.controlled(q.dialogue, len(conversations))]
+        tallies["full_history_baseline"] = measure_full_history(*baseline, conversations, asked, options.max_new_tokens)
         sizes["baseline_parameters"] = sum(p.numel() for p in baseline[0].parameters())
         whole = measure_full_latency(*baseline, longest, min(20, options.repeats))
         latency["latency"] |= whole.pop("latency")
@@ -93,6 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "episodes": len(conversations),
             "temperature": options.temperature,
             "think": options.think,
+            "own_answers": options.own_answers,
         },
     }
 
@@ -169,6 +172,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split")
     parser.add_argument("--by", default=KIND, metavar="COLUMN", help="column of turns or rows: recall by its values")
     parser.add_argument("--episodes", type=at_least(1), help="at most so many")
+    parser.add_argument(
+        "--controls", type=at_least(1), metavar="DIALOGUES", help="answer with the controls in so many dialogues only"
+    )
     parser.add_argument("--baseline", help="a model of transformers that reads the whole history, for comparison")
     parser.add_argument("--name", default=FIRST, help="what the model's recall is called in the report")
     parser.add_argument("--own-answers", action="store_true", help="write the model's answers, not those of the data")

@@ -1,12 +1,13 @@
 """Recall of a reactive model by distance, from its own memory and from two memories that can't know."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from evaluation.inference import AT_ONCE, Thinking, generate_answers, states_before
+from evaluation.inference import AT_ONCE, GeneratedAnswer, Thinking, generate_answers, states_before
 from evaluation.memory.questions import Question, Tally
 from mrl.dialogues.dataset import Conversation
 from mrl.dialogues.seeding import Purpose, derive_seed
@@ -16,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.progress import progress_bar
 
 DIALOGUES_AT_ONCE = 32
-QUESTIONS_AT_ONCE = 64
+QUESTIONS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class Answering:
     temperature: float = 0.0
     """0: greedy; above: all answers are drawn."""
     thinking: Thinking = AT_ONCE
+    controls: int | None = None
+    """Dialogues, evenly spread, whose questions are answered with the controls as well; None: all of them."""
+
+    def controlled(self, dialogue: int, dialogues: int) -> bool:
+        """Whether the controls answer the questions of a dialogue too, one of so many."""
+        return self.controls is None or dialogue % max(1, math.ceil(dialogues / self.controls)) == 0
 
 
 @torch.no_grad()
@@ -53,25 +60,18 @@ def measure_memory(
     by_dialogue: dict[int, list[Question]] = {}
     for question in questions:
         by_dialogue.setdefault(question.dialogue, []).append(question)
-    sampling = Sampling(temperature=answering.temperature)
     for dialogues in _batches(conversations):
         history = states_before(
             model, encoded, dialogues, answering.seed, tokenizer if answering.own_answers else None,
             answering.max_new_tokens, answering.temperature, answering.thinking,
         )  # fmt: skip
         batch = [(row, question) for row, d in enumerate(dialogues) for question in by_dialogue.pop(d, [])]
-        for at in range(0, len(batch), QUESTIONS_AT_ONCE):
-            part = batch[at : at + QUESTIONS_AT_ONCE]
-            queries = [q.query for _, q in part]
-            drawn = answering.temperature > 0
-            seeds = (
-                [derive_seed(answering.seed, Purpose.ANSWERS, q.dialogue, q.turn) for _, q in part] if drawn else None
-            )
-            for name, memory in _memories(history, part, dialogues, conversations).items():
-                answers = generate_answers(
-                    model, tokenizer, queries, memory, answering.max_new_tokens, sampling, seeds,
-                    [q.answer for _, q in part], answering.thinking,
-                )  # fmt: skip
+        controlled = [(row, q) for row, q in batch if answering.controlled(q.dialogue, len(conversations))]
+        for name, asked in {"memory": batch, "reset_control": controlled, "foreign_control": controlled}.items():
+            for at in range(0, len(asked), QUESTIONS_AT_ONCE):
+                part = asked[at : at + QUESTIONS_AT_ONCE]
+                memory = _memory(name, history, part, dialogues, conversations)
+                answers = _answers(model, tokenizer, [q for _, q in part], memory, answering)
                 for (_, question), answer in zip(part, answers, strict=True):
                     tallies[name].add(question, *answer)
     return tallies
@@ -86,21 +86,36 @@ def _batches(conversations: Sequence[Conversation]) -> Iterator[list[int]]:
         yield dialogues if len(dialogues) > 1 else [*dialogues, order[0]]
 
 
-def _memories(
+def _answers(
+    model: ReactiveForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    memory: MemoryState,
+    answering: Answering,
+) -> list[GeneratedAnswer]:
+    """An answer to each question from its row of the memory."""
+    seeds = None
+    if answering.temperature > 0:
+        seeds = [derive_seed(answering.seed, Purpose.ANSWERS, q.dialogue, q.turn) for q in questions]
+    return generate_answers(
+        model, tokenizer, [q.query for q in questions], memory, answering.max_new_tokens,
+        Sampling(temperature=answering.temperature), seeds, [q.answer for q in questions], answering.thinking,
+    )  # fmt: skip
+
+
+def _memory(
+    name: str,
     history: MemoryHistory,
     questions: Sequence[tuple[int, Question]],
     dialogues: Sequence[int],
     conversations: Sequence[Conversation],
-) -> dict[str, MemoryState]:
-    """The memory that each question (row of the batch, question) is read against: its own and the controls'."""
-    rows, turns = (torch.tensor(x) for x in zip(*((row, q.turn) for row, q in questions), strict=True))
-    foreign = [_foreign(row, question.turn, dialogues, conversations) for row, question in questions]
-    other_rows, other_turns = (torch.tensor(x) for x in zip(*foreign, strict=True))
-    return {
-        "memory": history.after(turns, rows),
-        "reset_control": history[0].rows(rows),
-        "foreign_control": history.after(other_turns, other_rows),
-    }
+) -> MemoryState:
+    """The memory that each question (row of the batch, question) is read against: its own or a control's."""
+    places = [(row, question.turn) for row, question in questions]
+    if name == "foreign_control":
+        places = [_foreign(row, turn, dialogues, conversations) for row, turn in places]
+    rows, turns = (torch.tensor(x) for x in zip(*places, strict=True))
+    return history[0].rows(rows) if name == "reset_control" else history.after(turns, rows)
 
 
 def _foreign(row: int, turn: int, dialogues: Sequence[int], conversations: Sequence[Conversation]) -> tuple[int, int]:

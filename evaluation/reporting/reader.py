@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from evaluation.gains import ANSWERS
 from evaluation.reporting.json_files import read_json, read_lines
 from evaluation.reporting.records import Evaluation, Figure, Results, Stage, in_order, natural
 from evaluation.reporting.tour_stage import read_tour
@@ -93,6 +94,8 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
         if not any(isinstance(table.get(key), dict) for key in ("recall", "latency")):
             return
         merge(results.retention, table)
+        if (answers := file.with_name(ANSWERS)).exists():
+            results.answers |= dict.fromkeys(table.get("recall") or {}, answers)
     else:
         return
     results.files.append(file)

@@ -53,6 +53,8 @@ class Results:
     stages: dict[str, Stage] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     retention: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Path] = field(default_factory=dict)
+    """Of each model in `retention`: the file of all its answers, where there is one."""
     study: dict[str, Any] = field(default_factory=dict)
     commands: list[dict[str, Any]] = field(default_factory=list)
     """Of the quickstart: wall seconds and start seconds by command."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.gains import MEAN_OVER, in_points
 from evaluation.plots import Points, curves
 from evaluation.reporting.markdown import number, percent, table
 from evaluation.reporting.records import Results
@@ -66,6 +67,13 @@ def memory_section(report: Mapping[str, Any]) -> str:
         rows = [[f"{t:g}", *(_share_at(points, t) for points in recall.values())] for t in turns]
         parts.append("## Memory\n\nExact recall on held-out episodes, per cent, by distance in turns.\n")
         parts.append(table(["distance", *(name.replace("_", " ") for name in recall)], rows) + "\n")
+    if gains := (report.get("recall") or {}).get("mrl_gain"):
+        rows = [[d, in_points(found), f"{found['n']:,}"] for d, found in gains.items()]
+        parts.append(
+            "What reinforcement gains over the model that it started from, in points: paired 95 per cent intervals "
+            f"over dialogues; *mean* is over the distances {', '.join(d for d in MEAN_OVER if d in gains)}.\n"
+        )
+        parts.append(table(["distance", "gain", "questions"], rows) + "\n")
     if (ratio := report.get("latency_ratio_64_1")) is not None:
         parts.append(f"Time to first token at turn 64, as a multiple of turn 1: {number(ratio)}.\n")
     if samples := report.get("retention_samples"):

@@ -1,11 +1,15 @@
 """report.json: the figures of every stage, evaluation and retention table under their fixed names."""
 
+import logging
 import math
 from datetime import UTC, datetime
 from typing import Any
 
+from evaluation.gains import read_hits, recall_gains
 from evaluation.reporting.records import Evaluation, Figure, Results
 from pipeline.provenance import git_commit
+
+logger = logging.getLogger(__name__)
 
 STAGE_FIGURES = ("wall_s", "peak_mb", "tokens_per_s", "final_loss")
 REASONING = "quickstart_"
@@ -50,6 +54,20 @@ def preference(results: Results) -> dict[str, float]:
     return table
 
 
+def mrl_gain(results: Results) -> dict[str, dict[str, Any]]:
+    """What reinforcement recalls more than the model it started from, of the questions that both were asked
+    (`recall_gains`); nothing without the answers of both."""
+    both = {name: path for name in ("memory_sft", "mrl") if (path := results.answers.get(name))}
+    if len(both) < 2:
+        return {}
+    try:
+        before, after = (read_hits(path, name) for name, path in both.items())
+    except ValueError as error:
+        logger.warning("%s; no gain of reinforcement in the report", error)
+        return {}
+    return recall_gains(before, after)
+
+
 def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
     """report.json. Shares are 0 to 1; times in seconds; memory in MB (10^6 bytes). `seconds`: this script's time."""
     stages = {
@@ -81,5 +99,8 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # Retention figures keep their own names; recall curves of later stages land in the same table.
-    report |= {k: v for k, v in results.retention.items() if k not in report}
+    retention = results.retention
+    if gain := mrl_gain(results):
+        retention = {**retention, "recall": {**retention["recall"], "mrl_gain": gain}}
+    report |= {k: v for k, v in retention.items() if k not in report}
     return report | {key: value for stage in results.tour for key, value in stage.keys.items() if key not in report}

@@ -5,13 +5,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from evaluation.gains import ANSWERS, MEAN_OVER, gain_of_all, mean_hits, read_hits, recall_gains
 from evaluation.study.config import Job, StudyConfig
 from pipeline.errors import InputError
 
-MEAN_OVER = ("2", "4", "8", "16")
-"""Distances whose mean recall is the one figure of a run."""
 SAMPLED = "sampled"
 """Folder in a run's folder with what was measured on drawn answers."""
+NAME = "recall"
+"""What evaluation/retention.py is told to call a run's recall."""
 SUPERVISED = "supervised start"
 """What the model that the study starts from is called in tables and plots."""
 
@@ -72,6 +73,15 @@ def run_figures(study: StudyConfig, job: Job) -> dict[str, Any]:
     }
 
 
+def gains(before: Path, after: list[Path]) -> dict[str, Any] | None:
+    """What runs, in the mean of their seeds, recall more than a start: `all` questions and the `mean` over distances,
+    with paired intervals; None where answers weren't kept. Folders are those of retention figures."""
+    if not all((folder / ANSWERS).exists() for folder in (before, *after)):
+        return None
+    start, ends = read_hits(before / ANSWERS, NAME), mean_hits([read_hits(x / ANSWERS, NAME) for x in after])
+    return {"all": gain_of_all(start, ends), "mean": recall_gains(start, ends).get("mean")}
+
+
 def collect(study: StudyConfig) -> dict[str, Any]:
     """study.json: everything that is finished."""
     start = start_figures(study, None)
@@ -89,6 +99,7 @@ def collect(study: StudyConfig) -> dict[str, Any]:
         "start": start,
         "mrl_ablation": by_part,
         "starts": starts,
+        "gains": part_gains(study),
         "mrl_seeds": [_seed_figures(run, start["mean"]) for run in seeds],
     }
     if len(seeds) > 1:
@@ -102,20 +113,36 @@ def collect(study: StudyConfig) -> dict[str, Any]:
     return results
 
 
+def part_gains(study: StudyConfig) -> dict[str, dict[str, dict[str, Any]]]:
+    """part -> variant -> `gains` over what the part's runs start from; a run of the part that others start from is
+    compared with nothing."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for path, variant in study.variants():
+        part, _, name = path.partition("/")
+        runs = [job.folder(study) for job in study.jobs(variant.same_as or path)]
+        runs = [folder for folder in runs if (folder / "retention.json").exists()]
+        before = start_of_part(study, part)
+        if runs and before not in runs and (gain := gains(before, runs)):
+            found.setdefault(part, {})[name] = gain
+    return found
+
+
 def _finished_runs(study: StudyConfig) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """part -> variant -> the figures of each of its runs that is finished."""
     by_part: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for path, variant in study.variants():
         part, _, name = path.partition("/")
         jobs = study.jobs(variant.same_as or path)
-        runs = [run_figures(study, job) for job in jobs if (job.folder(study) / "retention.json").exists()]
+        done = [job for job in jobs if (job.folder(study) / "retention.json").exists()]
+        before = start_of_part(study, part)
+        runs = [run_figures(study, job) | {"gains": gains(before, [job.folder(study)])} for job in done]
         if runs:
             by_part.setdefault(part, {})[name] = runs
     return by_part
 
 
 def _seed_figures(run: dict[str, Any], start_mean: float) -> dict[str, Any]:
-    shown = ("recall", "sampled", "explained_variance", "train_s")
+    shown = ("recall", "sampled", "explained_variance", "train_s", "gains")
     return {"seed": run["seed"], "start": start_mean, "end": run["mean"]} | {key: run[key] for key in shown}
 
 
@@ -129,13 +156,28 @@ def _seeds_summary(runs: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def _source(study: StudyConfig, part: str) -> Job | None:
+    """The finished run that a part's runs start from; None where that is the study's own start."""
+    source = next((v.start for v in study.parts[part].values() if v.start), None)
+    finished = source and (study.first_folder(source) / "retention.json").exists()
+    return study.jobs(source)[0] if source and finished else None
+
+
+def _own_start(study: StudyConfig, part: str) -> str | None:
+    """The episodes of a part that the study's start was measured on too; None for the study's own."""
+    data = next((v.data for v in study.parts[part].values() if v.data), None)
+    return data if data and (study.start_folder(data) / "retention.json").exists() else None
+
+
+def start_of_part(study: StudyConfig, part: str) -> Path:
+    """The folder with the figures that those of a part's runs are to be compared with."""
+    source = _source(study, part)
+    return source.folder(study) if source else study.start_folder(_own_start(study, part))
+
+
 def part_start(study: StudyConfig, part: str, usual: dict[str, Any]) -> dict[str, Any]:
     """What a part's runs are to be compared with: the run they start from, or the study's start on their episodes."""
-    variants = study.parts[part].values()
-    source = next((v.start for v in variants if v.start), None)
-    if source and (study.first_folder(source) / "retention.json").exists():
-        job = study.jobs(source)[0]
-        return {"name": job.name, **run_figures(study, job)}
-    data = next((v.data for v in variants if v.data), None)
-    measured = data is not None and (study.start_folder(data) / "retention.json").exists()
-    return {"name": SUPERVISED, **(start_figures(study, data) if measured else usual)}
+    if source := _source(study, part):
+        return {"name": source.name, **run_figures(study, source)}
+    data = _own_start(study, part)
+    return {"name": SUPERVISED, **(start_figures(study, data) if data else usual)}

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from evaluation.study.config import DEFAULT_SCRIPT, Job, StudyConfig
-from evaluation.study.results import SAMPLED, read_result
+from evaluation.study.results import NAME, SAMPLED, read_result
 from pipeline.artifact import is_complete
 from pipeline.errors import InputError
 
@@ -36,7 +36,7 @@ def measure(study: StudyConfig, model: str, data: str, folder: Path, threads: in
         return
     command = [
         sys.executable, "evaluation/retention.py", "--model", model, "--data", data, "--own-answers", "--repeats", "2",
-        "--name", "recall", "--temperature", str(temperature), "--output-dir", str(folder),
+        "--name", NAME, "--temperature", str(temperature), "--output-dir", str(folder),
     ]  # fmt: skip
     if study.episodes:
         command += ["--episodes", str(study.episodes)]

@@ -3,16 +3,19 @@
 import statistics
 from typing import Any
 
+from evaluation.gains import in_points
 from evaluation.study.results import SUPERVISED, Recall, mean_recall
 
 NOTE = (
     "Exact recall on held-out episodes, per cent, by distance in turns, with the model's own answers in its memory; "
-    "*all, drawn*: of all questions, with answers drawn at temperature 1."
+    "*all, drawn*: of all questions, with answers drawn at temperature 1. Gains over the start in points, with paired "
+    "95 per cent intervals over dialogues (of the seeds' mean, where there are several); *no difference* where the "
+    "interval holds 0."
 )
 """What the tables' columns are."""
 HEAD = (
-    "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | all, drawn | critic explains | seconds |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| run | 1 | 2 | 4 | 8 | 16 | 32 | mean 2–16 | all questions | all, drawn | gain, mean 2–16 | gain, all "
+    "| critic explains | seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -28,7 +31,10 @@ def study_tables(results: dict[str, Any]) -> str:
         label = start["name"] if start["name"] == SUPERVISED else f"start: {start['name']}"
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{HEAD}"]
         rows += [_row(label, start["recall"], {"sampled": start["sampled"]})]
-        rows += [_row(*averaged(name, runs)) for name, runs in variants.items() if name != start["name"]]
+        gains = results.get("gains", {}).get(part, {})
+        rows += [
+            _row(*averaged(name, runs, gains.get(name))) for name, runs in variants.items() if name != start["name"]
+        ]
     return "\n".join(rows) + "\n"
 
 
@@ -39,23 +45,33 @@ def _row(name: str, recall: Recall, figures: dict[str, Any]) -> str:
         f"{100 * mean_recall(recall):.1f}",
         _percent(recall, "all"),
         _percent(figures.get("sampled") or {}, "all"),
+        *(_gain(figures, over) for over in ("mean", "all")),
         "–" if explained is None else f"{explained:.2f}",
         "–" if seconds is None else f"{seconds:.0f}",
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
+def _gain(figures: dict[str, Any], over: str) -> str:
+    found = (figures.get("gains") or {}).get(over)
+    return in_points(found) if found else "–"
+
+
 def _percent(recall: Recall, distance: str) -> str:
     return f"{100 * recall[distance]:.1f}" if distance in recall else "–"
 
 
-def averaged(name: str, runs: list[dict[str, Any]]) -> tuple[str, Recall, dict[str, Any]]:
-    """Name, recall and figures of a variant: means where it ran with several seeds."""
+def averaged(
+    name: str, runs: list[dict[str, Any]], gains: dict[str, Any] | None = None
+) -> tuple[str, Recall, dict[str, Any]]:
+    """Name, recall and figures of a variant: means where it ran with several seeds; gains: those of the mean."""
     if len(runs) == 1:
         return name, runs[0]["recall"], runs[0]
     recall = {distance: statistics.fmean(run["recall"][distance] for run in runs) for distance in runs[0]["recall"]}
     measured = {key: [run[key] for run in runs if run[key] is not None] for key in ("explained_variance", "train_s")}
-    means: dict[str, Any] = {key: statistics.fmean(values) for key, values in measured.items() if values}
+    means: dict[str, Any] = {"gains": gains} | {
+        key: statistics.fmean(values) for key, values in measured.items() if values
+    }
     sampled = [run["sampled"] for run in runs if run["sampled"]]
     if sampled:
         means["sampled"] = {distance: statistics.fmean(by[distance] for by in sampled) for distance in sampled[0]}

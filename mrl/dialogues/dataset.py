@@ -174,7 +174,8 @@ def _turns(
         turns = [_exchange(*each, place, where) for place, each in enumerate(zip(records, prefixes, strict=True))]
         # What a row says of itself holds for its turns, unless they say it one by one.
         whole = "" if any(_label(r, kind_column) for r in rest) else _label(row, kind_column)
-        turns = [replace(e, kind=_label(r, kind_column) or whole) for e, r in zip(turns, records, strict=True)]
+        kinds = [_label(record, kind_column) or whole for record in records]
+        turns = [replace(e, kind=kind) if kind else e for e, kind in zip(turns, kinds, strict=True)]
         given = [(record.get("facts") is not None, record.get("distance") is not None) for record in records]
         return settle_marks(turns, given)
     if pair:

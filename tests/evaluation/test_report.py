@@ -36,6 +36,21 @@ def test_retention_figures_keep_their_names_and_merge(out):
     ]  # fmt: skip
 
 
+def test_the_gain_of_reinforcement_is_paired_over_the_questions_of_both(out):
+    for folder, name, right in (("retention", "memory_sft", [0, 0, 1]), ("retention_mrl", "mrl", [1, 1, 1])):
+        put(out / folder / "retention.json", {"recall": {name: {"2": 0.5}}})
+        asked = [{"where": "f:1", "turn": turn, "distance": 2, name: {"recalled": bool(hit)}}
+                 for turn, hit in enumerate(right)]  # fmt: skip
+        put(out / folder / "answers.jsonl", "".join(json.dumps(line) + "\n" for line in asked))
+    results = read_results([out])
+    gain = {"gain": 0.6667, "low": 0.6667, "high": 0.6667, "n": 3}
+    assert summarize(results)["recall"]["mrl_gain"] == {"2": gain, "mean": gain}
+    write_report(results, out)
+    assert "| 2 | +66.7 (66.7 to 66.7) | 3 |" in (out / "report.md").read_text()
+    put(out / "retention_mrl" / "answers.jsonl", "")
+    assert "mrl_gain" not in summarize(read_results([out]))["recall"], "no question in common"
+
+
 def test_markdown_shows_every_figure_with_its_error(out):
     harness(
         out / "lm_eval" / "stage_3" / "__somewhere__final",
@@ -109,8 +124,8 @@ def test_a_study_stands_in_the_report_and_its_runs_do_not(tmp_path):
     assert results.retention == {}
     write_report(results, tmp_path / "out")
     page = (tmp_path / "out" / "report.md").read_text()
-    assert "| start: weak | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | – | – |" in page
-    assert "| classic | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | 0.25 | 7 |" in page
+    assert "| start: weak | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | – | – | – | – |" in page
+    assert "| classic | – | 50.0 | 70.0 | – | – | – | 60.0 | 60.0 | 40.0 | – | – | 0.25 | 7 |" in page
     assert (tmp_path / "out" / "plots" / "study" / "critics.png").exists()
 
 

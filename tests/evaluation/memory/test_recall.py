@@ -51,6 +51,9 @@ def test_controls_are_asked_from_other_memories(monkeypatch):
     assert tallies["memory"].figures()["recall"]["2"] == 1.0
     assert tallies["reset_control"].figures()["recall"]["2"] == 0.0
     assert tallies["foreign_control"].figures()["recall"]["2"] == 0.0
+    seen.clear()
+    measure_memory(model, None, conversations, questions, Answering(controls=1))
+    assert seen == [[(0, 2), (1, 2)], [(-1, 0)], [(1, 2)]], "the controls are asked in one dialogue"
 
 
 def test_one_dialogue_alone_has_no_control():

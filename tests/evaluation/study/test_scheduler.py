@@ -57,8 +57,8 @@ def test_a_run_may_start_from_another_and_waits_for_it(tmp_path):
     assert "### Weak" in shown
     weak = [row for row in shown.split("### Weak")[1].splitlines() if row.startswith("| ")][1:]
     assert weak == [
-        "| start: first | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | – | 40.0 | 40.0 | – | – | – |",
-        "| middle | 60.0 | 60.0 | 60.0 | 60.0 | 60.0 | – | 60.0 | 60.0 | – | – | 90 |",
+        "| start: first | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | – | 40.0 | 40.0 | – | – | – | – | – |",
+        "| middle | 60.0 | 60.0 | 60.0 | 60.0 | 60.0 | – | 60.0 | 60.0 | – | – | – | – | 90 |",
     ]
 
 
