@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from data.sources.arrow_types import TRACE
 from data.sources.reading import FileQuery, find_files, read_rows
@@ -133,6 +132,8 @@ def train_bpe(
 
 def main(config: TokenizerConfig, run: Run) -> None:
     """Read, learn, write, count."""
+    with run.loading():
+        from transformers import PreTrainedTokenizerFast
 
     def corpus() -> Iterator[str]:
         for folder in config.datasets:

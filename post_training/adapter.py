@@ -4,31 +4,11 @@ E. J. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021), by
 end is an ordinary model with the adapter merged into its weights, or the adapter alone.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from pipeline.errors import InputError
-from pipeline.ranges import PositiveInt, ShareBelowOne
-
-
-@dataclass(kw_only=True, frozen=True)
-class AdapterConfig:
-    """Section `peft`, in PEFT's own names."""
-
-    r: PositiveInt = 16
-    """Rank: the adapter of a layer is a product of two matrices with so many columns and rows."""
-    lora_alpha: PositiveInt = 32
-    """The product is scaled by lora_alpha / r."""
-    lora_dropout: ShareBelowOne = 0.0
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    """Names of the layers that get one; all-linear: every linear layer but the head."""
-    use_rslora: bool = False
-    """Scale by lora_alpha / sqrt(r)."""
-    output: Literal["merged", "adapter"] = "merged"
-    """What model/ holds: a model like any other, or the adapter alone, which needs its base model beside it."""
+from post_training.recipes.model import AdapterConfig
 
 
 def lora_config(config: AdapterConfig | None, model: PreTrainedModel, added_tokens: list[str]) -> LoraConfig | None:
@@ -61,4 +41,4 @@ def merged(model: PeftModel) -> PreTrainedModel:
     return model.merge_and_unload()
 
 
-__all__ = ["AdapterConfig", "lora_config", "merged"]
+__all__ = ["lora_config", "merged"]

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import datasets
@@ -17,26 +16,11 @@ from pipeline.config import check_arguments
 from pipeline.device import best_device, best_dtype, cpu_has_bf16
 from pipeline.errors import InputError
 from pipeline.hub import tracker
-from pipeline.ranges import NonNegativeFloat, PositiveInt
 from pipeline.run import Run
-from post_training.trl_options import LIMITS, Stage, refuse_contradictions, refuse_ignored
+from post_training.recipes.stages import EarlyStoppingConfig
+from post_training.trl_options import LIMITS, RENAMED, Stage, refuse_contradictions, refuse_ignored
 
 logger = logging.getLogger(__name__)
-RENAMED = {
-    "max_seq_length": "max_length",
-    "gradient_checkpointing": "activation_checkpointing",
-    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-}
-
-
-@dataclass(kw_only=True, frozen=True)
-class EarlyStoppingConfig:
-    """Section `early_stopping`: end the run when the held-out figure gets no better, and keep the best weights."""
-
-    patience: PositiveInt
-    """So many evaluations in a row without an improvement."""
-    min_improvement: NonNegativeFloat = 0.0
-    """What counts as one."""
 
 
 def modernise(section: dict[str, Any]) -> dict[str, Any]:

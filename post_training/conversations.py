@@ -1,7 +1,6 @@
 """Examples of supervised fine-tuning: conversations, prompts with completions, plain texts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from trl import SFTConfig
@@ -10,27 +9,11 @@ from data.sources.messages import BadRow
 from pipeline.errors import InputError
 from post_training.chat import IGNORED, ChatEncoder, Encoded
 from post_training.dataset import PLACE, Splits
-from post_training.examples import KEPT, Example, Examples, ExamplesConfig, Limit, build_examples, parse_rows
+from post_training.examples import KEPT, Example, Examples, Limit, build_examples, parse_rows
+from post_training.recipes.dataset import ConversationsConfig
 from post_training.rows import Conversation, conversation_row
 
 Shape = Literal["messages", "completion", "text"]
-
-
-@dataclass(kw_only=True, frozen=True)
-class ConversationsConfig(ExamplesConfig):
-    """Section `dataset` of sft.py: a column `messages`, columns `prompt` and `completion`, or plain text."""
-
-    trained_turns: Literal["all", "last"] = "all"
-    """Which answers of a conversation are trained; under `last`, everything before the last one is context."""
-    history_thoughts: Literal["keep", "drop"] = "keep"
-    """Whether earlier answers keep their <think>…</think>; asked turn by turn, a model often doesn't see them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.history_thoughts == "drop" and self.trained_turns == "all":
-            raise ValueError(
-                "history_thoughts: drop needs trained_turns: last, or earlier answers would be trained without thoughts"
-            )
 
 
 def encode_conversations(
@@ -149,4 +132,4 @@ def _limit(config: ConversationsConfig, args: SFTConfig, *, packed: bool) -> Lim
     return Limit(args.max_length, config.over_length, packed and args.packing_strategy in ("bfd_split", "wrapped"))
 
 
-__all__ = ["ConversationsConfig", "encode_conversations", "example"]
+__all__ = ["encode_conversations", "example"]

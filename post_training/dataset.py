@@ -3,77 +3,20 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from datasets import Dataset, load_dataset
 
 from data.sources.files import is_local
 from data.sources.hf_dataset import load_local
 from data.sources.reading import FileQuery, Selection, check_disjoint, find_files
-from pipeline.errors import InputError, SettingError
+from pipeline.errors import InputError
 from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
-from pipeline.ranges import OpenShare, PositiveInt, Text
+from post_training.recipes.dataset import DatasetConfig, EvaluationSetConfig, HeldOutConfig
 
 logger = logging.getLogger(__name__)
 PLACE = "_place"
 """Column that keeps where a row stands in its source, as `file:row`, for messages about it."""
-
-
-@dataclass(kw_only=True, frozen=True)
-class HeldOutConfig:
-    """Section `dataset.held_out`: rows that are evaluated and never trained. One of the three keys."""
-
-    split: Text | None = None
-    """A split of its own."""
-    rows: PositiveInt | None = None
-    """So many rows taken from the training split, by seed."""
-    fraction: OpenShare | None = None
-    """This share of the training split, by seed."""
-
-    def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.split, self.rows, self.fraction)) != 1:
-            raise ValueError("give exactly one of split, rows and fraction")
-
-
-@dataclass(kw_only=True, frozen=True)
-class EvaluationSetConfig:
-    """An entry of `dataset.evaluate_on`: further rows that are evaluated, under a name of their own."""
-
-    name: Text
-    """As in the section `dataset`."""
-    subset: Text | None = None
-    split: Text = "train"
-    revision: Text | None = None
-    rows: PositiveInt | None = None
-    """At most so many, the first ones."""
-
-
-@dataclass(kw_only=True, frozen=True)
-class DatasetConfig:
-    """Section `dataset`: which rows to train on."""
-
-    name: Text
-    """A Hub name, a folder, or a path or glob of files (data/sources/files.py says which)."""
-    subset: Text | None = None
-    split: Text = "train"
-    """Of a folder's files by name, or of the rows of a file by their column `split`; `train[:10%]` is a part."""
-    revision: Text | None = None
-    rows: PositiveInt | None = None
-    """At most so many training rows, the first ones."""
-    held_out: HeldOutConfig | None = None
-    evaluate_on: dict[str, EvaluationSetConfig] = field(default_factory=dict)
-    """Further held-out sets by name; figures of theirs begin with eval_NAME_."""
-
-    def __post_init__(self) -> None:
-        if wrong := next((n for n in self.evaluate_on if not n.isidentifier() or n in ("held_out", "train")), None):
-            raise SettingError(
-                "evaluate_on", f"evaluate_on: {wrong!r} can't be a set's name; use letters, digits and _, not held_out"
-            )
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether anything is held out."""
-        return self.held_out is not None or bool(self.evaluate_on)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,10 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from data.sources.messages import BadRow, MessageOptions
+from data.sources.messages import BadRow
 from pipeline.errors import InputError
-from post_training.dataset import PLACE, DatasetConfig, Splits
+from post_training.dataset import PLACE, Splits
+from post_training.recipes.dataset import ExamplesConfig
 
 logger = logging.getLogger(__name__)
 KEPT = "kept"
@@ -35,30 +36,6 @@ DROPPED = {
 """Why a row is left out, and how the log says it."""
 _ACCOUNT = ("fate", "cut", "prompt_tokens", "answer_tokens")
 _BATCH = 500
-
-
-@dataclass(kw_only=True, frozen=True)
-class ExamplesConfig(DatasetConfig):
-    """Section `dataset`: which rows, and what happens to those that can't be trained as they stand."""
-
-    over_length: Literal["cut", "drop", "refuse"] = "cut"
-    """Rows longer than trainer.max_length lose their end, are left out, or end the run with a line."""
-    bad_rows: Literal["refuse", "drop"] = "refuse"
-    """Rows that say no conversation or pair end the run with a line, or are left out and counted."""
-    conversations: Literal["messages", "sharegpt"] = "messages"
-    """sharegpt: messages are `{from, value}`, in the column `conversations` or `messages`."""
-    roles: dict[str, str] = field(default_factory=dict)
-    """Other names of roles and what they stand for, such as `developer: system`."""
-    last_turn: Literal["refuse", "cut"] = "refuse"
-    """What becomes of a last turn that isn't the assistant's: a bad row, or it is left off."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.message_options()  # refuses roles that nothing knows
-
-    def message_options(self) -> MessageOptions:
-        """How the parser is to read messages."""
-        return MessageOptions(conversations=self.conversations, roles=self.roles, last_turn=self.last_turn)
 
 
 @dataclass(frozen=True)
@@ -268,4 +245,4 @@ def _own_code() -> str:
     return hashlib.sha256(b"".join((here / name).read_bytes() for name in files)).hexdigest()
 
 
-__all__ = ["KEPT", "Example", "Examples", "ExamplesConfig", "Limit", "build_examples", "fingerprint", "parse_rows"]
+__all__ = ["KEPT", "Example", "Examples", "Limit", "build_examples", "fingerprint", "parse_rows"]

@@ -1,7 +1,6 @@
 """Examples of preference tuning: a prompt and two answers, of which only the assistant's tokens are scored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,20 +9,12 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from data.sources.pairs.rows import pair_row
 from pipeline.errors import InputError
-from pipeline.ranges import PositiveInt
 from post_training.chat import IGNORED, ChatEncoder, EncodedPair
 from post_training.dataset import PLACE, Splits
-from post_training.examples import KEPT, Example, Examples, ExamplesConfig, Limit, build_examples, parse_rows
+from post_training.examples import KEPT, Example, Examples, Limit, build_examples, parse_rows
+from post_training.recipes.dataset import PairsConfig
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_scored", "rejected_scored")
-
-
-@dataclass(kw_only=True, frozen=True)
-class PairsConfig(ExamplesConfig):
-    """Section `dataset` of dpo.py: columns `chosen` and `rejected`, with or without `prompt`."""
-
-    max_prompt_length: PositiveInt | None = None
-    """Pairs whose prompt has more tokens are left out: half a question has no better answer."""
 
 
 def encode_pairs(
@@ -110,4 +101,4 @@ def labels_of(pair: Mapping[str, Any], answer: str) -> tuple[list[int], list[int
     return [*pair["prompt_ids"], *ids], [IGNORED] * len(pair["prompt_ids"]) + scored
 
 
-__all__ = ["COLUMNS", "PairsConfig", "ScoredPairCollator", "encode_pairs", "labels_of"]
+__all__ = ["COLUMNS", "ScoredPairCollator", "encode_pairs", "labels_of"]

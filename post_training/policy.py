@@ -3,9 +3,8 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig
@@ -15,40 +14,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from pipeline.artifact import is_complete, verify
 from pipeline.errors import InputError
 from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
-from pipeline.ranges import Text
-from post_training.adapter import AdapterConfig, lora_config
+from post_training.adapter import lora_config
 from post_training.chat_template import read_template
-from post_training.gguf_weights import check_gguf, load_gguf
+from post_training.gguf_weights import load_gguf
+from post_training.recipes.model import AdapterConfig, PolicyConfig
 
 logger = logging.getLogger(__name__)
 
 THOUGHT_MARKS = ("<think>", "</think>")
 MODEL_FOLDER = "model"
 """Folder inside a run's output_dir that holds the finished weights."""
-
-
-@dataclass(kw_only=True, frozen=True)
-class PolicyConfig:
-    """Section `model`: which weights to start from."""
-
-    name: Text
-    """A Hub name, a folder with weights, or the output_dir of an earlier stage."""
-    gguf_file: Text | None = None
-    """The GGUF file to take weights and tokenizer from, in the folder or on the Hub; it is dequantised."""
-    revision: Text | None = None
-    """Branch, tag or commit on the Hub."""
-    tokenizer: Text | None = None
-    """Where the tokenizer comes from when it isn't beside the weights."""
-    special_tokens: list[Text] = field(default_factory=list)
-    """Tokens to add; their embedding rows start from the mean of the old ones."""
-    eos_token: Text | None = None
-    """The token that ends a turn. Default: <|im_end|> where the chat template uses it, else the tokenizer's own."""
-    pad_token: Text | None = None
-    """Default: the tokenizer's own, else the EOS token. Labels never depend on it."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights that the optimizer updates; the arithmetic's type is trainer.bf16 / trainer.fp16."""
-    attn_implementation: Text | None = None
-    trust_remote_code: bool = False
 
 
 class Policy(NamedTuple):
@@ -63,8 +38,7 @@ def resolve_model(name: str) -> str:
     """The folder with weights that `name` stands for, or `name` itself for the Hub. Raises InputError."""
     folder = Path(name)
     if not folder.exists():
-        if name.startswith((".", "/", "outputs/")) or name.count("/") > 1:
-            raise InputError(f"model.name: there is no folder {name}; run the stage that makes it, or give a Hub name")
+        PolicyConfig(name=name).refuse_missing()
         return name
     inner = folder / MODEL_FOLDER
     if is_complete(inner):
@@ -84,7 +58,7 @@ def load_policy(config: PolicyConfig, chat_template: str | None, adapter: Adapte
     Afterwards tokenizer, model configuration and generation configuration agree on BOS, EOS and PAD, and every weight
     is one of the file and a finite number.
     """
-    check_gguf(config.name, config.gguf_file)
+    config.refuse_missing()
     path = config.name if config.gguf_file else resolve_model(config.name)
     template = read_template(chat_template)
     if not Path(path).exists():

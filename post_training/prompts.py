@@ -1,29 +1,16 @@
 """Questions with verifiable answers: rows become prompts and references for grpo.py."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset
 
 from data.sources.messages import BadRow, MessageOptions, parse_messages
 from pipeline.errors import InputError
-from pipeline.ranges import PositiveInt, Text
-from post_training.dataset import PLACE, DatasetConfig, Splits
+from post_training.dataset import PLACE, Splits
 from post_training.examples import Examples
+from post_training.recipes.dataset import PromptsConfig
 from post_training.rewards.verifiers import answer_part
-
-
-@dataclass(kw_only=True, frozen=True)
-class PromptsConfig(DatasetConfig):
-    """Section `dataset` of grpo.py: rows with `messages`, or with `prompt` (a text or messages) and an answer."""
-
-    answer: Text | None = None
-    """Column of the right answer. Default: what the last message says after its thought."""
-    max_prompt_length: PositiveInt | None = None
-    """Prompts of more tokens are left out and counted."""
-    bad_rows: Literal["refuse", "drop"] = "refuse"
-    """Rows without a prompt or an answer are refused, or left out and counted."""
 
 
 def encode_prompts(splits: Splits, config: PromptsConfig, tokenizer: Any) -> tuple[Examples, dict[str, Dataset]]:

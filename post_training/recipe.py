@@ -1,32 +1,16 @@
-"""What the recipes of this room have in common beside `pipeline.stage_config`: keys, and what is said of a start."""
+"""What the stages of this room have in common: what is said of a start, and the trainer."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from pipeline.errors import InputError
-from pipeline.ranges import Text
 from pipeline.run import Run
-from pipeline.stage_config import TrainingStageConfig
-from post_training.adapter import AdapterConfig
-from post_training.arguments import EarlyStoppingConfig, trl_refusals
+from post_training.arguments import trl_refusals
 from post_training.examples import Examples
-from post_training.policy import Policy, PolicyConfig, weights_fingerprint
+from post_training.policy import Policy, weights_fingerprint
+from post_training.recipes.stages import EarlyStoppingConfig, PostTrainingConfig
 from post_training.stage_trainer import StageTrainer
-
-
-@dataclass(kw_only=True, frozen=True)
-class PostTrainingConfig(TrainingStageConfig):
-    """A recipe that trains a causal language model with one of TRL's trainers. It adds `dataset` and `trainer`."""
-
-    model: PolicyConfig
-    chat_template: Text | None = None
-    """Jinja, or a file that holds it. Default: the template that comes with the model."""
-    peft: AdapterConfig | None = None
-    """Train low-rank adapters instead of every weight."""
-    early_stopping: EarlyStoppingConfig | None = None
-    """End when the held-out figure gets no better."""
 
 
 def report_inputs(run: Run, examples: Examples, model: PreTrainedModel) -> None:
@@ -80,4 +64,4 @@ def build_trainer[T: StageTrainer](
     return trainer
 
 
-__all__ = ["PostTrainingConfig", "build_trainer", "report_inputs", "stopping"]
+__all__ = ["build_trainer", "report_inputs", "stopping"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, nearest, shortened
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share, ShareBelowOne
 
 HONOURED = frozenset(
@@ -189,6 +189,13 @@ LIMITS: dict[str, Any] = {
 }
 """Narrower than TRL's annotations, which give the bare type."""
 
+RENAMED = {
+    "max_seq_length": "max_length",
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Earlier names of options, and today's."""
+
 type Stage = Literal["sft", "dpo", "grpo"]
 SFT_LOSSES = ("nll", "dft", "chunked_nll")
 DPO_LOSSES = (
@@ -196,6 +203,17 @@ DPO_LOSSES = (
     " sigmoid_norm".split()
 )
 GRPO_LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+
+
+def refuse_unknown(section: dict[str, Any], stage: Stage) -> None:
+    """Raise InputError for the first name that is no option of the stage's trainer, before TRL is imported."""
+    known = {*HONOURED, *HONOURED_BY[stage], *REFUSED, *REFUSED_BY[stage], *RENAMED, "warmup_ratio"}
+    known |= {"max_prompt_length"} if stage == "dpo" else set()
+    for name in section:
+        if name not in known:
+            raise InputError(
+                f"trainer.{shortened(name, 60)} is not a setting of {stage.upper()}Config{nearest(name, sorted(known))}"
+            )
 
 
 def refuse_ignored(checked: dict[str, Any], stage: Stage) -> None:
@@ -251,8 +269,10 @@ __all__ = [
     "LIMITS",
     "REFUSED",
     "REFUSED_BY",
+    "RENAMED",
     "SFT_LOSSES",
     "Stage",
     "refuse_contradictions",
     "refuse_ignored",
+    "refuse_unknown",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("mrl",)
+ROOMS = ("data", "post_training", "mrl")
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for room in ROOMS

@@ -6,8 +6,9 @@ import pytest
 
 from pipeline.config import parse_config
 from pipeline.errors import InputError
-from post_training.grpo import GRPOStage, settled
 from post_training.prompts import PromptsConfig, asked
+from post_training.recipes.stages import GRPOStage
+from post_training.stages.grpo import settled
 from tests.post_training import toy
 from tests.post_training.test_runs import same, steps_logged, weights
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from post_training.initialise import ArchitectureConfig, StartConfig, new_model
+from post_training.recipes.model import ArchitectureConfig, StartConfig
+from post_training.stages.initialise import new_model
 from tests.post_training import toy
 
 SHAPE = ArchitectureConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4)

@@ -1,0 +1,97 @@
+"""A small Llama with random weights: what post_training/initialise.py does."""
+
+import math
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from pipeline.artifact import atomic_dir
+from pipeline.errors import InputError
+from pipeline.hub import first_line
+from pipeline.run import Run
+from post_training.policy import MODEL_FOLDER, agree_on_turn_end, load_policy
+from post_training.recipes.model import ArchitectureConfig, StartConfig
+from post_training.recipes.stages import InitialiseConfig
+
+
+def new_model(
+    architecture: ArchitectureConfig, start: StartConfig, tokenizer: PreTrainedTokenizerBase
+) -> LlamaForCausalLM:
+    """A Llama with as many embedding rows as the tokenizer has tokens, fp32."""
+    heads = architecture.num_attention_heads
+    if len(start.look_back) > min(heads, architecture.num_key_value_heads or heads):
+        raise InputError("start.look_back: there are fewer heads in a layer than distances; drop some")
+    shape: dict[str, Any] = {**vars(architecture), "num_key_value_heads": architecture.num_key_value_heads or heads}
+    model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(tokenizer), attention_bias=bool(start.look_back)))
+    with torch.no_grad():
+        if start.copying:
+            layers: Any = model.model.layers
+            for layer in layers:
+                lay_copying(layer.self_attn, start.copying)
+        for head, distance in enumerate(start.look_back):
+            lay_look_back(model, head, distance, start.look_back_strength)
+    return model
+
+
+def lay_copying(attention: Any, gain: float) -> None:
+    """Output matrix = transpose of an orthogonal value matrix: a token that is read is written on, times gain²."""
+    value, output = attention.v_proj.weight, attention.o_proj.weight
+    torch.nn.init.orthogonal_(value)
+    value.mul_(gain)
+    groups = output.shape[1] // value.shape[0]
+    head_dim = attention.head_dim
+    per_head = value.view(-1, 1, head_dim, value.shape[1]).expand(-1, groups, -1, -1).reshape(output.shape[1], -1)
+    output.copy_(per_head.T / groups)
+
+
+def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None:
+    """Make a head of the first layer attend `distance` tokens back, whatever the tokens are.
+
+    Rotary embedding turns pair i of a query at t and of a key at s by w_i·t and w_i·s. With the key bias along the
+    first axis of every pair and the query bias at the angle -w_i·distance, their product is the sum over i of
+    strength²·cos(w_i·(t - s - distance)), which is largest at t - s = distance.
+    """
+    attention = model.model.layers[0].self_attn
+    size = attention.head_dim
+    half = size // 2
+    theta = model.config.rope_parameters["rope_theta"]
+    angle = -distance * theta ** (-torch.arange(half) * 2 / size)
+    groups = attention.num_key_value_groups
+    for matrix in (attention.q_proj, attention.k_proj):
+        offset = head * size if matrix is attention.k_proj else head * groups * size
+        matrix.weight[offset : offset + size] *= 0.3
+        first, second = matrix.bias[offset : offset + half], matrix.bias[offset + half : offset + size]
+        if matrix is attention.k_proj:
+            first.fill_(strength)
+        else:
+            first.copy_(strength * torch.cos(angle))
+            second.copy_(strength * torch.sin(angle))
+
+
+def from_nothing(config: InitialiseConfig) -> tuple[LlamaForCausalLM, Any]:
+    """A new model and its tokenizer. Raises InputError where there is no such tokenizer."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise InputError(
+            f"tokenizer: {config.tokenizer} can't be loaded: {first_line(error)}; train it with data/tokenizer.py"
+        ) from None
+    model = new_model(config.architecture, config.start, tokenizer)
+    agree_on_turn_end(model, tokenizer)
+    return model, tokenizer
+
+
+def run_stage(config: InitialiseConfig, run: Run) -> None:
+    """Build or read, save, count."""
+    tokenizer: Any
+    if config.model is not None:
+        model, tokenizer, _ = load_policy(config.model, None)
+    else:
+        model, tokenizer = from_nothing(config)
+    parameters = sum(p.numel() for p in model.parameters())
+    with atomic_dir(run.dir / MODEL_FOLDER, {"kind": "model", "parameters": parameters, "seed": config.seed}) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    loss_of_guessing = math.log(len(tokenizer))
+    run.report(parameters=parameters, vocab_size=len(tokenizer), loss_of_guessing=round(loss_of_guessing, 4))
