@@ -46,16 +46,17 @@ def parse_json(text: str, where: str, remedy: str = "correct it") -> Any:
         raise InputError(f"{where}: isn't usable as JSON ({' '.join(str(error).split())[:160]}); {remedy}") from None
 
 
-def rows_to_batch(rows: Sequence[dict[str, Any]], places: Sequence[str]) -> pa.RecordBatch:
+def rows_to_batch(rows: Sequence[dict[str, Any]], places: Sequence[str], *, storable: bool = False) -> pa.RecordBatch:
     """A batch of rows, each column of the narrowest type that holds all its values exactly.
 
-    `places` name the rows for messages. Raises InputError with place, column and remedy where there is no such type.
+    `places` name the rows for messages. storable: whether it is known that every value can be stored. Raises InputError
+    with place, column and remedy where there is no such type.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     arrays = []
     for name in columns:
         values = [row.get(name) for row in rows]
-        if any(unstorable(value) for value in values):
+        if not storable and any(unstorable(value) for value in values):
             raise _unstorable(name, values, places)
         kind = infer_type(values)
         if kind is None:

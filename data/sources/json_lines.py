@@ -28,6 +28,8 @@ BLOCK = 8 << 20
 LONGEST_ROW = 16 << 20
 """Bytes of one row; a longer one is a mistake, and no tokenizer gets through it."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LARGE = re.compile(rb"[0-9](?:[0-9]{17}|[eE])")
+"""Where a number may stand that has no place among 64-bit integers or finite floats."""
 _LEVEL = np.zeros(256, dtype=np.int8)
 _LEVEL[[ord("["), ord("{")]] = 1
 _LEVEL[[ord("]"), ord("}")]] = -1
@@ -80,10 +82,13 @@ def _parse(block: bytes, file: Path, line: int) -> Batch:
     records = _through_arrow(block, rows)
     numbers: Sequence[int] = range(line, line + rows) if lines is None else lines
     if records is None:
-        texts = [text for text in block.decode().split("\n") if text.strip()]
-        numbers = [line + i for i, text in enumerate(block.decode().split("\n")) if text.strip()]
+        lined = [(line + i, text) for i, text in enumerate(block.decode().split("\n")) if text.strip()]
+        numbers, texts = [number for number, _ in lined], [text for _, text in lined]
         places = row_places(file, numbers)
-        records = rows_to_batch([_row(text, place) for text, place in zip(texts, places, strict=True)], places)
+        # To look at every value takes as long as to read it: most blocks show at a glance that there is no need.
+        plain = not (_SURROGATE.search(block) or _LARGE.search(block) or _deepest(block) > DEEPEST)
+        read = [_row(text, place) for text, place in zip(texts, places, strict=True)]
+        records = rows_to_batch(read, places, storable=plain)
     return Batch(records, file, numbers)
 
 

@@ -76,14 +76,15 @@ def settle_marks(exchanges: Sequence["Exchange"], given: Sequence[tuple[bool, bo
     so is its fact, and no turn lies between it and where that was told (0).
     """
     if not any(facts or distance for facts, distance in given):
-        return tuple(replace(e, asks=True) for e in exchanges)
+        return tuple(e if e.asks else replace(e, asks=True) for e in exchanges)
     settled: list[Exchange] = []
     for place, (exchange, (_, has_distance)) in enumerate(zip(exchanges, given, strict=True)):
         if (sentence := abstention_of(exchange.answer)) is not None:
             settled.append(replace(exchange, facts=exchange.facts or (sentence,), distance=0, asks=True))
             continue
         if has_distance or not exchange.facts:
-            settled.append(replace(exchange, asks=exchange.distance > 0))
+            asks = exchange.distance > 0
+            settled.append(exchange if exchange.asks == asks else replace(exchange, asks=asks))
             continue
         backs = [said_ago(exchanges, place, fact) for fact in exchange.facts]
         distance = max((back for back in backs if back is not None), default=0)
