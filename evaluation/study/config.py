@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.ranges import NamedPath, PositiveInt, Seed, Text
 
 DEFAULT_SCRIPT = "mrl/train.py"
-INHERITED = ("start", "like", "config", "data", "sampled")
+INHERITED = ("start", "like", "config", "data", "sampled", "compare_with", "data_folder")
 """What a variant takes from the one it is based on where it says nothing itself."""
 
 
@@ -29,6 +29,11 @@ class Variant:
     seeds: list[Seed] = field(default_factory=lambda: [42])
     data: str | None = None
     """Held-out episodes. Default: the study's."""
+    data_folder: str | None = None
+    """Folder of the rows that are learnt from. Default: the study's."""
+    compare_with: str | None = None
+    """Folder of a model that the run starts from instead of the study's, and with whose answers its own are compared
+    (evaluation/preferences.py); recall by distance isn't measured then."""
     sampled: bool = False
     """Measured again with answers drawn at temperature 1, as they are in free generation."""
     same_as: str | None = None
@@ -73,6 +78,8 @@ class StudyConfig:
                 raise ValueError(f"{where} names {path}, which is no part/variant of this study")
             if self.variant(path).same_as:
                 raise ValueError(f"{where} names {path}, which is another's name: take that one")
+        if variant.compare_with and (variant.start or variant.sampled):
+            raise ValueError(f"{where}: compare_with names the start and what is measured; leave out start and sampled")
         if variant.based_on and self.variant(variant.based_on).based_on:
             raise ValueError(f"{where} is based on {variant.based_on}, which is based on another")
 

@@ -9,6 +9,8 @@ from evaluation.study.results import SUPERVISED
 
 def draw_study(results: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
     """seeds.png: recall by distance of every seed; PART.png: mean recall of every run of a part. Titles and paths."""
+    if "start" not in results:  # of runs that are compared by preference the tables say all
+        return []
     shown = {SUPERVISED: results["start"]["recall"]}
     shown |= {f"seed {run['seed']}": run["recall"] for run in results["mrl_seeds"]}
     plots.by_turn(

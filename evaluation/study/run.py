@@ -4,7 +4,8 @@
     uv run evaluation/study/run.py --parts seeds critics --jobs 2    # some parts, two runs at a time
 
 A part is a list of variants; each is one run of a training script from the same supervised model, followed by
-evaluation/retention.py with the model's own answers in its memory. Runs that are finished are not done again, and a
+evaluation/retention.py with the model's own answers in its memory (evaluation/preferences.py where a variant says what
+it is compared with). Runs that are finished are not done again, and a
 run that was cut short goes on from its checkpoint. Writes study.json, study.md (tables) and plots to output_dir.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from evaluation.command_line import at_least
 from evaluation.study.config import StudyConfig
 from evaluation.study.figures import draw_study
+from evaluation.study.preferences import preference_results
 from evaluation.study.results import collect
 from evaluation.study.scheduler import measure_start, ordered_jobs, run_all
 from evaluation.study.tables import NOTE, study_tables
@@ -39,7 +41,9 @@ def main(options: argparse.Namespace) -> None:
     with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
         for _ in run_all(study, jobs, options.jobs):
             bar.update(1)
-    results = {**collect(study), "wall_s": round(time.monotonic() - started, 1)}
+    compared = preference_results(study)
+    recalled = collect(study) if (study.start_folder(None) / "retention.json").exists() or not compared else {}
+    results = {**recalled, "preferences": compared, "wall_s": round(time.monotonic() - started, 1)}
     tables = study_tables(results)
     write_json(study.output_dir / "study.json", results)
     write_text(study.output_dir / "study.md", f"{NOTE}\n\n{tables}")

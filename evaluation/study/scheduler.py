@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from evaluation.study.config import DEFAULT_SCRIPT, Job, StudyConfig
+from evaluation.study.preferences import COMPARED, comparing_command
 from evaluation.study.results import NAME, SAMPLED, read_result
 from pipeline.artifact import is_complete
 from pipeline.errors import InputError
@@ -19,11 +20,12 @@ def training_command(study: StudyConfig, job: Job) -> list[str]:
     minutes = 0.0
     if variant.like:
         minutes = read_result(study.first_folder(variant.like) / "metrics.json")["train_s"] / 60
-    start = study.start
+    start = variant.compare_with or study.start
     if variant.start:
         start = str(study.first_folder(variant.start))
         read_result(Path(start) / "retention.json")
-    settings = [f"model.path={start}", f"data.folder={study.data_folder}", f"output_dir={job.folder(study)}"]
+    settings = [f"model.path={start}", f"data.folder={variant.data_folder or study.data_folder}"]
+    settings.append(f"output_dir={job.folder(study)}")
     settings += study.settings if variant.script == DEFAULT_SCRIPT else []
     settings += [f"seed={job.seed}", *(text.replace("{minutes}", f"{minutes:.3f}") for text in variant.settings)]
     flags = [part for setting in settings for part in ("--set", setting)]
@@ -57,8 +59,8 @@ def run_command(command: list[str], log: Path, threads: int) -> None:
 def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
     """Measure the model that runs start from on every set of episodes that one of the jobs is measured on."""
     threads = os.cpu_count() or 1
-    variants = [study.variant(job.path) for job in jobs]
-    for data in dict.fromkeys([study.data, *(variant.data or study.data for variant in variants)]):
+    variants = [variant for job in jobs if not (variant := study.variant(job.path)).compare_with]
+    for data in dict.fromkeys([study.data, *(variant.data or study.data for variant in variants)] if variants else []):
         measure(study, study.start, data, study.start_folder(data), threads)
     if any(variant.sampled for variant in variants):
         measure(study, study.start, study.data, study.start_folder(None) / SAMPLED, threads, temperature=1.0)
@@ -70,6 +72,10 @@ def train_and_measure(study: StudyConfig, job: Job, threads: int) -> None:
     variant = study.variant(job.path)
     if not is_complete(folder / "model"):
         run_command(training_command(study, job), folder / "train.log", threads)
+    if variant.compare_with:
+        if not (folder / COMPARED).exists():
+            run_command(comparing_command(study, job), folder / "preferences.log", threads)
+        return
     measure(study, str(folder), variant.data or study.data, folder, threads)
     if variant.sampled:
         measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)

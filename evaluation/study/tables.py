@@ -4,6 +4,7 @@ import statistics
 from typing import Any
 
 from evaluation.gains import in_points
+from evaluation.study.preferences import preference_tables
 from evaluation.study.results import SUPERVISED, Recall, mean_recall
 
 NOTE = (
@@ -21,6 +22,9 @@ HEAD = (
 
 def study_tables(results: dict[str, Any]) -> str:
     """A table for the seeds, one for dialogues of 32 steps, one for each part; a row a run or a mean over seeds."""
+    compared = preference_tables(results["preferences"]) if results.get("preferences") else ""
+    if "start" not in results:
+        return compared
     rows = [f"### Seeds\n\n{HEAD}", _row(SUPERVISED, results["start"]["recall"], results["start"])]
     rows += [_row(f"seed {run['seed']}", run["recall"], run) for run in results["mrl_seeds"]]
     if "mrl_32_runs" in results:
@@ -35,7 +39,7 @@ def study_tables(results: dict[str, Any]) -> str:
         rows += [
             _row(*averaged(name, runs, gains.get(name))) for name, runs in variants.items() if name != start["name"]
         ]
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n" + compared
 
 
 def _row(name: str, recall: Recall, figures: dict[str, Any]) -> str:

@@ -76,10 +76,17 @@ class TextJudge(Judge):
         self.words = tokenizer
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
-            self.model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
+            self.model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=torch.float32, output_loading_info=True
+            )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise InputError(f"{where}: {path} is no sequence classifier that can be loaded: {reason}") from None
+        if loaded["missing_keys"]:  # transformers draws them at random, and a language model would score by chance
+            raise InputError(
+                f"{where}: {path} is no sequence classifier: it has no {sorted(loaded['missing_keys'])[-1]}; train one "
+                "(mrl/reward_model.py) or name one that was trained"
+            )
         self.model.eval().requires_grad_(False)
 
     def values(self, rollout: Any) -> Tensor:

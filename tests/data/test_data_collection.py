@@ -14,6 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from data import data_collection
+from mrl.dialogues.dataset import RowSource, read_conversations
+from pipeline.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "data" / "data_collection.py"
 TRACE = ("_source_dataset", "_source_subset", "_source_split")
@@ -276,8 +280,6 @@ GOOD = {"name": "somewhere/set", "split": "train"}
     ],
 )
 def test_bad_blends_get_one_line_before_any_download(content, said, tmp_path, monkeypatch, capsys):
-    from data import data_collection
-
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # a download would fail differently
     config = blend(tmp_path / "b.yaml", **content)
     options = data_collection.parse_options(["--config-path", str(config), "--output-dir", str(tmp_path / "out")])
@@ -342,3 +344,36 @@ def test_a_rename_onto_a_column_and_schemas_that_clash_are_refused_by_name(tmp_p
         build("clash", {"name": str(tmp_path / "x.parquet")}, {"name": str(tmp_path / "numbers.parquet")})
     assert "numbers" in str(refused.value)
     assert not (tmp_path / "clash" / "manifest.json").exists()
+
+
+TOLD = [{"role": "user", "content": "Ann has the cat."}, {"role": "assistant", "content": "noted"}]
+ASKED = {"role": "user", "content": "what has Ann"}
+CAT, DOG = ({"role": "assistant", "content": text} for text in ("cat", "dog"))
+
+
+def test_pairs_of_any_format_become_interactions_and_others_are_refused_or_counted(tmp_path):
+    whole = {"prompt": None, "chosen": [*TOLD, ASKED, CAT], "rejected": [*TOLD, ASKED, DOG], "id": "implicit"}
+    given = {"prompt": [*TOLD, ASKED], "chosen": [CAT], "rejected": [DOG], "id": "explicit"}
+    same = {"prompt": [ASKED], "chosen": [CAT], "rejected": [CAT], "id": "same"}
+    later = {"prompt": [ASKED], "chosen": [CAT, ASKED, CAT], "rejected": [DOG, ASKED, CAT], "id": "later"}
+    pq.write_table(pa.Table.from_pylist([whole, given, same, later]), tmp_path / "pairs.parquet")
+
+    def made(name: str, bad_rows: str, **preferences: int) -> list[dict]:
+        source = {"name": str(tmp_path / "pairs.parquet"), "preferences": preferences, "bad_rows": bad_rows}
+        config = blend(tmp_path / f"{name}.yaml", datasets=[source])
+        output = tmp_path / name
+        data_collection.main(data_collection.parse_options(["--config-path", str(config), "--output-dir", str(output)]))
+        return sorted(rows_of(output), key=lambda row: row["id"])
+
+    rows = made("kept", "drop")
+    assert [row["id"] for row in rows] == ["explicit", "implicit"]
+    for row in rows:
+        (last,) = row["interactions"]
+        assert (row["query"], row["answer"], row["rejected"]) == ("Ann has the cat.", "noted", None)
+        assert (last["query"], last["answer"], last["rejected"]) == ("what has Ann", "cat", "dog")
+    assert not {"chosen", "prompt"} & rows[0].keys()
+    (read, _) = read_conversations(RowSource(path=str(tmp_path / "kept")))
+    assert [exchange.rejected for exchange in read.exchanges] == ["", "dog"], "what mrl/dpo.py reads"
+    assert [row["interactions"] for row in made("short", "drop", max_turns=1)] == [[], []]
+    with pytest.raises(InputError, match="pairs.parquet:3: chosen and rejected are the same"):
+        made("refused", "refuse")

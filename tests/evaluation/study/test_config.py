@@ -7,6 +7,7 @@ import yaml
 
 from evaluation.study import scheduler
 from evaluation.study.config import StudyConfig, Variant
+from mrl.dpo import DPOStage
 from mrl.memory_sft import MemorySFTStage
 from mrl.train import MRLStage
 from pipeline.config import load_config
@@ -69,7 +70,8 @@ def test_an_unknown_name_is_refused():
 
 def test_every_run_of_the_published_study_is_understood_by_its_script(monkeypatch, caplog):
     """Its settings are text, so no recipe's loader reads them before hours have gone by."""
-    stages = {"mrl/train.py": MRLStage, "mrl/memory_sft.py": MemorySFTStage}
+    stages = {"mrl/train.py": MRLStage, "mrl/rlhf.py": MRLStage, "mrl/memory_sft.py": MemorySFTStage}
+    stages["mrl/dpo.py"] = DPOStage
     monkeypatch.setattr(scheduler, "read_result", lambda _: {"train_s": 60.0})
     study = load_config(StudyConfig, ROOT / "evaluation/config/study.yaml")
     jobs = scheduler.ordered_jobs(study, list(study.parts))
