@@ -1,6 +1,6 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart control remember tour study test lint bench clean
+.PHONY: help uv setup quickstart control remember tour smollm2-memory study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
@@ -30,6 +30,9 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 
 tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh tour.sh
+
+smollm2-memory: uv  ## SmolLM2-135M-Instruct is given a memory (about four hours); QUICK=1 shortened, OUT=DIR elsewhere
+	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2_memory,$(OUT)) sh smollm2_memory.sh
 
 remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own)
 	@test -n "$(DATA)" || { echo "say which dialogues: make remember DATA=chats.jsonl" >&2; exit 2; }

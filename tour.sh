@@ -46,5 +46,18 @@ for RUN in rlhf combined; do
 done
 [ -f "$PREFER/compared/preferences.json" ] || uv run evaluation/preferences.py --start "$PREFER/start" --model "$PREFER/dpo" "$PREFER/rlhf" "$PREFER/combined" --data "$PREFER/data/test" --output-dir "$PREFER/compared" $(quick --episodes 20)
 
+# A memory for the reasoner: stage 3's model, converted, learns to remember with its puzzles among the episodes, and is
+# asked them again. lm_eval's files are moved: what lies under results_* would stand among the stages' own.
+CONVERT="$TOUR/convert"
+uv run mrl/convert.py --config-path mrl/config/quickstart/convert.yaml --from "$OUT/stage_3" --output-dir "$CONVERT/converted"
+uv run mrl/memory_sft.py --config-path mrl/config/quickstart/converted_memory_sft.yaml --output-dir "$CONVERT/memory_sft" --set model.path="$CONVERT/converted" --set data.folder="$OUT" $(quick --set trainer.max_steps=2 --set trainer.batch_size=8 --set held_out_dialogues=10)
+[ -f "$CONVERT/retention/retention.json" ] || uv run evaluation/retention.py --model "$CONVERT/memory_sft" --data "$EPISODES/test" --episodes 300 --repeats 2 --output-dir "$CONVERT/retention" $(quick --episodes 20)
+cp "$OUT"/lm_eval/stage_3/*/results_*.json "$CONVERT/puzzles_before.json"
+if ! [ -f "$CONVERT/puzzles_after.json" ]; then
+  rm -rf "$CONVERT/lm_eval"
+  uv run lm_eval run --model hf --model_args pretrained="$CONVERT/memory_sft/model",trust_remote_code=True --include_path evaluation/tasks --tasks quickstart_sums,quickstart_variables,quickstart_whereabouts --metadata "{\"held_out\": \"$OUT/data/held_out\"}" --apply_chat_template --batch_size 64 --output_path "$CONVERT/lm_eval/after" $(quick --limit 8)
+  mv "$CONVERT"/lm_eval/after/*/results_*.json "$CONVERT/puzzles_after.json"
+fi
+
 # The report again, with the tour's figures in it.
 uv run evaluation/report.py "$OUT"

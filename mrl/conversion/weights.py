@@ -9,7 +9,6 @@ from transformers import PretrainedConfig
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
 from pipeline.errors import InputError
 
-MEMORY_PARTS = ("model.encoder", "model.memory_attention", "model.initial_memory", "mlm_head")
 FAMILIES = ("llama", "mistral", "qwen2")
 """Values of `model_type` whose layers are a reactive decoder's: pre-norm RMS, rotary positions, SwiGLU."""
 
@@ -54,15 +53,16 @@ def shape_of(config: PretrainedConfig) -> dict[str, Any]:
     }
 
 
-def decoder_weights(source: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+def reactive_weights(source: dict[str, Tensor], config: ReactiveConfig) -> dict[str, Tensor]:
     """State dict of a causal Llama under the names of `ReactiveForCausalLM`; projections that are one product here are
-    joined. Biases that the causal model lacks where the reactive one has them are zero."""
+    joined. Biases that the causal model lacks where the reactive one has them are zero. Slots are read as the layer
+    reads tokens, and an encoder of its own is a copy of the decoder."""
     place = {
         "model.embedding.weight": source["model.embed_tokens.weight"],
         "model.decoder_norm.weight": source["model.norm.weight"],
         "lm_head.weight": source.get("lm_head.weight", source["model.embed_tokens.weight"]),
     }
-    for index in range(layers):
+    for index in range(config.num_hidden_layers):
         old, new = f"model.layers.{index}", f"model.decoder.{index}"
         attention = f"{old}.self_attn"
         for kind in ("weight", "bias"):
@@ -73,22 +73,26 @@ def decoder_weights(source: dict[str, Tensor], layers: int) -> dict[str, Tensor]
             out = source.get(f"{attention}.o_proj.{kind}")
             width = source[f"{attention}.o_proj.weight"].shape[0]
             place[f"{new}.attention.out.{kind}"] = parts[0].new_zeros(width) if out is None else out
+            place[f"{new}.slot_reader.key_value.{kind}"] = torch.cat(parts[1:])
         place[f"{new}.attention_norm.weight"] = source[f"{old}.input_layernorm.weight"]
         place[f"{new}.forward_norm.weight"] = source[f"{old}.post_attention_layernorm.weight"]
         gates = [source[f"{old}.mlp.{name}_proj.weight"] for name in ("gate", "up")]
         place[f"{new}.feed_forward.gate_up.weight"] = torch.cat(gates)
         place[f"{new}.feed_forward.down.weight"] = source[f"{old}.mlp.down_proj.weight"]
+    if config.encoder == "own":
+        copied = (name for name in list(place) if name.startswith("model.decoder") and "slot_reader" not in name)
+        place |= {name.replace("model.decoder", "model.encoder"): place[name] for name in copied}
     return place
 
 
 def reactive_from_causal(causal: Any, **memory: Any) -> ReactiveForCausalLM:
     """A reactive model with the causal model's weights; `memory`: further fields of ReactiveConfig. Raises ValueError
     for fields that contradict each other."""
-    config = ReactiveConfig(**shape_of(causal.config) | memory)
+    fields: dict[str, Any] = {"memory_read": "joint", "memory_write": "surprise", "initial_state": "empty", **memory}
+    config = ReactiveConfig(**shape_of(causal.config), **fields)
     model = ReactiveForCausalLM(config)
-    found = decoder_weights(causal.state_dict(), config.num_hidden_layers)
-    report = model.load_state_dict(found, strict=False)
-    without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.startswith(MEMORY_PARTS))]
+    report = model.load_state_dict(reactive_weights(causal.state_dict(), config), strict=False)
+    without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.endswith("reader.place"))]
     if without:
         raise ValueError(f"the causal model's weights don't fill the decoder (first: {without[0]})")
     return model

@@ -106,16 +106,26 @@ class SelfAttention(nn.Module):
         query, key = rotate(turning, table).split([self.query_heads, self.kv_heads], dim=2)
         return query, key, value
 
-    def project_slots(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed slots x [B, S, D] -> key and value [B, S, G, d], all at position 0: slots have no order."""
-        first = self.query_heads * self.head_dim
-        bias = None if self.qkv.bias is None else self.qkv.bias[first:]
-        heads = F.linear(x, self.qkv.weight[first:], bias).unflatten(-1, (-1, self.head_dim))
-        key, value = heads.split([self.kv_heads, self.kv_heads], dim=2)
-        return key, value
-
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         return self.out(attend(*self.project(x, table), mask, causal))
+
+
+class SlotReader(nn.Module):
+    """Keys and values of slots that stand beside the tokens in their softmax, all at position 0. They start as the
+    layer's own projections of tokens, and learn what slots need; `place` adds to a key what its slot's place tells:
+    the last slots are the newest."""
+
+    def __init__(self, width: int, kv_heads: int, head_dim: int, slots: int, bias: bool):
+        super().__init__()
+        self.kv_heads, self.head_dim = kv_heads, head_dim
+        self.key_value = nn.Linear(width, 2 * kv_heads * head_dim, bias=bias)
+        self.place = nn.Parameter(torch.zeros(slots, kv_heads, head_dim))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed slots x [B, S, D] -> key and value [B, S, G, d]."""
+        heads = self.key_value(x).unflatten(-1, (-1, self.head_dim))
+        key, value = heads.split([self.kv_heads, self.kv_heads], dim=2)
+        return key + self.place, value
 
 
 class MemoryCrossAttention(nn.Module):

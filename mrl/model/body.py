@@ -40,6 +40,9 @@ class ReactiveModel(ReactivePreTrainedModel):
         self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.initial_memory: Tensor | None = None
         self.keeps_tokens = config.memory_slots > 0 and config.memory_write == "surprise"
+        if self.keeps_tokens and config.encoder == "own":
+            self.encoder = nn.ModuleList(DecoderLayer(config, reads=False) for _ in range(config.num_hidden_layers))
+            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         if config.memory_slots and not self.keeps_tokens:
             self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
             self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -84,12 +87,7 @@ class ReactiveModel(ReactivePreTrainedModel):
 
     def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
         """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
-        x = self.embed(input_ids)
-        table = self.table(x.shape[1], x)
-        memory, mask = (None, None) if state is None else (state.slots, key_mask(self.readable(state)))
-        for index, layer in enumerate(self.decoder):
-            x = layer(x, table, None if memory is None else memory[index], mask)
-        return self.decoder_norm(x)
+        return self.decoder_norm(self._through(self.decoder, input_ids, state)[1])
 
     def windows(self, state: MemoryState | None) -> Windows | None:
         """What answers may copy from a state; None for a model, or a state, without windows."""
@@ -104,15 +102,25 @@ class ReactiveModel(ReactivePreTrainedModel):
         filled = occupied(state.slots)
         return filled if state.readable is None else filled & state.readable
 
-    def token_states(self, input_ids: Tensor) -> EncoderOutput:
-        """Tokens [B, T] as the decoder sees them by themselves: what enters each layer, and the normed outputs."""
+    def token_states(self, input_ids: Tensor, state: MemoryState | None = None) -> EncoderOutput:
+        """Tokens [B, T] as a causal network sees them: what enters each layer, and the normed outputs. With a state
+        (encoder none) as they are when an answer is read from it, else by themselves."""
         self._check_length(input_ids)
+        own = self.config.encoder == "own"
+        layers, last = self._through(self.encoder if own else self.decoder, input_ids, state)
+        return EncoderOutput(torch.stack(layers), (self.encoder_norm if own else self.decoder_norm)(last))
+
+    def _through(
+        self, stack: nn.ModuleList, input_ids: Tensor, state: MemoryState | None
+    ) -> tuple[list[Tensor], Tensor]:
+        """What enters each layer of a causal stack, and what leaves the last."""
         x = self.embed(input_ids)
         table, layers = self.table(x.shape[1], x), []
-        for layer in self.decoder:
+        memory, mask = (None, None) if state is None else (state.slots, key_mask(self.readable(state)))
+        for index, layer in enumerate(stack):
             layers.append(x)
-            x = layer(x, table, None, None)
-        return EncoderOutput(torch.stack(layers), self.decoder_norm(x))
+            x = layer(x, table, None if memory is None else memory[index], mask)
+        return layers, x
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder layers [L, B, T, D] -> key, value [L, B, T, G, d] of the memory attention."""

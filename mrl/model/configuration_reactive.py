@@ -16,6 +16,7 @@ INITIAL_STATES = ("normal", "learned", "loaded", "empty")
 INITIAL_WEIGHTS = ("normal", "mimetic")
 READS = ("cross", "joint")
 WRITES = ("attention", "surprise")
+ENCODERS = ("own", "shared", "none")
 
 
 class ReactiveConfig(PreTrainedConfig):
@@ -35,7 +36,9 @@ class ReactiveConfig(PreTrainedConfig):
     Models made of a causal one (`convert.py`): `memory_read` joint lets the slots stand beside the tokens in the
     decoder's own self-attention (cross: an attention of their own); `memory_write` surprise keeps the token states that
     the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
-    rewrite the slots); `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
+    rewrite the slots); `encoder` says whose states these are: of layers of their own (own), of the decoder's layers
+    reading the interaction by itself (shared) or of the decoder as it answers, with the memory before (none).
+    `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
     (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_frame` are the markers of its chat
     template, ids by the names of `frame.MARKERS` (null: the single tokens named below).
 
@@ -77,6 +80,7 @@ class ReactiveConfig(PreTrainedConfig):
     memory_read: str = "cross"
     memory_write: str = "attention"
     kept_share: float = 0.25
+    encoder: str = "own"
     memory_variant: str = "interlayer"
     memory_groups: int = 1
     gate: str = "linear"
@@ -184,6 +188,7 @@ class ReactiveConfig(PreTrainedConfig):
             "initial_weights": INITIAL_WEIGHTS,
             "memory_read": READS,
             "memory_write": WRITES,
+            "encoder": ENCODERS,
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -201,6 +206,8 @@ class ReactiveConfig(PreTrainedConfig):
             )
         if self.memory_write == "surprise" and (self.memory_read, self.initial_state) != ("joint", "empty"):
             raise ValueError("memory_write surprise needs memory_read joint and initial_state empty")
+        if self.memory_write == "attention" and self.encoder != "own":
+            raise ValueError(f"encoder {self.encoder} needs memory_write surprise; memory attention has one of its own")
         if self.memory_write == "surprise" and self.copy_window:
             raise ValueError("memory_write surprise keeps tokens as they are: a copy_window has nothing to add, set 0")
         if self.initial_state == "empty" and self.memory_read != "joint":

@@ -22,6 +22,7 @@ from .attention import (
     ResidualExit,
     RMSNorm,
     SelfAttention,
+    SlotReader,
     attend,
     joint_mask,
 )
@@ -96,16 +97,21 @@ class EncoderLayer(GradientCheckpointingLayer):
 
 
 class DecoderLayer(GradientCheckpointingLayer):
-    """Causal self-attention, reading the memory, feed-forward (dense or mixture), each after a norm."""
+    """Causal self-attention, reading the memory, feed-forward (dense or mixture), each after a norm. reads: whether
+    there is a memory for it to read."""
 
-    def __init__(self, config: ReactiveConfig):
+    def __init__(self, config: ReactiveConfig, reads: bool = True):
         super().__init__()
         width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
         self.attention_norm = RMSNorm(width, eps)
         self.attention = SelfAttention(width, *config.token_heads, head, config.attention_bias)
         self.cross_attention: MemoryCrossAttention | None = None
-        self.joint = config.memory_slots > 0 and config.memory_read == "joint"
-        if config.memory_slots and not self.joint:
+        reads = reads and config.memory_slots > 0
+        self.joint = reads and config.memory_read == "joint"
+        if self.joint:
+            groups = config.token_heads[1]
+            self.slot_reader = SlotReader(width, groups, head, config.memory_slots, config.attention_bias)
+        elif reads:
             self.cross_norm = RMSNorm(width, eps)
             self.memory_norm = RMSNorm(width, eps)
             self.cross_attention = MemoryCrossAttention(width, *config.memory_heads, head)
@@ -120,7 +126,7 @@ class DecoderLayer(GradientCheckpointingLayer):
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
         if self.joint:
-            return self.attention.project_slots(self.attention_norm(memory))
+            return self.slot_reader(self.attention_norm(memory))
         return self._reader().project_memory(self.memory_norm(memory))
 
     def _reader(self) -> MemoryCrossAttention:
@@ -190,6 +196,8 @@ class ReactivePreTrainedModel(PreTrainedModel):
         elif isinstance(module, MixtureOfExperts):
             init.normal_(module.gate_up, std=module.gate_up.shape[1] ** -0.5)
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
+        elif isinstance(module, SlotReader):
+            init.zeros_(module.place)
         elif isinstance(initial := getattr(module, "initial_memory", None), nn.Parameter):
             init.normal_(initial, std=self.config.initial_state_std)
         elif isinstance(module, CopyPath):

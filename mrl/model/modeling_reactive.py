@@ -7,7 +7,8 @@ Interactions are `[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded,
 
 `ReactiveForCausalLM`:
     initial_state(batch_size=None, *, seeds=None, device=None) -> MemoryState
-    encode(input_ids, attention_mask=None) -> EncoderOutput(layers [L, B, T, D], hidden [B, T, D])
+    encode(input_ids, attention_mask=None, state=None) -> EncoderOutput(layers [L, B, T, D], hidden [B, T, D]); the
+        state where what is written are the states of answering (encoder none)
     mlm_logits(hidden [..., D]) -> [..., V]; pass encode(...).hidden[masked] so that only masked positions pay
     update_memory(state, encoded, attention_mask=None) -> new state; encoded = EncoderOutput or [L, B, T, D]
     write(state, input_ids, attention_mask=None) -> new state (encode + update_memory)
@@ -26,8 +27,9 @@ Interactions are `[BOS][Q]query` + `[T]think`? + `[A]answer[EOS]`, RIGHT-padded,
     set_initial_state(state of one row): for config.initial_state "learned" (a start) or "loaded"
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -121,10 +123,16 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         with torch.no_grad():
             memory.copy_(self.fit_state(state, 1).slots[:, 0])
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, state: MemoryState | None = None
+    ) -> EncoderOutput:
         if not self.model.keeps_tokens:
             return self.model.encode(input_ids, attention_mask)
-        seen = self.model.token_states(input_ids)
+        if self.config.encoder == "none" and state is None:
+            raise ValueError(
+                "encoder none keeps the states of answering: encode() needs the memory they were read from"
+            )
+        seen = self.model.token_states(input_ids, state if self.config.encoder == "none" else None)
         return replace(seen, surprise=self._surprise(seen.hidden, input_ids))
 
     @torch.no_grad()
@@ -143,17 +151,34 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
     def update_memory(
         self, state: MemoryState, encoded: Tensor | EncoderOutput, attention_mask: Tensor | None = None
     ) -> MemoryState:
+        if isinstance(encoded, Tensor):
+            encoded = EncoderOutput(encoded, encoded[-1])
+        (write,) = self._writes(encoded, attention_mask, 1)
+        return MemoryState(write(self.fit_state(state, encoded.layers.shape[1]).slots))
+
+    def _writes(self, encoded: EncoderOutput, mask: Tensor | None, count: int) -> list[Callable[[Tensor], Tensor]]:
+        """Encoded rows, in `count` equal parts one after another, as what each does to slots [L, B, S, D]."""
+        layers = encoded.layers.chunk(count, 1)
         if self.model.keeps_tokens:
-            if isinstance(encoded, Tensor):
-                encoded = EncoderOutput(encoded, encoded[-1])
-            return self._keep(state, encoded, attention_mask)
-        layers = encoded if isinstance(encoded, Tensor) else encoded.layers
-        slots = self.fit_state(state, layers.shape[1]).slots
-        key, value = self.model.project_encoded(layers)
-        readable, silent = self._readable(attention_mask)
-        copied = self._copied(encoded, readable) if isinstance(encoded, EncoderOutput) else None
-        updated = self.model.memory_attention(slots, key, value, readable, copied)
-        return MemoryState(updated if silent is None else torch.where(silent[:, None, None], slots, updated))
+            if encoded.surprise is None:
+                raise ValueError("memory_write surprise needs what encode() gives: token states and their surprise")
+            present = torch.ones_like(encoded.surprise) if mask is None else mask
+            parts = zip(layers, encoded.surprise.chunk(count), present.chunk(count), strict=True)
+            return [partial(self._kept, each) for each in parts]
+        key, value = (part.chunk(count, 1) for part in self.model.project_encoded(encoded.layers))
+        readable, silent = self._readable(mask)
+        copied = self._copied(encoded, readable)
+        windows = [None] * count if copied is None else copied.chunk(count, 1)
+        masks = ([None] * count if part is None else part.chunk(count) for part in (readable, silent))
+        return [partial(self._rewritten, each) for each in zip(key, value, *masks, windows, strict=True)]
+
+    def _kept(self, seen: tuple[Tensor, Tensor, Tensor], slots: Tensor) -> Tensor:
+        return keep_surprising(slots, *seen, self.config.kept_share)
+
+    def _rewritten(self, seen: tuple, slots: Tensor) -> Tensor:
+        key, value, readable, silent, window = seen
+        updated = self.model.memory_attention(slots, key, value, readable, window)
+        return updated if silent is None else torch.where(silent[:, None, None], slots, updated)
 
     @staticmethod
     def _readable(attention_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -171,48 +196,23 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         return mask | silent[:, None, None, None], silent
 
     def write(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None = None) -> MemoryState:
-        return self.update_memory(state, self.encode(input_ids, attention_mask), attention_mask)
+        return self.update_memory(state, self.encode(input_ids, attention_mask, state), attention_mask)
 
     def unroll(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None = None) -> MemoryHistory:
         batch, turns, _ = input_ids.shape
-        if self.model.keeps_tokens:
-            return self._unroll_kept(state, input_ids, attention_mask)
-        # Turn-major, so that the projected tokens of one turn are a slice.
+        if self.config.encoder == "none":  # what is written depends on what was: no two turns are read at once
+            states = [self.fit_state(state, batch)]
+            for turn in range(turns):
+                mask = None if attention_mask is None else attention_mask[:, turn]
+                states.append(self.write(states[-1], input_ids[:, turn], mask))
+            return MemoryHistory.stack(states)
+        # Turn-major, so that the tokens of one turn are a slice.
         rows = input_ids.transpose(0, 1).flatten(0, 1)
         mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
-        encoded = self.encode(rows, mask)
-        projected = self.model.project_encoded(encoded.layers)
-        copied = self._copied(encoded, self._readable(mask)[0])
-        windows = [None] * turns if copied is None else copied.unflatten(1, (turns, batch)).unbind(1)
-        keys, values = (part.unflatten(1, (turns, batch)).unbind(1) for part in projected)
-        readable, silent = (
-            [None] * turns if part is None else part.unflatten(0, (turns, batch)).unbind(0)
-            for part in self._readable(mask)
-        )
-        states = [self.fit_state(state, batch).slots]
-        for key, value, mask, ended, window in zip(keys, values, readable, silent, windows, strict=True):
-            updated = self.model.memory_attention(states[-1], key, value, mask, window)
-            states.append(updated if ended is None else torch.where(ended[:, None, None], states[-1], updated))
-        return MemoryHistory(torch.stack(states))
-
-    def _keep(self, state: MemoryState, seen: EncoderOutput, attention_mask: Tensor | None) -> MemoryState:
-        if seen.surprise is None:
-            raise ValueError("memory_write surprise needs what encode() gives: token states and their surprise")
-        slots = self.fit_state(state, len(seen.surprise)).slots
-        mask = torch.ones_like(seen.surprise) if attention_mask is None else attention_mask
-        return MemoryState(keep_surprising(slots, seen.layers, seen.surprise, mask, self.config.kept_share))
-
-    def _unroll_kept(self, state: MemoryState, input_ids: Tensor, attention_mask: Tensor | None) -> MemoryHistory:
-        seen = self.encode(input_ids.transpose(0, 1).flatten(0, 1))
-        states, rows = [state.expand(len(input_ids))], len(input_ids)
-        for turn in range(input_ids.shape[1]):
-            here = slice(turn * rows, (turn + 1) * rows)
-            surprise = None if seen.surprise is None else seen.surprise[here]
-            mask = None if attention_mask is None else attention_mask[:, turn]
-            states.append(
-                self._keep(states[-1], EncoderOutput(seen.layers[:, here], seen.hidden, surprise=surprise), mask)
-            )
-        return MemoryHistory.stack(states)
+        slots = [self.fit_state(state, batch).slots]
+        for write in self._writes(self.encode(rows, mask), mask, turns):
+            slots.append(write(slots[-1]))
+        return MemoryHistory(torch.stack(slots))
 
     def decode(
         self,
@@ -280,7 +280,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 part = "encoder"
             elif any(key in name for key in ("memory_attention", "initial_memory", "copying.write")):
                 part = "memory_attention"
-            elif any(key in name for key in ("copying", "cross_attention", "cross_norm", "memory_norm")):
+            elif any(key in name for key in ("copying", "cross_attention", "cross_norm", "memory_norm", "slot_reader")):
                 part = "memory_cross_attention"
             else:
                 part = "decoder"

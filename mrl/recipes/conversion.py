@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import InputError
 from pipeline.hub import is_hub_name
@@ -27,6 +28,9 @@ class ConvertedMemoryConfig:
     """Token states that the memory holds; the oldest make room for new ones."""
     kept_share: PositiveShare = 0.25
     """Share of an interaction's tokens that is kept: those that the model itself predicted worst."""
+    encoder: Literal["own", "shared", "none"] = "shared"
+    """Whose token states are kept. shared: the decoder's, reading the interaction by itself; none: the decoder's as it
+    answers, with the memory before; own: of a copy of the decoder's layers, which learns by itself."""
 
 
 @dataclass(kw_only=True, frozen=True)

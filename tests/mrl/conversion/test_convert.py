@@ -150,3 +150,34 @@ def test_the_stages_load_it_and_refuse_another_tokenizer(tmp_path, source, token
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match="frames turns in another way"):
         load_reactive(ModelConfig(path=str(out), tokenizer=str(tmp_path / "other")))
+
+
+@torch.no_grad()
+def test_lm_eval_scores_and_continues_a_rendered_conversation_of_many_turns(tmp_path, source):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model, tokenizer = load_reactive(ModelConfig(path=str(converted(tmp_path, source))))
+    asked = HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=2, device="cpu")
+    turns = [("user", "a b"), ("assistant", "c"), ("user", "d e f"), ("assistant", "g h"), ("user", "b c")]
+    dialogues = [[{"role": r, "content": c} for r, c in turns[:n]] for n in (5, 3)]
+    requests, expected, said = [], [], []
+    for messages in dialogues:
+        text = asked.apply_chat_template(messages)
+        requests.append(text)
+        ids = tokenizer(text + "g", return_tensors="pt", add_special_tokens=False)["input_ids"]
+        state = model.initial_state(1)
+        for turn in range(0, len(messages) - 1, 2):
+            earlier = tokenizer.apply_chat_template(messages[turn : turn + 2], return_tensors="pt")["input_ids"]
+            state = model.write(state, earlier)
+        last = tokenizer.apply_chat_template(messages[-1:], return_tensors="pt", add_generation_prompt=True)[
+            "input_ids"
+        ]
+        logits = model.decode(last, None, state).logits[0, -1]
+        expected.append(float(logits.log_softmax(-1)[ids[0, -1]]))
+        said.append(int(logits.argmax()))
+    scored = asked.loglikelihood([Instance("loglikelihood", {}, (text, "g"), i) for i, text in enumerate(requests)])
+    assert [value for value, _ in scored] == pytest.approx(expected, abs=1e-4)
+    options = {"until": ["<none>"], "max_gen_toks": 1, "do_sample": False}
+    out = asked.generate_until([Instance("generate_until", {}, (t, options), i) for i, t in enumerate(requests)])
+    assert out == [tokenizer.decode([token], skip_special_tokens=True) for token in said]

@@ -29,12 +29,10 @@ SIZES = {
 HEADER = [7, 8, 9]
 MEMORY = {
     "memory_slots": 12,
-    "memory_read": "joint",
-    "memory_write": "surprise",
-    "initial_state": "empty",
     "max_interaction_length": 64,
     "pad_token_id": 0,
     "eos_token_id": 3,
+    "encoder": "shared",
     "turn_frame": {
         "header": HEADER,
         "opening": HEADER,
@@ -118,9 +116,11 @@ def test_the_most_surprising_tokens_are_kept_in_order_and_the_oldest_go():
 
 
 @torch.no_grad()
-def test_slots_are_read_as_tokens_that_stand_at_position_zero(pair):
-    # The plain reference: the first layer's attention over slots and tokens, written out.
-    source, model = pair
+def test_slots_are_read_as_tokens_that_stand_at_position_zero():
+    # The plain reference: the first layer's attention over slots and tokens, written out; places learnt something.
+    source = causal(rope_theta=5000.0, attention_bias=True)
+    model = reactive_from_causal(source, **MEMORY).eval()
+    place = torch.nn.init.normal_(model.model.decoder[0].slot_reader.place)
     written, ids = tokens(1, 9, seed=1), tokens(1, 5, seed=2)
     state = model.write(model.initial_state(1), written)
     layer, x = model.model.decoder[0], model.model.embed(ids)
@@ -132,6 +132,7 @@ def test_slots_are_read_as_tokens_that_stand_at_position_zero(pair):
     angle = position[:, None] * 5000.0 ** -(torch.arange(0, 8, 2) / 8)
     cos, sin = (f(angle).repeat(1, 2)[:, None] for f in (torch.cos, torch.sin))
     query, key = (p * cos + torch.cat([-p[..., 4:], p[..., :4]], -1) * sin for p in (query, key))
+    key[:kept] += place[-kept:]
     expected = torch.empty(ids.shape[1], 4, 8)
     for token in range(ids.shape[1]):
         for head in range(4):
@@ -159,9 +160,10 @@ def test_a_memory_matters_and_one_token_at_a_time_is_the_same(pair):
         assert (logits - empty).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("encoder", ["own", "shared", "none"])
 @torch.no_grad()
-def test_unrolling_is_writing_one_by_one(pair):
-    _, model = pair
+def test_unrolling_is_writing_one_by_one(encoder):
+    model = reactive_from_causal(causal(), **MEMORY | {"encoder": encoder}).eval()
     ids, mask = tokens(2, 3, 7), torch.ones(2, 3, 7, dtype=torch.long)
     mask[0, 1, 4:] = 0
     mask[1, 2] = 0
@@ -169,6 +171,47 @@ def test_unrolling_is_writing_one_by_one(pair):
     for turn in range(3):
         state = model.write(state, ids[:, turn], mask[:, turn])
         torch.testing.assert_close(history[turn + 1].slots, state.slots)
+
+
+@torch.no_grad()
+def test_whose_states_are_kept():
+    source = causal()
+    shared, none, own = (
+        reactive_from_causal(source, **MEMORY | {"encoder": kind, "kept_share": 1.0, "memory_slots": 24}).eval()
+        for kind in ("shared", "none", "own")
+    )
+    first, second = tokens(1, 7, seed=1), tokens(1, 5, seed=2)
+    before = shared.write(shared.initial_state(1), first)
+    # The first interaction is read with an empty memory, so all three keep the same; a copy goes on doing so.
+    for model in (none, own):
+        torch.testing.assert_close(model.write(model.initial_state(1), first).slots, before.slots)
+    after = shared.write(before, second).slots
+    torch.testing.assert_close(own.write(before, second).slots, after)
+    inputs = []
+    hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in none.model.decoder]
+    none.decode(second, None, before)
+    for hook in hooks:
+        hook.remove()
+    kept = none.write(before, second).slots[:, :, -5:]
+    torch.testing.assert_close(kept, torch.stack(inputs))
+    assert (kept - after[:, :, -5:]).abs().max() > 1e-3
+
+
+def test_memory_parts_learn_while_the_original_weights_are_frozen():
+    model = reactive_from_causal(causal(), **MEMORY | {"encoder": "own"})
+    parts = model.parts()
+    for name in ("decoder", "embedding"):
+        for parameter in parts[name]:
+            parameter.requires_grad_(False)
+    history = model.unroll(model.initial_state(1), tokens(1, 2, 7))
+    ids = tokens(1, 6, seed=4)
+    model.decode(ids, None, history[2], labels=ids).loss.backward()
+    assert len(parts["memory_cross_attention"]) == 2 * SIZES["num_hidden_layers"]
+    assert all(float(p.grad.abs().sum()) > 0 for p in parts["memory_cross_attention"])
+    # What enters the last layer is what is kept of it, so its own weights and the norm behind it have no say.
+    learning = [n for n, p in model.model.encoder[:-1].named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert learning == []
+    assert all(p.grad is None for name in ("decoder", "embedding") for p in parts[name])
 
 
 def test_the_gradient_of_an_answer_reaches_the_write(pair):
