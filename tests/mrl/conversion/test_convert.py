@@ -173,9 +173,10 @@ def test_lm_eval_scores_and_continues_a_rendered_conversation_of_many_turns(tmp_
         last = tokenizer.apply_chat_template(messages[-1:], return_tensors="pt", add_generation_prompt=True)[
             "input_ids"
         ]
-        logits = model.decode(last, None, state).logits[0, -1]
-        expected.append(float(logits.log_softmax(-1)[ids[0, -1]]))
-        said.append(int(logits.argmax()))
+        logits = model.decode(last, None, state).logits[0, -2:]
+        # lm_eval counts white space at a context's end, here the header's, with what is scored.
+        expected.append(float(logits.log_softmax(-1).gather(1, ids[0, -2:, None]).sum()))
+        said.append(int(logits[-1].argmax()))
     scored = asked.loglikelihood([Instance("loglikelihood", {}, (text, "g"), i) for i, text in enumerate(requests)])
     assert [value for value, _ in scored] == pytest.approx(expected, abs=1e-4)
     options = {"until": ["<none>"], "max_gen_toks": 1, "do_sample": False}
