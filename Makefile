@@ -1,6 +1,6 @@
 # The table of contents. Everything runs on a machine that has only Python and make: uv is installed with pip when missing.
 .DEFAULT_GOAL := help
-.PHONY: help uv setup quickstart control remember tour smollm2-memory study test lint bench clean
+.PHONY: help uv setup quickstart control remember tour smollm2 smollm2-memory study test lint bench clean
 
 OUT ?= outputs/quickstart
 QUICK ?=
@@ -17,7 +17,7 @@ export PATH := $(PATH):$(SCRIPTS)
 PIP := python3 -m pip install --quiet --disable-pip-version-check
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 uv:
 	@uv --version >/dev/null 2>&1 || $(PIP) uv 2>/dev/null || $(PIP) --user --break-system-packages uv
@@ -30,6 +30,9 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 
 tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
 	@sh tour.sh
+
+smollm2: uv  ## SmolLM2-135M-Instruct through all stages, asked before and after each (hours); QUICK=1 shortened, RECIPES=smollm2_gpu
+	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2,$(OUT)) sh smollm2.sh
 
 smollm2-memory: uv  ## SmolLM2-135M-Instruct is given a memory (about four hours); QUICK=1 shortened, OUT=DIR elsewhere
 	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2_memory,$(OUT)) sh smollm2_memory.sh

@@ -30,9 +30,11 @@ uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.ya
 [ -f "$TOUR/think/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think" --data "$THINK/test" --think auto --own-answers --repeats 2 --output-dir "$TOUR/think/asked" $(quick --episodes 20)
 [ -f "$TOUR/think_direct/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think_direct" --data "$THINK/test" --own-answers --repeats 2 --output-dir "$TOUR/think_direct/asked" $(quick --episodes 20)
 
-# Verifiable rewards: a stage 2 of few steps, which has room left, and GRPO from there.
+# Verifiable rewards: the finished stage 2, after some rows that are answered at once, thinks in some of its answers only;
+# GRPO from there is paid for right answers alone.
 GRPO="$TOUR/grpo"
-uv run post_training/sft.py --config-path post_training/config/quickstart/stage_2.yaml --output-dir "$GRPO/start" --set model.name="$OUT/stage_1" --set dataset.name="$OUT/data/stage_2" --set trainer.max_steps=500 $(quick --set trainer.max_steps=20)
+uv run data/data_collection.py --config-path data/config/quickstart/both_ways.yaml --output-dir "$GRPO/data"
+uv run post_training/sft.py --config-path post_training/config/quickstart/both_ways.yaml --output-dir "$GRPO/start" --set model.name="$OUT/stage_2" --set dataset.name="$GRPO/data" $(quick --set trainer.max_steps=20)
 uv run post_training/grpo.py --config-path post_training/config/quickstart/grpo.yaml --output-dir "$GRPO/run" --set model.name="$GRPO/start" --set dataset.name="$OUT/data/stage_2" --set dataset.evaluate_on.puzzles.name="$OUT/data/held_out" $(quick --set trainer.max_steps=2 --set trainer.per_device_train_batch_size=16 --set dataset.evaluate_on.puzzles.rows=16)
 
 # Preferences: a start that answers in all manners, then DPO, a reward model, reinforcement by it, and by it and memory.

@@ -15,6 +15,7 @@ import time
 import webbrowser
 from pathlib import Path
 
+from evaluation.reporting import smollm2
 from evaluation.reporting.benchmarks import benchmark_section
 from evaluation.reporting.figures import draw_report
 from evaluation.reporting.html import html_page, section_html
@@ -48,6 +49,7 @@ def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
         stage_section(results),
         reasoning_section(results, report),
         benchmark_section(results),
+        smollm2.section(report),
         memory_section(report),
         *(stage.section for stage in results.tour),
         study_section(results),

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 STUDY = "study.json"
 COMMANDS = "commands.json"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
-PREPARATIONS = ("tokenizer", "initialise")  # scripts that leave a metrics.json and train nothing
+PREPARATIONS = ("tokenizer", "initialise", "benchmarks")  # scripts that leave a metrics.json and train nothing
 TOUR = "tour"
 MAX_TABLE_BYTES = 2_000_000  # a JSON above this is data or a tokenizer, not a retention table
 
@@ -137,6 +137,9 @@ def _add_results(file: Path, root: Path, results: Results) -> None:
         if figures := _task_figures(metrics, total):
             evaluation.figures[task] = figures  # sorted paths: the newest of several runs comes last
     evaluation.groups.update(output.get("groups", {}))
+    below = output.get("group_subtasks", {})
+    evaluation.members.update({group: _leaves(group, below) for group in below})
+    evaluation.answers.update(output.get("answers", {}))
 
 
 def _task_figures(metrics: dict[str, Any], total: int | None) -> dict[str, Figure]:

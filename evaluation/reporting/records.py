@@ -43,6 +43,10 @@ class Evaluation:
     figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
     """Task or group -> "metric,filter" -> figure."""
     groups: set[str] = field(default_factory=set)
+    members: dict[str, list[str]] = field(default_factory=dict)
+    """Group -> its tasks."""
+    answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Task -> how its written answers end (evaluation/benchmarks.py counts it)."""
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evaluation.gains import read_hits, recall_gains
+from evaluation.reporting import smollm2
 from evaluation.reporting.records import Evaluation, Figure, Results
 from pipeline.provenance import git_commit
 
@@ -103,4 +104,5 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
     if gain := mrl_gain(results):
         retention = {**retention, "recall": {**retention["recall"], "mrl_gain": gain}}
     report |= {k: v for k, v in retention.items() if k not in report}
+    report |= smollm2.keys(results)
     return report | {key: value for stage in results.tour for key, value in stage.keys.items() if key not in report}

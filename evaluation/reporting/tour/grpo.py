@@ -19,10 +19,11 @@ def section(files: Files) -> str:
     found = keys(files)["grpo"]
     before, after, low, high = (100 * found[name] for name in SHOWN[:-1])
     row = [f"{before:.1f}", f"{after:.1f}", f"{after - before:+.1f} [{low:+.1f}, {high:+.1f}]", str(found["n"])]
-    return (
-        "## GRPO\n\nHeld-out puzzles answered greedily, per cent; the start is a stage 2 of few steps. The interval is "
-        f"that of 95 %, over the same puzzles.\n\n{table(['before', 'after', 'difference', 'puzzles'], [row])}\n"
+    told = (
+        "Held-out puzzles answered greedily, per cent; the start is a stage 2 that thinks in some of its answers only, "
+        "and right answers alone are paid for. The interval is that of 95 %, over the same puzzles."
     )
+    return f"## GRPO\n\n{told}\n\n{table(['before', 'after', 'difference', 'puzzles'], [row])}\n"
 
 
 STAGE = TourStage(order=60, files={"metrics": "tour/grpo/run/metrics.json"}, keys=keys, section=section)
