@@ -58,6 +58,8 @@ def encode_conversations(
 def shape_of(splits: Splits, config: ConversationsConfig, text_column: str) -> Shape:
     """Which kind of rows there are. Raises InputError where there is none of the known columns."""
     names = splits.train.column_names
+    if text_column != "text" and text_column in names:  # somebody has named it, so it isn't passed over for messages
+        return "text"
     if "messages" in names or ("conversations" in names and config.conversations == "sharegpt"):
         return "messages"
     if {"prompt", "completion"} <= set(names):

@@ -72,6 +72,10 @@ class ArchitectureConfig:
     rope_theta: PositiveFloat = 1000.0
     initializer_range: PositiveFloat = 0.02
     tie_word_embeddings: bool = True
+    num_experts: PositiveInt | None = None
+    """A mixture of so many experts in every layer (transformers' Mixtral) instead of one feed-forward part."""
+    experts_per_token: PositiveInt = 2
+    """How many of them read a token."""
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads or self.hidden_size // self.num_attention_heads % 2:
@@ -82,6 +86,8 @@ class ArchitectureConfig:
             )
         if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
             raise SettingError("num_key_value_heads", "num_attention_heads must be a multiple of num_key_value_heads")
+        if self.num_experts is not None and self.experts_per_token > self.num_experts:
+            raise SettingError("experts_per_token", f"experts_per_token: there are only {self.num_experts} experts")
 
 
 @dataclass(kw_only=True, frozen=True)

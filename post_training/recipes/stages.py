@@ -108,6 +108,8 @@ class InitialiseConfig(StageConfig):
     def __post_init__(self) -> None:
         if (self.tokenizer is None) == (self.model is None):
             raise ValueError("give either tokenizer (for random weights) or model (weights that are there)")
+        if self.architecture.num_experts is not None and self.start.look_back:
+            raise SettingError("start.look_back", "start.look_back: Mixtral has no biases to lay it into; write []")
         for key, section in (("architecture", ArchitectureConfig()), ("start", StartConfig())):
             if self.model is not None and getattr(self, key) != section:
                 raise SettingError(key, f"{key} has no effect on weights that are there; leave it out")

@@ -4,7 +4,15 @@ import math
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
@@ -17,13 +25,19 @@ from post_training.recipes.stages import InitialiseConfig
 
 def new_model(
     architecture: ArchitectureConfig, start: StartConfig, tokenizer: PreTrainedTokenizerBase
-) -> LlamaForCausalLM:
-    """A Llama with as many embedding rows as the tokenizer has tokens, fp32."""
+) -> PreTrainedModel:
+    """A Llama (with experts: a Mixtral) with as many embedding rows as the tokenizer has tokens, fp32."""
     heads = architecture.num_attention_heads
     if len(start.look_back) > min(heads, architecture.num_key_value_heads or heads):
         raise InputError("start.look_back: there are fewer heads in a layer than distances; drop some")
     shape: dict[str, Any] = {**vars(architecture), "num_key_value_heads": architecture.num_key_value_heads or heads}
-    model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(tokenizer), attention_bias=bool(start.look_back)))
+    experts, each = shape.pop("num_experts"), shape.pop("experts_per_token")
+    shape["vocab_size"] = len(tokenizer)
+    if experts is None:
+        model: Any = LlamaForCausalLM(LlamaConfig(**shape, attention_bias=bool(start.look_back)))
+    else:
+        mixture = {"num_local_experts": experts, "num_experts_per_tok": each, "output_router_logits": True}
+        model = MixtralForCausalLM(MixtralConfig(**shape, **mixture, sliding_window=None))
     with torch.no_grad():
         if start.copying:
             layers: Any = model.model.layers
@@ -69,7 +83,7 @@ def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None
             second.copy_(strength * torch.sin(angle))
 
 
-def from_nothing(config: InitialiseConfig) -> tuple[LlamaForCausalLM, Any]:
+def from_nothing(config: InitialiseConfig) -> tuple[PreTrainedModel, Any]:
     """A new model and its tokenizer. Raises InputError where there is no such tokenizer."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)

@@ -85,6 +85,9 @@ def test_only_the_last_answer_is_trained_and_old_thoughts_are_gone(tmp_path):
 def test_plain_text_is_trained_as_it_stands(tmp_path):
     made, tokenizer = examples(tmp_path, [{"story": "red blue"}, {"story": "green"}], dataset_text_field="story")
     assert trained(tokenizer, made.train[0]) == "red blue<|im_end|>"
+    both = [{"story": "red", "messages": toy.rows(1)[0]["messages"]}]
+    made, _ = examples(tmp_path, both, dataset_text_field="story")  # a column that is named isn't passed over
+    assert trained(tokenizer, made.train[0]) == "red<|im_end|>"
     for settings, dataset in (({"assistant_only_loss": True}, {}), ({}, {"trained_turns": "last"})):
         with pytest.raises(InputError, match="plain text"):
             examples(tmp_path, [{"text": "a"}], dataset=dataset, **settings)

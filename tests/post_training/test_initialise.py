@@ -1,10 +1,14 @@
 """Models from nothing: the shape, and the structure laid into the random weights."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from post_training.recipes.model import ArchitectureConfig, StartConfig
+from post_training.recipes.stages import InitialiseConfig
 from post_training.stages.initialise import new_model
 from tests.post_training import toy
 
@@ -37,3 +41,22 @@ def test_the_vocabulary_is_the_tokenizers_and_bad_shapes_are_refused():
         ArchitectureConfig(hidden_size=65)
     with pytest.raises(InputError, match="fewer heads"):
         new_model(ArchitectureConfig(num_attention_heads=2), StartConfig(look_back=[1, 2, 3]), tokenizer)
+
+
+def test_a_mixture_of_experts_is_made_and_trained(tmp_path):
+    tokenizer = toy.tokenizer()
+    shape = replace(SHAPE, num_experts=3, experts_per_token=2)
+    with pytest.raises(SettingError, match="look_back"):
+        InitialiseConfig(output_dir=tmp_path, tokenizer="t", architecture=shape)
+    with pytest.raises(SettingError, match="only 3 experts"):
+        replace(shape, experts_per_token=4)
+    model = new_model(shape, StartConfig(look_back=[]), tokenizer)
+    config = model.config
+    assert (config.model_type, config.num_local_experts, config.num_experts_per_tok) == ("mixtral", 3, 2)
+    model.save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    rows = toy.write_rows(tmp_path / "rows.jsonl", toy.rows(8))
+    found = toy.run("sft", toy.recipe(tmp_path / "start", rows, tmp_path / "run", max_steps=4))
+    assert found["status"] == "complete"
+    losses = [line["loss"] for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").open()) if "loss" in line]
+    assert losses[-1] < losses[0]
