@@ -17,7 +17,7 @@ export PATH := $(PATH):$(SCRIPTS)
 PIP := python3 -m pip install --quiet --disable-pip-version-check
 
 help:  ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 uv:
 	@uv --version >/dev/null 2>&1 || $(PIP) uv 2>/dev/null || $(PIP) --user --break-system-packages uv
