@@ -14,7 +14,7 @@ GGUF=SmolLM2-135M-Instruct.Q4_1.gguf
 
 uv run data/data_collection.py --config-path data/config/local/memory_natural_episodes.yaml --output-dir "$OUT/data"
 uv run mrl/convert.py --config-path mrl/config/smollm2/convert.yaml --from "$OUT/untouched" --output-dir "$OUT/converted"
-uv run mrl/memory_sft.py --config-path mrl/config/smollm2/memory_sft.yaml --output-dir "$OUT/memory_sft" --set model.path="$OUT/converted" --set data.folder="$OUT" $(quick --set trainer.max_steps=2 --set trainer.batch_size=2 --set held_out_dialogues=2)
+uv run mrl/memory_sft.py --config-path mrl/config/smollm2/memory_sft.yaml --output-dir "$OUT/memory_sft" --set model.path="$OUT/converted" --set data.folder="$OUT" $(quick --set trainer.max_steps=2 --set trainer.batch_size=2 --set held_out_dialogues=2 --set 'data.held_out=[{"path":"data/generated_validation","limit":2}]')
 
 # Recall by distance: generated dialogues and real ones, with the controls and the original with its whole history.
 for SET in generated real; do
