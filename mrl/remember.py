@@ -21,6 +21,7 @@ from typing import Any, Literal
 from mrl.dialogues.check import check_dialogues, lines_of
 from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
+from mrl.own_dialogues.joining import with_joined_questions
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
 from mrl.own_dialogues.recipes import TOKENIZER, Stage, as_yaml, tokenizer_stage, training_stages
 from mrl.own_dialogues.renaming import renamed_copies
@@ -72,8 +73,9 @@ def keep_to_one_data_set(folder: Path, source: dict[str, Any]) -> None:
     write_json(path, source)
 
 
-def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation]:
-    """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from."""
+def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[list[Conversation], list[Conversation]]:
+    """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from: dialogues
+    as they were given, and renamed copies."""
     given = read(options.data, options.bad_rows)
     apart = {Path(path).stem: read([path], options.bad_rows) for path in options.held_out}
     keep_to_one_data_set(
@@ -81,7 +83,7 @@ def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation
         {"dialogues": fingerprint(given), "seed": options.seed, "copies": options.copies, "model": options.model},
     )
     split = split_dialogues(given, [c for part in apart.values() for c in part], options.seed)
-    renamed = renamed_copies(split.train, options.copies, options.seed)
+    renamed = with_joined_questions(renamed_copies(split.train, options.copies, options.seed), options.seed)
     write_rows(folder / "data" / "train.jsonl", split.train)
     write_rows(folder / "data" / "validation.jsonl", split.validation)
     for name, part in (apart or {HELD_OUT: split.held_out}).items():
@@ -91,7 +93,7 @@ def prepare_rows(options: argparse.Namespace, folder: Path) -> list[Conversation
         "%d dialogues to learn from and %d copies of them with other names, %d to watch training by, %d to measure on",
         len(split.train), len(renamed), len(split.validation), len(split.held_out),
     )  # fmt: skip
-    return [*split.train, *renamed]
+    return split.train, renamed
 
 
 def run_stage(stage: Stage, folder: Path) -> None:
@@ -129,12 +131,12 @@ def main(options: argparse.Namespace) -> None:
     if options.copies < 1 or not 0 < options.effort < math.inf:
         raise InputError("--copies is a number from 1 on, --effort one above 0")
     refuse_own_output(options)
-    rows = prepare_rows(options, folder)
-    vocabulary = vocabulary_size(rows)
+    train, renamed = prepare_rows(options, folder)
+    vocabulary = vocabulary_size(train)
     if options.model is None:
         run_stage(tokenizer_stage(folder, vocabulary, options.seed), folder)
     tokenizer = load_tokenizer(folder / TOKENIZER / "tokenizer" if options.model is None else options.model)
-    data = encode_dialogues(rows, tokenizer, max_length=UNLIMITED, where="--data")
+    data = encode_dialogues([*train, *renamed], tokenizer, max_length=UNLIMITED, where="--data")
     sizes = choose_sizes(data)
     for line in explain(sizes, data, len(tokenizer)):
         logger.info("%s", line)

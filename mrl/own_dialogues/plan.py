@@ -38,12 +38,13 @@ class Sizes:
 
 
 def vocabulary_size(conversations: Sequence[Conversation]) -> int:
-    """Bytes, frame and a token for every word that is said at least twice, whole or as pieces that words share."""
+    """Bytes, frame and four tokens for every word that is said at least twice: itself, and pieces that words share, of
+    which names are made."""
     counts: Counter[str] = Counter()
     for conversation in conversations:
         for exchange in conversation.exchanges:
             counts.update(WORD.findall(f"{exchange.query or ''} {exchange.answer}"))
-    wanted = BYTES + FRAME + 2 * sum(count > 1 for count in counts.values())
+    wanted = BYTES + FRAME + 4 * sum(count > 1 for count in counts.values())
     return min(LARGEST_VOCABULARY, 64 * math.ceil(wanted / 64))
 
 

@@ -10,7 +10,7 @@ import yaml
 from mrl.own_dialogues.plan import Sizes
 
 TOKENIZER = "tokenizer"
-COPY_WINDOW = 8
+COPY_WINDOW = 12
 """Tokens that a slot keeps as they were read, a name and what is said of it: words never seen are copied from it."""
 SCALED = ("max_steps", "eval_every", "save_every")
 """Numbers of a trainer that follow how long is trained."""
@@ -34,7 +34,7 @@ def tokenizer_stage(folder: Path, vocabulary: int, seed: int) -> Stage:
     recipe = {
         "output_dir": str(folder / TOKENIZER),
         "seed": seed,
-        "datasets": [str(folder / "data" / "train.jsonl")],
+        "datasets": [str(folder / "data" / name) for name in ("train.jsonl", "renamed.jsonl")],
         "vocab_size": vocabulary,
         "space_before_text": True,
         "special_tokens": FRAME_TOKENS,
@@ -91,12 +91,12 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
         "pretrain": {
             "objective": {"noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 20},
-            "trainer": {"max_steps": 40, "batch_size": 256, "eval_every": 40},
+            "trainer": {"max_steps": 120, "batch_size": 128, "eval_every": 120},
         },
         "interaction_sft": {
             "objective": {"scored": "answer", "noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
-            "trainer": {"max_steps": 20, "batch_size": 256, "eval_every": 20},
+            "trainer": {"max_steps": 60, "batch_size": 128, "eval_every": 60},
         },
         "memory_pretrain": {
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
@@ -106,10 +106,11 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
         "memory_sft": {
             "objective": {"bptt_steps": None, "other_turns": 0.2, "other_share": 0.15},
             "curriculum": {
-                "start": 4, "threshold": 0.75, "min_steps": 20, "max_steps": 200, "replay_fraction": 0.2,
+                "start": 4, "threshold": 0.75, "min_steps": 20, "max_steps": 250, "replay_fraction": 0.2,
+                "max_batch_turns": 400,
             },
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 50, "schedule": "linear", "decay_share": 0.7},
-            "trainer": {"max_steps": 450, "batch_size": 64, "eval_every": 225, "save_every": 225},
+            "trainer": {"max_steps": 800, "batch_size": 64, "eval_every": 400, "save_every": 100},
             "held_out_dialogues": 150,
         },
     }[name]  # fmt: skip

@@ -7,7 +7,8 @@ nobody has seen together.
 
 import random
 import re
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mrl.dialogues.dataset import Conversation, Exchange
@@ -16,11 +17,41 @@ from mrl.dialogues.facts import Fact, find_fact, ways_of
 WORD = re.compile(r"[^\W\d_]+")
 INSIDE = re.compile(r"(?<=[^\W\d_,;] )[A-Z][^\W\d_]+")
 """A word with a capital that no sentence begins with."""
-INVENTED = 0.6
+INVENTED = 0.75
 """Share of words that become letters nobody has seen together; the others become words of other dialogues."""
-ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl fr gr kl kr pl pr qu sh sk sl sp st str th tr x y".split()
-VOWELS = "a a e e i i o o u y ai au ea ee ei ia ie io oa oo ou ue".split()
-ENDINGS = ["", "", "b", "ck", "d", "f", "g", "l", "ll", "m", "n", "nd", "ng", "p", "r", "rd", "rt", "s", "st", "t", "x"]
+STRAY = 0.1
+"""Share of made letters that don't follow from the two before: pairs that the language lacks occur in names."""
+LONGEST = 11
+"""Letters of a made word."""
+
+
+class Letters:
+    """Makes words of the letters of a language, each likely after the two before it, in whatever script.
+
+    Pieces of made words then are those that a real name breaks into. Letters drawn without regard to their neighbours
+    gave words of other pieces: recall of made words was 70 per cent where that of real unseen names was 47.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = {word.lower() for word in words}
+        self.after: dict[str, list[str]] = defaultdict(list)
+        for word in sorted(self.words):
+            for place, letter in enumerate([*word, ""]):
+                self.after[word[max(0, place - 2) : place]].append(letter)
+        self.alphabet = sorted(set("".join(self.words)))
+
+    def invented(self, rng: random.Random, like: str) -> str:
+        """A word that isn't one of the language, with a capital where `like` has one."""
+        while True:
+            word = ""
+            while len(word) < LONGEST:
+                known = self.after.get(word[-2:])
+                letter = rng.choice(known) if known and rng.random() >= STRAY else rng.choice(self.alphabet)
+                if not letter:
+                    break
+                word += letter
+            if len(word) > 2 and word not in self.words:
+                return word.capitalize() if like[0].isupper() else word
 
 
 def remembered_words(conversation: Conversation) -> set[str]:
@@ -38,50 +69,47 @@ def remembered_words(conversation: Conversation) -> set[str]:
     return {word for word in found if len(word) > 2}
 
 
-def common_words(conversations: Sequence[Conversation]) -> set[str]:
-    """Words that are said in more than a tenth of the dialogues, in lower case: the language, not its names."""
-    counts: dict[str, int] = {}
+def said_words(conversations: Sequence[Conversation]) -> Counter[str]:
+    """In how many dialogues each word is said, in lower case."""
+    counts: Counter[str] = Counter()
     for conversation in conversations:
         text = " ".join(f"{e.query or ''} {e.answer}" for e in conversation.exchanges)
-        for word in set(WORD.findall(text)):
-            counts[word.lower()] = counts.get(word.lower(), 0) + 1
-    return {word for word, count in counts.items() if count > len(conversations) / 10}
+        counts.update({word.lower() for word in WORD.findall(text)})
+    return counts
 
 
 def renamed_copies(conversations: Sequence[Conversation], copies: int, seed: int) -> list[Conversation]:
     """So many renamed copies of every conversation; the same seed gives the same ones."""
-    common = common_words(conversations)
+    said = said_words(conversations)
+    # Words of more than a tenth of the dialogues are the language, not its names.
+    common = {word for word, count in said.items() if count > len(conversations) / 10}
+    letters = Letters(said)
     words = [sorted(w for w in remembered_words(c) if w.lower() not in common) for c in conversations]
     pools = [sorted({w for each in words for w in each if w[0].isupper() == capital}) for capital in (False, True)]
     made = []
     for copy in range(copies):
         for number, conversation in enumerate(conversations):
             rng = random.Random(f"{seed} {copy} {number}")
-            names = _names(words[number], pools, rng)
+            names = _names(words[number], pools, letters, rng)
             if names:
                 made.append(replace(conversation, exchanges=tuple(_renamed(e, names) for e in conversation.exchanges)))
     return made
 
 
-def _names(words: Sequence[str], pools: Sequence[Sequence[str]], rng: random.Random) -> dict[str, str]:
+def _names(
+    words: Sequence[str], pools: Sequence[Sequence[str]], letters: Letters, rng: random.Random
+) -> dict[str, str]:
     names: dict[str, str] = {}
     taken = set(words)
     for word in words:
+        pool = pools[word[0].isupper()]
+        known = pool if len(pool) > 2 * len(words) else []
         other = word
         while other in taken:
-            other = _invented(rng, word) if rng.random() < INVENTED else rng.choice(pools[word[0].isupper()])
-            if len(pools[word[0].isupper()]) <= 2 * len(words):
-                other = _invented(rng, word)
+            other = rng.choice(known) if known and rng.random() >= INVENTED else letters.invented(rng, word)
         taken.add(other)
         names[word] = other
     return names
-
-
-def _invented(rng: random.Random, like: str) -> str:
-    word = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 2, 2, 3)))) + rng.choice(
-        ENDINGS
-    )
-    return word.capitalize() if like[0].isupper() else word
 
 
 def _renamed(exchange: Exchange, names: dict[str, str]) -> Exchange:
