@@ -104,13 +104,13 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
             "trainer": {"max_steps": 20, "batch_size": 64, "eval_every": 20},
         },
         "memory_sft": {
-            "objective": {"bptt_steps": None, "other_turns": 0.2, "other_share": 0.15},
+            "objective": {"bptt_steps": None, "other_turns": 1.0, "other_share": 0.25},
             "curriculum": {
                 "start": 4, "threshold": 0.75, "min_steps": 20, "max_steps": 250, "replay_fraction": 0.2,
                 "max_batch_turns": 400,
             },
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 50, "schedule": "linear", "decay_share": 0.7},
-            "trainer": {"max_steps": 800, "batch_size": 64, "eval_every": 400, "save_every": 100},
+            "trainer": {"max_steps": 600, "batch_size": 64, "eval_every": 300, "save_every": 100},
             "held_out_dialogues": 150,
         },
     }[name]  # fmt: skip
