@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +38,9 @@ def load_tokenizer(path: Path | str) -> Any:
     if not is_hub_name(str(path)) and not (Path(path) / "tokenizer.json").exists():
         raise InputError(f"{path}: no tokenizer.json there; train one with data/tokenizer.py")
     try:
-        return retrying(lambda: AutoTokenizer.from_pretrained(str(path)), what=f"loading the tokenizer of {path}")
+        # Of a model's own code nothing is asked or run: a tokenizer of this repository has none.
+        load = partial(AutoTokenizer.from_pretrained, str(path), trust_remote_code=False)
+        return retrying(load, what=f"loading the tokenizer of {path}")
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise InputError(f"{path}: its tokenizer can't be loaded: {first_line(error)}") from None
 

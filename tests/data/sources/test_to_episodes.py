@@ -75,6 +75,33 @@ def test_what_an_answer_takes_from_earlier_turns_is_marked():
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "asked", "answer", "facts"),
+    [
+        ("The ferry goes on Tuesday at 14:25.", "When does it go?", "On Tuesday at 14:25.", ["Tuesday at 14:25"]),
+        ("See you Tuesday. Dinner is 14:25.", "When?", "Tuesday at 14:25.", ["Tuesday", "14:25"]),
+        ("Clara works as a piano tuner.", "What does Clara do?", "Clara is a piano tuner.", ["piano tuner"]),
+        ("The red car stands in a garage.", "Which car is it?", "The red one.", ["red"]),
+        ("Max is a vet, I live in Ulm.", "What is he and where do I live?", "A vet. You live in Ulm.", ["vet", "Ulm"]),
+        ("I rented a car.", "How much is it?", "The car is $57.", []),  # a number answers, and nobody said it before
+        ("I rented a car.", "Can I have it now?", "The car is ready.", []),  # yes or no
+        ("Is a vet expensive?", "What is Max?", "A vet.", []),  # nobody stated it
+        ("I am Clara.", "Good morning!", "Hello Clara!", []),
+        ("I am Clara.", "I have to go now.", "Thank you, Clara.", []),
+        ("I am Clara.", "Who am I?", "Hello. It's Clara.", ["Clara"]),
+        ("The price is 40.", "Where is it?", "There's a shop.", []),
+    ],
+)
+def test_marks_are_what_a_person_would_mark(told, asked, answer, facts):
+    *_, turn = mark([{"query": told, "answer": "Okay."}, {"query": asked, "answer": answer}])
+    assert turn["facts"] == facts
+
+
+def test_an_empty_list_of_facts_is_a_mark():
+    turns = [{"query": "I am Ann.", "answer": "Hm."}, {"query": "Who am I?", "answer": "Ann.", "facts": []}]
+    assert mark(turns)[1]["facts"] == []
+
+
 def test_facts_that_are_given_stay():
     turns = [{"query": "Who is Bo?", "answer": "Ann told Bo.", "facts": ["sister"], "distance": 1}]
     batch = pa.RecordBatch.from_pylist([{"query": "Bo is Ann's sister.", "answer": "Ann?", "interactions": turns}])

@@ -1,6 +1,7 @@
 """From words to token ids: what is scored, what is cut, and what is counted."""
 
 import copy
+import json
 import logging
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from mrl.dialogues.collation import collate_episodes
 from mrl.dialogues.dataset import Conversation, Exchange
-from mrl.dialogues.tokenization import build_prompts, encode_dialogues, query_room
+from mrl.dialogues.tokenization import build_prompts, encode_dialogues, load_tokenizer, query_room
 from mrl.dialogues.turn_frame import frame_of
 from pipeline.errors import InputError
 
@@ -122,3 +123,14 @@ def test_a_query_is_cut_in_evaluation_as_in_training(tokenizer, caplog):
     assert warning.startswith("2 of 3 queries are too long for max_interaction_length 16 (the longest has 14 tokens)")
     with pytest.raises(InputError, match="the query is empty"):
         build_prompts(tokenizer, names, ["who", " "], 16)
+
+
+def test_a_folder_with_code_of_its_own_is_not_asked_about(tokenizer, tmp_path, monkeypatch):
+    tokenizer.save_pretrained(tmp_path)
+    auto_map = {"AutoConfig": "configuration_other.OtherConfig"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "other", "auto_map": auto_map}))
+    (tmp_path / "configuration_other.py").write_text("raise SystemExit('code of the folder ran')\n")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")
+    assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+    assert not asked

@@ -43,6 +43,10 @@ def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path)
         assert config.seed == 7
         assert config.model.path == before
         before = str(tmp_path / stage.name)
+    assert stages[0].recipe["trainer"]["max_steps"] == 60, "half of 120: 40 steps learnt next to nothing"
+    objective = stages[3].recipe["objective"]
+    # With 0.2 of 0.15 of the weight of questions small talk was answered with facts (18 per cent of it right).
+    assert objective["other_turns"] * objective["other_share"] >= 0.25
     assert config.rollout.max_new_tokens == 20
     assert config.trainer.max_steps == 24, "half of 48"
     path.write_text(as_yaml(tokenizer_stage(tmp_path, 1024, 7)))
@@ -64,7 +68,9 @@ def test_sizes_follow_from_the_rows(tokenizer):
     assert sizes == Sizes(interaction_limit=32, answer_limit=4, slots=16, steps=7, mrl_turns=(7,))
     assert len(explain(sizes, data, 100)) == 5
     twice = Conversation((Exchange("one two", "two"), Exchange("one", "three")), "here")
-    assert vocabulary_size([twice]) == 320  # 256 bytes, 8 of the frame, twice the 2 words said again: in sixty-fours
+    assert (
+        vocabulary_size([twice]) == 320
+    )  # 256 bytes, 8 of the frame, four times the 2 words said again: in sixty-fours
 
 
 def options(tmp_path: Path, *files: str, held_out: tuple[str, ...] = ()) -> argparse.Namespace:
