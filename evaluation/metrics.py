@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 
 def words(text: str) -> list[str]:
@@ -27,6 +26,8 @@ def token_f1(answer: str, reference: str) -> float:
 
 def interval(part: int, whole: int) -> list[float]:
     """The 95 per cent interval of a share (Wilson 1927), as low and high end."""
+    from scipy.stats import binomtest  # here, so that a command line is answered without it
+
     found = binomtest(part, whole).proportion_ci(method="wilson")
     return [round(float(found.low), 4), round(float(found.high), 4)]
 

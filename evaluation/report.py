@@ -16,20 +16,11 @@ import webbrowser
 from pathlib import Path
 
 from evaluation.reporting import smollm2
-from evaluation.reporting.benchmarks import benchmark_section
-from evaluation.reporting.figures import draw_report
 from evaluation.reporting.html import html_page, section_html
 from evaluation.reporting.markdown import number
 from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Results
 from evaluation.reporting.samples import sample_section, samples_side_by_side
-from evaluation.reporting.sections import (
-    command_section,
-    memory_section,
-    reasoning_section,
-    stage_section,
-    study_section,
-)
 from evaluation.reporting.summary import summarize
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
@@ -38,6 +29,16 @@ from pipeline.run import exit_status, setup_logging
 
 def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
     """report.md, report.html, report.json and plots/ in `folder`. `seconds`: what reading took."""
+    from evaluation.reporting.benchmarks import benchmark_section
+    from evaluation.reporting.figures import draw_report
+    from evaluation.reporting.sections import (
+        command_section,
+        memory_section,
+        reasoning_section,
+        stage_section,
+        study_section,
+    )
+
     report = summarize(results, seconds)
     drawn = draw_report(results, report, folder / "plots")
     head = [f"# Report\n\n{report['date']}, source {report['git_commit'] or 'unknown'}"]

@@ -26,17 +26,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation import plots
 from evaluation.command_line import add_thinking, at_least, temperature
-from evaluation.inference import Thinking
-from evaluation.memory.full_history import load_full_history, measure_full_history, measure_full_latency
-from evaluation.memory.latency import measure_latency
 from evaluation.memory.questions import DISTANCES, ENOUGH, Tally, read_questions
-from evaluation.memory.recall import Answering, measure_memory
 from mrl.recipes.data import KIND, RowSource
-from mrl.training.model_io import ModelConfig, load_reactive
+from mrl.recipes.model import ModelConfig
 from pipeline.artifact import write_json, write_text
-from pipeline.device import best_device
 from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging
 
@@ -46,7 +40,16 @@ FIRST = "memory_sft"
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """retention.json: recall with its controls, latency, sizes, samples."""
-    model, tokenizer = load_reactive(ModelConfig(path=options.model))
+    start = ModelConfig(path=options.model)
+    start.refuse_missing()
+    from evaluation.inference import Thinking
+    from evaluation.memory.full_history import load_full_history, measure_full_history, measure_full_latency
+    from evaluation.memory.latency import measure_latency
+    from evaluation.memory.recall import Answering, measure_memory
+    from mrl.training.model_io import load_reactive
+    from pipeline.device import best_device
+
+    model, tokenizer = load_reactive(start)
     model.to(best_device()).eval()
     if not model.config.memory_slots:
         raise InputError(f"--model: {options.model} has no memory (memory_slots 0)")
@@ -151,6 +154,8 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
 
 def draw(figures: Mapping[str, Any], folder: Path) -> None:
     """recall.png and latency.png."""
+    from evaluation import plots
+
     recall, latency = plots.curves(figures["recall"]), plots.curves(figures["latency"])
     plots.by_turn(
         recall, folder / "recall.png", xlabel="turns since it was said", ylabel="exact recall", share=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "post_training", "mrl")
+ROOMS = ("data", "post_training", "mrl", "evaluation", "evaluation/quickstart", "evaluation/study")
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for room in ROOMS
@@ -78,6 +78,25 @@ def test_a_start_that_comes_to_nothing_loads_nothing_heavy(arguments, expected):
             assert said.count("\n") == 1, (script, said)
 
 
+REFUSED = [
+    ("post_training/sft.py", ["--set", "trainer.max_stps=1"], "did you mean max_steps?"),
+    ("post_training/dpo.py", ["--set", "model.name=./nowhere"], "there is no folder ./nowhere"),
+    ("post_training/grpo.py", ["--set", "model.name=.", "--set", "dataset.name=./nowhere.jsonl"], "no file matches"),
+    ("evaluation/retention.py", ["--model", "./nowhere", "--data", "x"], "there is no folder ./nowhere"),
+    ("evaluation/babi.py", ["--model", "./nowhere"], "there is no folder ./nowhere"),
+    ("evaluation/preferences.py", ["--start", ".", "--model", "./nowhere", "--data", "x"], "holds no"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_wrong_option_of_a_trainer_and_a_missing_model_are_refused_as_early():
+    found = starts([(script, arguments) for script, arguments, _ in REFUSED])
+    for script, _, words in REFUSED:
+        status, said, modules = found[script]
+        assert (status, words in said) == (2, True), (script, said)
+        assert not modules & HEAVY, (script, sorted(modules & HEAVY))
+
+
 def takes_a_recipe(script: str) -> bool:
     text = (ROOT / script).read_text("utf-8")
-    return "stage_main" in text or '"--config-path"' in text
+    return "stage_main" in text or '"--set"' in text

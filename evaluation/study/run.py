@@ -15,7 +15,6 @@ from pathlib import Path
 
 from evaluation.command_line import at_least
 from evaluation.study.config import StudyConfig
-from evaluation.study.figures import draw_study
 from evaluation.study.preferences import preference_results
 from evaluation.study.results import collect
 from evaluation.study.scheduler import measure_start, ordered_jobs, run_all
@@ -47,6 +46,8 @@ def main(options: argparse.Namespace) -> None:
     tables = study_tables(results)
     write_json(study.output_dir / "study.json", results)
     write_text(study.output_dir / "study.md", f"{NOTE}\n\n{tables}")
+    from evaluation.study.figures import draw_study
+
     draw_study(results, study.output_dir)
     print(tables)
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation import babi
 from evaluation.inference import GeneratedAnswer, Thinking
+from evaluation.memory import babi
 from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.model import MemoryHistory
 from pipeline.errors import InputError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.preferences import Answered, compare
+from evaluation.memory.preferences import Answered, compare
 from evaluation.reporting.tour.preferences import STAGE
 from mrl.dialogues.dataset import Exchange
 
