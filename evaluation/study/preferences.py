@@ -6,8 +6,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t
-
 from evaluation.study.config import Job, StudyConfig, Variant
 from evaluation.study.results import read_result
 from pipeline.errors import InputError
@@ -88,6 +86,8 @@ def seed_difference(gains: list[float]) -> dict[str, Any]:
     mean, n = statistics.fmean(gains), len(gains)
     ends = None
     if n > 1:
+        from scipy.stats import t  # here, so that a command line is answered without it
+
         half = float(t.ppf(0.975, n - 1)) * statistics.stdev(gains) / n**0.5
         ends = [round(mean - half, 4), round(mean + half, 4)]
     return {"difference": round(mean, 4), "interval": ends, "n": n}
