@@ -66,6 +66,8 @@ class Walk:
     expected: float = 0.0
     taken: float = 0.0
     """Of the commands that have ended: what was expected and what they took."""
+    next_word: float = FIRST_WORD_AFTER
+    """Seconds after which everything that has been shown is said again."""
 
     def say(self, text: str) -> None:
         """A line with the time since the start."""
@@ -142,7 +144,6 @@ def start_seconds(command: str, began: float) -> float | None:
 
 def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
     """Work off the lists at the same time, each on its share of the cores; what ends first leaves its share."""
-    first_word = FIRST_WORD_AFTER
     loaded = not (walk.fork and modules)
     try:
         while not all(row.ended for row in rows):
@@ -157,9 +158,9 @@ def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
             ended = [walk.ended(row) for row in busy]  # of all of them, hence no generator
             if any(ended):
                 walk.tell(rows)
-            if time.time() - walk.began > first_word and not all(row.ended for row in rows):
+            if time.time() - walk.began > walk.next_word and not all(row.ended for row in rows):
                 walk.tell(rows, everything=True)
-                first_word *= 2
+                walk.next_word *= 2
     finally:
         for row in rows:
             if row.pid is not None:
