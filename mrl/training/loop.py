@@ -88,6 +88,7 @@ class Training:
         self.started = self.before = 0.0
 
     def __enter__(self) -> "Training":
+        self.state.elsewhere = 0.0  # what was evaluated before the clock starts isn't to be taken off it
         self._resume()
         self.run.begin()  # whatever could be refused has been
         self.started, self.before = time.monotonic(), self.state.seconds

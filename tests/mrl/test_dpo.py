@@ -72,6 +72,7 @@ def curve(folder: Path, name: str) -> list[float]:
 def test_a_run_that_is_cut_short_ends_where_the_unbroken_one_does(recipe, dpo, tmp_path, monkeypatch):
     figures = dpo(recipe("straight"))
     assert (figures["status"], figures["steps"], figures["pairs"]) == ("complete", 12, 24)
+    assert figures["train_s"] > 0.01, "the reference's pass, before the clock starts, isn't taken off it"
     margins = curve(tmp_path / "straight", "rewards/margins")
     assert margins[0] == pytest.approx(0.0, abs=1e-4), "before the first step the policy is the reference"
     assert margins[-1] > 0.5
