@@ -30,6 +30,19 @@ uv run mrl/memory_sft.py --config-path mrl/config/quickstart/memory_sft_think.ya
 [ -f "$TOUR/think/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think" --data "$THINK/test" --think auto --own-answers --repeats 2 --output-dir "$TOUR/think/asked" $(quick --episodes 20)
 [ -f "$TOUR/think_direct/asked/retention.json" ] || uv run evaluation/retention.py --model "$TOUR/think_direct" --data "$THINK/test" --own-answers --repeats 2 --output-dir "$TOUR/think_direct/asked" $(quick --episodes 20)
 
+# The two strategies of memory reinforcement at 16 steps: one topic to the end and a question for all of it, and a topic that is
+# left and comes back. Both from the supervised model, with its own answers in memory before and after.
+STRATEGIES="$TOUR/strategies"
+uv run data/data_collection.py --config-path data/config/quickstart/memory_strategy_episodes.yaml --output-dir "$STRATEGIES/episodes"
+for RUN in cumulative/extend long_term/change; do
+  NAME=${RUN%/*} ROWS=${RUN#*/}
+  uv run mrl/train.py --config-path "mrl/config/quickstart/mrl_$NAME.yaml" --output-dir "$STRATEGIES/$NAME" --set model.path="$OUT/memory_sft" --set data.folder="$STRATEGIES/episodes" $(quick --set trainer.max_steps=2 --set rollout.episodes=16 --set held_out_dialogues=8)
+  for MODEL in "$OUT/memory_sft" "$STRATEGIES/$NAME"; do
+    ASKED="$STRATEGIES/asked_${NAME}_$(basename "$MODEL")"
+    [ -f "$ASKED/retention.json" ] || uv run evaluation/retention.py --model "$MODEL" --data "$STRATEGIES/episodes/${ROWS}_test_16" --own-answers --max-new-tokens 20 --repeats 2 --output-dir "$ASKED" $(quick --episodes 20)
+  done
+done
+
 # Verifiable rewards: the finished stage 2, after some rows that are answered at once, thinks in some of its answers only;
 # GRPO from there is paid for right answers alone.
 GRPO="$TOUR/grpo"

@@ -61,6 +61,12 @@ class TopicOptions(EpisodeOptions):
                 raise SettingError(
                     name, f"{name} is {getattr(self, name)}, but topic: {self.topic} has no such turns; leave it out"
                 )
+        if self.topic == "extend" and self.likeness != usual["likeness"]:
+            raise SettingError(
+                "likeness",
+                f"likeness is {self.likeness}, but with topic: extend whoever joins is of the first one's family or "
+                "kind; leave it out",
+            )
 
     def _check_language(self) -> None:
         if self.language == "rich" and self.topic != "mixed":
@@ -119,9 +125,9 @@ class ExtendingEpisode(Episode):
         """Who may still join the topic: of the family of the first, or of its kind."""
         if len(self.subjects) >= self.options.entities:
             return []
-        family = self.subjects[0].split()[-1]
-        alike = self.names.things if self.subjects[0] in self.things else self.names.people
-        return [name for name in alike if name.split()[-1] == family and name not in self.subjects]
+        first = self.subjects[0]
+        family = first.split()[-1]
+        return [n for n in self.names.alike([first]) if n.split()[-1] == family and n not in self.subjects]
 
     def ask_for_all(self) -> None:
         """The last question, for every fact in the order in which they were told."""

@@ -1,8 +1,8 @@
 """The critic: how much reward a dialogue will still bring, judged before an answer is given.
 
 It reads the saved data, which is the interaction that the dialogue's strategy compares the answer with (the first, one
-some turns ago, or the newest), and the query (a context twice as long as one interaction) with an encoder that starts
-as a copy of the actor's. Three kinds:
+some turns ago, the newest, or all of them for the last question of a cumulative dialogue), and the query with an
+encoder that starts as a copy of the actor's. Three kinds:
 
     memory          also reads the memory that the actor answers from, through cross-attention of its own that starts as
                     a copy of the decoder's and learns
@@ -39,16 +39,19 @@ def turn_values(
     batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
     if not bool(turns.any()):
         return torch.zeros(turns.shape, device=turns.device)
-    row, turn = turns.nonzero(as_tuple=True)
-    saved = saved_data(batch)[turns]
-    ids, mask, _ = join_rows(
-        rollout.writes[row, saved], rollout.writes_mask[row, saved], batch.query_ids[turns], batch.query_mask[turns]
-    )
-    memory = None
-    if critic.config.classifier_reads_memory:
-        memory = history.detach().after(turn + 1, row // rollout.group)
-    values = critic(ids, mask, memory).logits.squeeze(-1).float()
-    return torch.zeros(turns.shape, device=values.device).index_put((row, turn), values)
+    saved = saved_data(batch)
+    several = saved.sum(-1) > 1
+    values = torch.zeros(turns.shape, device=turns.device)
+    for chosen in (turns & ~several, turns & several):  # apart: one interaction isn't padded to the length of all
+        if bool(chosen.any()):
+            row, turn = place = chosen.nonzero(as_tuple=True)
+            text = rollout.writes[row].flatten(1), (rollout.writes_mask[row] & saved[place][..., None]).flatten(1)
+            ids, mask, _ = join_rows(*text, batch.query_ids[place], batch.query_mask[place])
+            memory = None
+            if critic.config.classifier_reads_memory:
+                memory = history.detach().after(turn + 1, row // rollout.group)
+            values = values.index_put(place, critic(ids, mask, memory).logits.squeeze(-1).float())
+    return values
 
 
 def set_value_bias(critic: ReactiveForSequenceClassification, value: float) -> None:

@@ -47,6 +47,10 @@ def strategy_table(
 
 
 def saved_data(batch: EpisodeBatch) -> Tensor:
-    """Index [B, K] of the interaction that each turn's answer is compared with: the write before that turn, one some
-    turns earlier (cumulative, `saved_offset`) or the first (long_term, at the last turn)."""
-    return strategy_table(batch.strategies, (batch.size, batch.steps), batch.strategy, batch.turns).saved
+    """Which interactions [B, K, K] each turn's answer is compared with: the write before that turn, one some turns
+    earlier (cumulative, `saved_offset`), the first (long_term, at the last turn) or all up to that turn (cumulative, at
+    the last turn)."""
+    table = strategy_table(batch.strategies, (batch.size, batch.steps), batch.strategy, batch.turns)
+    place = torch.arange(batch.steps, device=batch.turns.device)
+    written = place <= place[:, None]
+    return torch.where(table.everything[..., None], written, place == table.saved[..., None])

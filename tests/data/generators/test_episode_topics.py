@@ -101,6 +101,7 @@ def test_topics_say_nothing_that_mixed_episodes_dont_say():
         ({"topic": "wander"}, "topic: 'wander' is not one of"),
         ({"topic": "extend", "chat": 0.2}, "chat is 0.2, but topic: extend has no such turns"),
         ({"topic": "extend", "change": 0.2}, "change is 0.2"),
+        ({"topic": "extend", "likeness": 0.1}, "likeness is 0.1, but with topic: extend whoever joins"),
         ({"topic": "change", "ask": 0.2}, "ask is 0.2, but topic: change"),
     ],
 )
