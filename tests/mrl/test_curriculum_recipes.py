@@ -96,8 +96,9 @@ def test_the_rest_learns_once_reward_has_come(start, tmp_path, monkeypatch):
     assert learnt(start, folder) == {"memory_attention", "memory_cross_attention", "encoder"}
 
 
-@pytest.mark.parametrize("name", ["mrl_cumulative", "mrl_long_term"])
-def test_the_strategies_of_the_tour_train(name, start, tmp_path, monkeypatch):
+# A long-term dialogue that is cut short asks nothing.
+@pytest.mark.parametrize(("name", "turns"), [("mrl_cumulative", 2), ("mrl_long_term", 16)])
+def test_the_strategies_of_the_tour_train(name, turns, start, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    folder = trained(name, start, tmp_path / "run", "trainer.max_steps=1", "curriculum.turns=[2]")
-    assert json.loads((folder / "metrics.json").read_text())["stages"] == [2]
+    folder = trained(name, start, tmp_path / "run", "trainer.max_steps=1", f"curriculum.turns=[{turns}]")
+    assert json.loads((folder / "metrics.json").read_text())["stages"] == [turns]
