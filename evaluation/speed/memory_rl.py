@@ -24,10 +24,10 @@ from evaluation.command_line import at_least
 from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import reactive_model
 from mrl.dialogues.collation import share
-from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
+from mrl.model import ReactiveForCausalLM
 from mrl.rl.algorithms import PPOConfig
 from mrl.rl.collector import PhaseTimer
-from mrl.rl.critic import CriticConfig, build_critic, predict_values
+from mrl.rl.critic import Critic, CriticConfig, build_critic, opened, predict_values
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.rewards import RewardConfig, Vocabulary, score
 from mrl.rl.rollout import RolloutConfig, generate_rollouts
@@ -77,7 +77,7 @@ def random_batch(sizes: argparse.Namespace) -> EpisodeBatch:
     )
 
 
-def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, ReactiveForSequenceClassification, Vocabulary]:
+def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, Critic, Vocabulary]:
     """A model of the asked size, its critic and a vocabulary of whole words."""
     model = reactive_model(arguments, arguments.prompt + arguments.tokens, eos_token_id=None).eval()
     critic = build_critic(model, arguments.critic).eval()
@@ -91,7 +91,7 @@ def build(arguments: argparse.Namespace) -> tuple[ReactiveForCausalLM, ReactiveF
 def one_round(
     arguments: argparse.Namespace,
     model: ReactiveForCausalLM,
-    critic: ReactiveForSequenceClassification,
+    critic: Critic,
     vocabulary: Vocabulary,
     optimizer: Optimizer,
 ) -> dict[str, float]:
@@ -106,6 +106,9 @@ def one_round(
     with timer("reward"):
         scored = score(RewardConfig(), vocabulary, played.rollout)
     with timer("values"):
+        scored = opened(
+            critic, model, scored, played.history, recipe.critic, recipe.sampling, looks_ahead=ppo.looks_ahead
+        )
         values = predict_values(critic, scored, played.history, recipe.critic, looks_ahead=ppo.looks_ahead)
     buffer = MinibatchBuffer()
     buffer.fill(normalized(credit(scored, values, ppo), ppo), ppo, torch.Generator().manual_seed(0))
@@ -132,7 +135,7 @@ def main() -> None:
     }  # fmt: skip
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=at_least(1), default=value)
-    parser.add_argument("--critic", choices=("memory", "frozen_memory", "classic"), default="memory")
+    parser.add_argument("--critic", choices=("memory", "text_memory", "frozen_memory", "classic"), default="memory")
     arguments = parser.parse_args()
     model, critic, vocabulary = build(arguments)
     optimizer = Optimizer(model, OptimizerConfig(), {"critic": critic.parameters()})

@@ -109,7 +109,10 @@ class UpdateConfig:
 class CriticConfig:
     """Section `critic`."""
 
-    kind: Literal["memory", "frozen_memory", "classic"] = field(default="memory", metadata=WHOLE_RUN)
+    kind: Literal["memory", "text_memory", "frozen_memory", "classic"] = field(default="memory", metadata=WHOLE_RUN)
+    """What it reads (mrl/rl/critic.py)."""
+    warmup_epochs: NonNegativeInt = field(default=8, metadata=WHOLE_RUN)
+    """Passes over the first round before the policy moves (kind memory; the others are told its mean return)."""
     loss_coef: NonNegativeFloat = 0.5
     """Weight of the value loss beside the policy's."""
     turn_share: Share = 1.0
@@ -123,6 +126,8 @@ class CriticConfig:
         """Refuse a critic that would never learn."""
         if self.turn_share == 0:
             raise ValueError("turn_share is 0; a share lies above 0 and is at most 1")
+        if self.kind != "memory" and self.warmup_epochs != CriticConfig.warmup_epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs}; only a critic of kind memory has a warm-up")
 
     def at_once(self, device: "torch.device") -> int:
         """`rows_at_once` on a device."""

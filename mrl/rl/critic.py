@@ -1,10 +1,13 @@
 """The critic: how much reward a dialogue will still bring, judged before an answer is given.
 
-It reads the saved data, which is the interaction that the dialogue's strategy compares the answer with (the first, one
-some turns ago, the newest, or all of them for the last question of a cumulative dialogue), and the query with an
-encoder that starts as a copy of the actor's. Three kinds:
+    memory          reads what the actor sees before the first word of its answer: its state after the question and the
+                    memory, and how sure it is (`opening_critic`)
 
-    memory          also reads the memory that the actor answers from, through cross-attention of its own that starts as
+The others have an encoder that starts as a copy of the actor's. They read the saved data, which is the interaction that
+the dialogue's strategy compares the answer with (the first, one some turns ago, the newest, or all of them for the last
+question of a cumulative dialogue), and the query. Kept to compare with (mrl/RESULTS.md):
+
+    text_memory     also reads the memory that the actor answers from, through cross-attention of its own that starts as
                     a copy of the decoder's and learns
     frozen_memory   the same, but that cross-attention stays as it is
     classic         sees the text alone
@@ -16,15 +19,21 @@ import torch
 from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
-from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, join_rows
+from mrl.losses.memory_model import MemoryModel
+from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, Sampling, join_rows
 from mrl.recipes.reinforcement import CriticConfig
 from mrl.rl.algorithms.advantages import credited_turns
+from mrl.rl.opening_critic import OpeningCritic, with_openings
 from mrl.rl.rewards import saved_data
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
 
+Critic = OpeningCritic | ReactiveForSequenceClassification
 
-def build_critic(actor: ReactiveForCausalLM, kind: str) -> ReactiveForSequenceClassification:
-    """A critic with the actor's weights; every turn starts out worth the same: nothing, until `set_value_bias`."""
+
+def build_critic(actor: ReactiveForCausalLM, kind: str) -> Critic:
+    """A critic; every turn starts out worth the same: nothing, until it is told of a first round."""
+    if kind == "memory":
+        return OpeningCritic(actor.config.hidden_size).to(actor.device)
     critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
     if critic.model.readers is not None:
         critic.model.readers.requires_grad_(kind != "frozen_memory")
@@ -32,13 +41,18 @@ def build_critic(actor: ReactiveForCausalLM, kind: str) -> ReactiveForSequenceCl
 
 
 def turn_values(
-    critic: ReactiveForSequenceClassification, rollout: Rollout, history: MemoryHistory, wanted: Tensor | None = None
+    critic: Critic, rollout: Rollout, history: MemoryHistory | None, wanted: Tensor | None = None
 ) -> Tensor:
     """Values [B, K], in units of reward, of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one
     row a group."""
     batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
     if not bool(turns.any()):
         return torch.zeros(turns.shape, device=turns.device)
+    if isinstance(critic, OpeningCritic):
+        if rollout.opening is None:
+            raise ValueError("a critic that reads openings needs a rollout that has them: with_openings")
+        values = critic(rollout.opening[turns])
+        return torch.zeros(turns.shape, device=values.device).index_put(turns.nonzero(as_tuple=True), values)
     saved = saved_data(batch)
     several = saved.sum(-1) > 1
     values = torch.zeros(turns.shape, device=turns.device)
@@ -49,6 +63,8 @@ def turn_values(
             ids, mask, _ = join_rows(*text, batch.query_ids[place], batch.query_mask[place])
             memory = None
             if critic.config.classifier_reads_memory:
+                if history is None:
+                    raise ValueError("a critic that reads the memory needs the states of the rollout")
                 memory = history.detach().after(turn + 1, row // rollout.group)
             values = values.index_put(place, critic(ids, mask, memory).logits.squeeze(-1).float())
     return values
@@ -70,7 +86,7 @@ def value_turns(batch: TrainingBatch, config: CriticConfig) -> Tensor:
 
 
 def predict_values(
-    critic: ReactiveForSequenceClassification | None,
+    critic: Critic | None,
     scored: ScoredRollout,
     history: MemoryHistory | None,
     config: CriticConfig,
@@ -83,7 +99,7 @@ def predict_values(
     if critic is None or history is None:
         return torch.zeros(scored.turns.shape, device=scored.turns.device)
     wanted = credited_turns(scored.turns, scored.rewarded, looks_ahead=looks_ahead)
-    groups = max(1, config.at_once(history.slots.device) // (scored.batch.steps * scored.group))
+    groups = groups_at_once(scored, history, config)
     pieces = []
     with torch.no_grad():
         for at in range(0, len(scored), groups):
@@ -91,3 +107,26 @@ def predict_values(
             chosen = wanted[at * scored.group : (at + groups) * scored.group]
             pieces.append(turn_values(critic, scored.rows(index), history.rows(index), chosen))
     return torch.cat(pieces)
+
+
+def groups_at_once(scored: ScoredRollout, history: MemoryHistory, config: CriticConfig) -> int:
+    """Groups in one pass without gradients."""
+    return max(1, config.at_once(history.slots.device) // (scored.batch.steps * scored.group))
+
+
+def opened(
+    critic: Critic | None,
+    model: MemoryModel,
+    scored: ScoredRollout,
+    history: MemoryHistory | None,
+    config: CriticConfig,
+    sampling: Sampling,
+    *,
+    looks_ahead: bool,
+) -> ScoredRollout:
+    """The rollout with what its critic reads beside it: openings of the turns that some reward can speak for. history:
+    of the leaders, one row a group."""
+    if not isinstance(critic, OpeningCritic) or history is None:
+        return scored
+    wanted = credited_turns(scored.turns, scored.rewarded, looks_ahead=looks_ahead)
+    return with_openings(model, scored, history, wanted, sampling, groups_at_once(scored, history, config))

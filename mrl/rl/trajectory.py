@@ -115,6 +115,9 @@ class Rollout(RowRecord):
     """[B, K] tokens before the answer's [A], 0 where it was answered at once."""
     cut: Tensor = per_turn()
     """[B, K] the thought was closed at its limit, or never."""
+    opening: Tensor | None = per_turn(3, optional=True)
+    """[B, K, D + 4] what the policy saw before the first token it chose (`opening_critic`), for a critic that reads it;
+    0 where no reward speaks of the turn."""
     group: int = 1
     """Rows that share one memory and one question (1 = every row its own)."""
 

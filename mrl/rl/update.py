@@ -13,13 +13,14 @@ from torch import Tensor
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
-from mrl.model import ReactiveForSequenceClassification, Sampling
+from mrl.model import Sampling
 from mrl.recipes.ppo import PPOConfig
 from mrl.recipes.reinforcement import CriticConfig, UpdateConfig
 from mrl.rl.algorithms import ALGORITHMS
 from mrl.rl.algorithms.advantages import credited_turns, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
-from mrl.rl.critic import set_value_bias, turn_values, value_turns
+from mrl.rl.critic import Critic, set_value_bias, turn_values, value_turns
+from mrl.rl.opening_critic import OpeningCritic
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
 
@@ -48,11 +49,21 @@ def credit(
     )  # fmt: skip
 
 
-def calibrate_critic(
-    critic: ReactiveForSequenceClassification, batch: TrainingBatch, config: PPOConfig
-) -> TrainingBatch:
-    """Tell a fresh critic, which says 0 of everything, the mean return of its first round; the round as it is then."""
-    mean = float(batch.returns[batch.credited].mean()) if bool(batch.credited.any()) else 0.0
+def calibrate_critic(critic: Critic, batch: TrainingBatch, config: PPOConfig, warmup_epochs: int) -> TrainingBatch:
+    """Tell a fresh critic, which says 0 of everything, of its first round before the policy moves: one that reads
+    openings learns it, any other is told its mean return. The round as it is valued then."""
+    if not bool(batch.credited.any()):
+        return batch
+    returns = batch.returns[batch.credited]
+    if isinstance(critic, OpeningCritic):
+        if batch.opening is None:
+            raise ValueError("a critic that reads openings needs a round that has them")
+        device = critic.shift.device
+        critic.warm_up(batch.opening[batch.credited].to(device), returns.to(device), warmup_epochs)
+        with torch.no_grad():
+            values = critic(batch.opening[batch.credited].to(device)).to(batch.values)
+        return credit(batch, batch.values.masked_scatter(batch.credited, values), config, batch.reference_log_probs)
+    mean = float(returns.mean())
     set_value_bias(critic, mean)
     return credit(batch, batch.values + mean * batch.credited, config, batch.reference_log_probs)
 
@@ -102,7 +113,7 @@ def minibatch_counts(batch: TrainingBatch, recipe: Recipe) -> dict[str, float]:
 
 def update_loss(
     model: MemoryModel,
-    critic: ReactiveForSequenceClassification | None,
+    critic: Critic | None,
     batch: TrainingBatch,
     counts: dict[str, float],
     recipe: Recipe,

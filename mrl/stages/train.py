@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mrl.dialogues.corpus import warn_of_long_answers
 from mrl.dialogues.seeding import Purpose, derive_seed
-from mrl.model import ReactiveForCausalLM, ReactiveForSequenceClassification
+from mrl.model import ReactiveForCausalLM
 from mrl.preferences.judges import load_judges
 from mrl.recipes.reinforcement import MRLStage
 from mrl.rl.algorithms.advantages import explained_variance
 from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, gather_states, round_metrics, shares
-from mrl.rl.critic import build_critic, predict_values
+from mrl.rl.critic import Critic, build_critic, opened, predict_values
 from mrl.rl.curriculum import Curriculum, turn_counts
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
 from mrl.rl.memory_pool import MemoryPool
@@ -54,7 +54,7 @@ class Setup:
     stages: dict[int, MRLStage]
     """The recipe by turns of a dialogue."""
     policy: ReactiveForCausalLM
-    critic: ReactiveForSequenceClassification | None
+    critic: Critic | None
     reference: ReactiveForCausalLM | None
     """The policy that the run started from, where a distance to it is paid for."""
     tokenizer: Any
@@ -124,6 +124,10 @@ def collect_round(
             scored = score(rewards, setup.vocabulary, played.rollout, setup.judges, scales)
         with timer("value"):
             scored, reference = exact_log_probs(setup, now, scored, training)
+            scored = opened(
+                setup.critic, setup.policy, scored, played.history, now.critic, now.rollout.sampling(),
+                looks_ahead=now.ppo.looks_ahead,
+            )  # fmt: skip
             values = predict_values(setup.critic, scored, played.history, now.critic, looks_ahead=now.ppo.looks_ahead)
         pieces.append(credit(scored, values, now.ppo, reference).to("cpu"))
         final.append(played.final.to("cpu"))
@@ -133,7 +137,7 @@ def collect_round(
     if resets.mode != "always":
         sampler.pool.put(batch, gather_states(final, batch.size, training.world), resets.pool_size)
     if setup.critic is not None and sampler.rounds == 1:
-        whole = calibrate_critic(setup.critic, whole, now.ppo)
+        whole = calibrate_critic(setup.critic, whole, now.ppo, now.critic.warmup_epochs)
     metrics = round_metrics(whole) | {name: round(seconds, 3) for name, seconds in timer.seconds.items()}
     if setup.critic is not None:
         metrics["explained_variance"] = explained_variance(whole.values, whole.returns, whole.credited)

@@ -14,7 +14,7 @@ from mrl.rl.rollout import generate_rollouts
 from tests.mrl.rl.toy import OPTIONS, batch_of
 
 
-@pytest.mark.parametrize("kind", ["memory", "frozen_memory", "classic"])
+@pytest.mark.parametrize("kind", ["text_memory", "frozen_memory", "classic"])
 def test_critics_learn_what_they_should_and_never_move_the_memory(model, dataset, kind):
     critic = build_critic(model, kind).eval()
     torch.nn.init.normal_(critic.score.out.weight)
@@ -25,13 +25,13 @@ def test_critics_learn_what_they_should_and_never_move_the_memory(model, dataset
     values.sum().backward()
     assert all(p.grad is None for p in model.parameters())
     reads = critic.model.readers is not None and any(p.grad is not None for p in critic.model.readers.parameters())
-    assert reads == (kind == "memory")
+    assert reads == (kind == "text_memory")
     other = turn_values(critic, rollout, MemoryHistory(history.slots + torch.randn_like(history.slots)))
     assert torch.allclose(values, other) == (kind == "classic")
 
 
 def test_value_of_a_row_doesnt_depend_on_the_pieces_it_is_read_in(model, dataset, vocabulary):
-    critic = build_critic(model, "memory").eval()
+    critic = build_critic(model, "text_memory").eval()
     torch.nn.init.normal_(critic.score.out.weight)
     played = generate_rollouts(model.eval(), batch_of(dataset), OPTIONS, group=2, keep_history=True)
     scored = score(RewardConfig(), vocabulary, played.rollout)

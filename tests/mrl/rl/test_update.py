@@ -37,7 +37,7 @@ def gradients(modules, loss_of, parts) -> list[torch.Tensor]:
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "grpo"])
 def test_slices_of_a_minibatch_add_up(model, dataset, vocabulary, algorithm):
     ppo = PPOConfig(algorithm=algorithm, group_size=2, minibatch_episodes=12, kl_coef=0.1, loss_scope="answer")
-    critic = build_critic(model, "memory").eval()
+    critic = build_critic(model, "text_memory").eval()
     batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo, critic)
     batch = replace(batch, reference_log_probs=batch.log_probs - 0.1 * batch.sampled)
     sections = recipe(ppo, UpdateConfig(sft_coef=0.3), CriticConfig(turn_share=0.6))
@@ -77,7 +77,7 @@ def test_only_turns_that_teach_something_are_scored(model, dataset, vocabulary):
 def test_turns_without_a_reward_move_neither_policy_nor_critic(model, dataset, vocabulary):
     ppo = PPOConfig(gamma=0.0, normalize_advantages=False, entropy_coef=0.0, minibatch_episodes=6)
     delayed = replace(batch_of(dataset), strategies=(Strategy(kind="long_term"),))
-    critic = build_critic(model.eval(), "memory").eval()
+    critic = build_critic(model.eval(), "text_memory").eval()
     set_value_bias(critic, 0.7)  # a critic that expects something
     batch = round_of(model, delayed, vocabulary, ppo, critic)
     last = torch.arange(3).expand_as(batch.turns) == batch.turns.sum(1, keepdim=True) - 1
@@ -208,7 +208,7 @@ def test_a_fresh_critic_is_told_the_mean_of_its_first_round(model, dataset, voca
     critic = build_critic(model.eval(), "classic").eval()
     batch = round_of(model, batch_of(dataset), vocabulary, ppo, critic)
     assert not batch.values.any(), "a fresh critic says 0 of everything"
-    told = calibrate_critic(critic, batch, ppo)
+    told = calibrate_critic(critic, batch, ppo, 8)
     mean = float(batch.rewards[batch.credited].mean())
     assert mean > 0
     assert told.values[told.credited].tolist() == pytest.approx([mean] * int(told.credited.sum()))
