@@ -10,7 +10,8 @@ Vocabulary 2,000: the size behind the figures this benchmark is compared with. E
 Keys without a prefix are the reactive model's; `plain_` is a transformers Llama with its own `generate()`,
 `stateless_` this project's decoder without memory (what memory costs). Times are for one row unless named batch.
 first_token_turn_64_ms: time to the first token after 63 earlier turns of prompt + answer, which the reactive model
-has in its memory and the plain ones read again. peak_mb is the whole process, start_mb the part that Python and the
+has in its memory and the plain ones read again. floor_share: what the matrix products of the batch would take at the
+rate of long ones, as a share of what it took. peak_mb is the whole process, start_mb the part that Python and the
 libraries had taken before there was a model.
 """
 
@@ -26,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 from evaluation.command_line import at_least, temperature
+from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
 
@@ -91,7 +94,15 @@ def speeds(arguments: argparse.Namespace, answer: Generate) -> dict[str, float]:
         "tokens_per_s": generated / statistics.median(taken),
         "tokens_per_s_slowest": generated / max(taken),
         "single_tokens_per_s": 1e3 * arguments.tokens / alone,
+        "floor_share": floor_s(lambda: answer(arguments.batch, arguments.tokens)) / statistics.median(taken),
     }
+
+
+def floor_s(work: Callable[[], object]) -> float:
+    """Seconds that the matrix products of some work would take at the rate of long ones in fp32."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / matmul_rate(1024)
 
 
 def turn_latencies(early_seconds: list[float], late_seconds: list[float]) -> dict[str, float]:

@@ -8,7 +8,8 @@ token), every turn is written to memory; then rewards, critic values and advanta
 with the gradient through all memory writes. `batch` is the size of an update's minibatch in episodes; rollouts play all
 episodes at once. Words are random: nothing is skipped. Figures are medians over `--repeats` rounds after a warm-up;
 peak_mb is the whole process. `gflop` are the multiplications and additions of one round's matrix products, forward and
-backward; `floor_s` is what they alone would take at the rate of long matrix products in fp32, measured at the end.
+backward; `floor_s` is what they alone would take at the rate of long matrix products in fp32, measured at the end,
+`floor_share` that as a share of the round's time.
 """
 
 import argparse
@@ -155,6 +156,7 @@ def main() -> None:
         "gflop": round(counter.get_total_flops() / 1e9, 3),
         "matmul_gflop_per_s": round(rate / 1e9, 1),
         "floor_s": round(counter.get_total_flops() / rate, 6),
+        "floor_share": round(counter.get_total_flops() / rate / middle["whole_s"], 4),
         "peak_mb": round(peak_mb, 1),
         "start_mb": round(start_mb, 1),
         "parameters": sum(p.numel() for p in model.parameters()),

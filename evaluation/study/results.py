@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluation.gains import ANSWERS, MEAN_OVER, gain_of_all, mean_hits, read_hits, recall_gains
 from evaluation.study.config import Job, StudyConfig
+from evaluation.study.named_results import BEYOND, MRL, SFT, named_results
 from pipeline.errors import InputError
 
 SAMPLED = "sampled"
@@ -73,13 +74,13 @@ def run_figures(study: StudyConfig, job: Job) -> dict[str, Any]:
     }
 
 
-def gains(before: Path, after: list[Path]) -> dict[str, Any] | None:
-    """What runs, in the mean of their seeds, recall more than a start: `all` questions and the `mean` over distances,
-    with paired intervals; None where answers weren't kept. Folders are those of retention figures."""
-    if not all((folder / ANSWERS).exists() for folder in (before, *after)):
+def gains(before: list[Path], after: list[Path]) -> dict[str, Any] | None:
+    """What runs, in the mean of their seeds, recall more than other runs or a start: `all` questions and the `mean`
+    over distances, with paired intervals; None where answers weren't kept. Folders are those of retention figures."""
+    if not before or not after or not all((folder / ANSWERS).exists() for folder in (*before, *after)):
         return None
-    start, ends = read_hits(before / ANSWERS, NAME), mean_hits([read_hits(x / ANSWERS, NAME) for x in after])
-    return {"all": gain_of_all(start, ends), "mean": recall_gains(start, ends).get("mean")}
+    first, second = (mean_hits([read_hits(x / ANSWERS, NAME) for x in folders]) for folders in (before, after))
+    return {"all": gain_of_all(first, second), "mean": recall_gains(first, second).get("mean")}
 
 
 def collect(study: StudyConfig) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def collect(study: StudyConfig) -> dict[str, Any]:
         "gains": part_gains(study),
         "mrl_seeds": [_seed_figures(run, start["mean"]) for run in seeds],
     }
+    results |= named_results(by_part, starts, pairs(study))
     if len(seeds) > 1:
         results["mrl_seeds_summary"] = _seeds_summary(seeds)
     if long:
@@ -119,11 +121,31 @@ def part_gains(study: StudyConfig) -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path, variant in study.variants():
         part, _, name = path.partition("/")
-        runs = [job.folder(study) for job in study.jobs(variant.same_as or path)]
-        runs = [folder for folder in runs if (folder / "retention.json").exists()]
-        before = start_of_part(study, part)
-        if runs and before not in runs and (gain := gains(before, runs)):
+        runs, before = _finished_folders(study, variant.same_as or path), start_of_part(study, part)
+        if before not in runs and (gain := gains([before], runs)):
             found.setdefault(part, {})[name] = gain
+    return found
+
+
+def _finished_folders(study: StudyConfig, path: str) -> list[Path]:
+    """Folders of the runs of part/variant that are measured."""
+    folders = [job.folder(study) for job in study.jobs(path)]
+    return [folder for folder in folders if (folder / "retention.json").exists()]
+
+
+def pairs(study: StudyConfig) -> dict[str, dict[str, Any]]:
+    """The paired gain, over all questions, of reinforcement over supervision in each finished case of the part that
+    compares the two."""
+    found: dict[str, dict[str, Any]] = {}
+    cases = study.parts.get(BEYOND, {})
+    for name in cases:
+        case = name.removesuffix(MRL)
+        if name.endswith(MRL) and case + SFT in cases:
+            after, before = (
+                _finished_folders(study, cases[case + end].same_as or f"{BEYOND}/{case}{end}") for end in (MRL, SFT)
+            )
+            if gain := gains(before, after):
+                found[case] = gain["all"]
     return found
 
 
@@ -135,7 +157,7 @@ def _finished_runs(study: StudyConfig) -> dict[str, dict[str, list[dict[str, Any
         jobs = study.jobs(variant.same_as or path)
         done = [job for job in jobs if (job.folder(study) / "retention.json").exists()]
         before = start_of_part(study, part)
-        runs = [run_figures(study, job) | {"gains": gains(before, [job.folder(study)])} for job in done]
+        runs = [run_figures(study, job) | {"gains": gains([before], [job.folder(study)])} for job in done]
         if runs:
             by_part.setdefault(part, {})[name] = runs
     return by_part

@@ -1,7 +1,7 @@
 """The study behind the claims about memory reinforcement learning: seeds, long dialogues, and an honest ablation.
 
     uv run evaluation/study/run.py                                   # everything (evaluation/config/study.yaml)
-    uv run evaluation/study/run.py --parts seeds critics --jobs 2    # some parts, two runs at a time
+    uv run evaluation/study/run.py --parts seeds critic --jobs 2    # some parts, two runs at a time
 
 A part is a list of variants; each is one run of a training script from the same supervised model, followed by
 evaluation/retention.py with the model's own answers in its memory (evaluation/preferences.py where a variant says what

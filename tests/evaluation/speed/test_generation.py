@@ -20,7 +20,14 @@ def test_the_benchmark_prints_one_line_for_all_three_models():
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
     for prefix in ("", "plain_", "stateless_"):
-        for name in ("tokens_per_s", "single_tokens_per_s", "first_token_ms", "latency_ratio_64_1", "peak_mb"):
+        for name in (
+            "tokens_per_s",
+            "single_tokens_per_s",
+            "first_token_ms",
+            "latency_ratio_64_1",
+            "peak_mb",
+            "floor_share",
+        ):
             assert report[prefix + name] > 0
         assert report[f"{prefix}peak_mb"] >= report[f"{prefix}start_mb"]
     assert report["memory_update_ms"] > 0

@@ -22,7 +22,16 @@ def test_the_benchmark_does_the_work_it_names():
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
-    for name in ("episodes_per_s", "rollout_s", "reward_s", "update_s", "generated_tokens_per_s", "peak_mb", "floor_s"):
+    for name in (
+        "episodes_per_s",
+        "rollout_s",
+        "reward_s",
+        "update_s",
+        "generated_tokens_per_s",
+        "peak_mb",
+        "floor_s",
+        "floor_share",
+    ):
         assert report[name] > 0
     assert report["gflop"] == pytest.approx(report["floor_s"] * report["matmul_gflop_per_s"], rel=0.1, abs=0.002)
     # Every answer runs to its limit, of which the first token is forced: 3 dialogues, 2 turns, 5 tokens.

@@ -22,7 +22,7 @@ def test_the_published_studyloads_and_names_only_recipes_that_exist():
         "long",
         "more_supervision",
         "gradient",
-        "critics",
+        "critic",
         "algorithms",
         "strategies",
     }
