@@ -8,7 +8,7 @@ The method, a round at a time; `train` in mrl/stages/train.py is this list:
     1. collect     dialogues are played: every interaction is written into memory, every query answered from it, and
                    the policy's own answers are what is written
     2. score       each answer is rewarded for the facts it recalls, as its dialogue's strategy says
-    3. value       a critic says what it had expected, from the newest interaction, the query and the memory
+    3. value       a critic says what it had expected, from how sure the actor is before the first word of its answer
     4. advantages  rewards against what was expected, chained over turns or compared inside groups
     5. update      minibatches are played again with the gradient through the memory writes, down to the first
     6. validate    held-out dialogues, greedy; dialogues grow and parts unfreeze as the curriculum says
@@ -23,7 +23,7 @@ Models"), and why:
     3. The reward is what was recalled (facts as whole words, whatever else is said around them); BLEU and cosine are
        terms beside it. Copying the stored interaction earns nothing, and no answer earns more than the reference.
     4. A turn that no reward speaks of isn't a turn of reward 0: it trains neither policy nor critic.
-    5. A fresh critic is told the mean return of the first round, of which it would else spend a short run learning.
+    5. A fresh critic learns the first round before the policy moves; it would else spend a short run doing so.
     6. Only the dialogues with the largest advantages are learnt from (`ppo.keep_fraction`).
     7. Reference answers can be learnt from the same states beside the rewards (`update.sft_coef`).
 
