@@ -43,7 +43,8 @@ class OpeningCritic(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, opening: Tensor) -> Tensor:
-        return self.out(nn.functional.silu(self.dense((opening - self.shift) * self.scale))).squeeze(-1)
+        with torch.autocast(opening.device.type, enabled=False):  # so small that bf16 would save nothing
+            return self.out(nn.functional.silu(self.dense((opening - self.shift) * self.scale))).squeeze(-1)
 
     def warm_up(self, openings: Tensor, returns: Tensor, epochs: int) -> None:
         """Learn the returns [n] of a first round, before the policy moves: what is usual, then `epochs` passes. The
