@@ -9,7 +9,7 @@ from mrl.rl.critic import CriticConfig, build_critic, opened, predict_values
 from mrl.rl.opening_critic import SURENESS, OpeningCritic, with_openings
 from mrl.rl.rewards import RewardConfig, score
 from mrl.rl.rollout import generate_rollouts
-from mrl.rl.update import calibrate_critic, credit, minibatch_counts, update_loss
+from mrl.rl.update import MinibatchBuffer, calibrate_critic, credit, minibatch_counts, update_loss
 from tests.mrl.rl.toy import OPTIONS, batch_of, recipe
 
 SAMPLING = OPTIONS.sampling()
@@ -74,6 +74,10 @@ def test_it_is_told_of_the_first_round_and_learns_beside_the_policy_without_movi
     torch.testing.assert_close(said, told.values)
     assert told.values[told.credited].std() > 0, "turns aren't worth the same to it"
     torch.testing.assert_close(told.advantages, (told.rewards - told.values) * told.credited)
+    kept, resumed = MinibatchBuffer(), MinibatchBuffer()
+    kept.fill(told, ppo, torch.Generator().manual_seed(0))
+    resumed.load_state_dict(kept.state_dict())
+    assert torch.equal(resumed.next().opening, kept.next().opening), "a checkpoint holds what is read"
     moved = {name: p.clone() for name, p in model.named_parameters()}
     output = update_loss(model, critic, told, minibatch_counts(told, recipe(ppo)), recipe(ppo))
     by_hand = 0.5 * (told.values - told.returns)[told.credited].square().mean()
