@@ -23,6 +23,8 @@ def encode_prompts(splits: Splits, config: PromptsConfig, tokenizer: Any) -> tup
     held_out, held_counts = {}, {}
     for name, rows in splits.held_out.items():
         held_out[name], held_counts[name] = _prompts(rows, config, tokenizer)
+        if not len(held_out[name]):
+            raise InputError(f"dataset: none of the {len(rows)} held-out rows of {name} can be asked; see the log")
     fingerprint = train._fingerprint[:16]
     return Examples(train, {}, splits.source, splits.fingerprint, fingerprint, counts, held_counts), held_out
 

@@ -26,6 +26,18 @@ def rows(tmp_path_factory):
     return toy.write_rows(tmp_path_factory.mktemp("rows") / "asked.jsonl", toy.rows(30))
 
 
+def test_held_out_rows_that_are_all_too_long_are_refused(start, rows, tmp_path):
+    short = toy.write_rows(tmp_path / "short.jsonl", toy.rows(1))
+    dataset = {
+        "name": str(short),
+        "max_prompt_length": 100,
+        "evaluate_on": {"far": {"name": str(tmp_path / "long.jsonl")}},
+    }
+    toy.write_rows(tmp_path / "long.jsonl", [{"prompt": "red " * 200, "completion": "x", "answer": "x"}])
+    with pytest.raises(InputError, match="none of the 1 held-out rows of far can be asked"):
+        toy.run("grpo", recipe(start, rows, tmp_path / "run") | {"dataset": dataset | {"bad_rows": "drop"}})
+
+
 def test_a_run_that_is_taken_up_again_ends_as_the_unbroken_one(start, rows, tmp_path):
     found = toy.run("grpo", recipe(start, rows, tmp_path))
     assert (found["steps"], found["rows_read"], found["rows"]) == (4, 24, 24)
