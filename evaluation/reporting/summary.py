@@ -103,6 +103,7 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
     retention = results.retention
     if gain := mrl_gain(results):
         retention = {**retention, "recall": {**retention["recall"], "mrl_gain": gain}}
-    report |= {k: v for k, v in retention.items() if k not in report}
-    report |= smollm2.keys(results)
-    return report | {key: value for stage in results.tour for key, value in stage.keys.items() if key not in report}
+    # What a stage of the tour is there to show goes before what retention says of it in passing (abstention).
+    for figures in (*(stage.keys for stage in results.tour), retention, smollm2.keys(results)):
+        report |= {key: value for key, value in figures.items() if key not in report}
+    return report

@@ -56,6 +56,16 @@ def test_a_stage_gives_its_keys_its_section_and_its_picture(marbles):
     assert page.count("tour/marbles/after.json\n") == 1
 
 
+def test_what_retention_says_in_passing_does_not_hide_a_stage(marbles):
+    put(marbles / "tour" / "marbles" / "after.json", {"n": 8})
+    put(
+        marbles / "retention" / "retention.json",
+        {"recall": {"memory_sft": {"1": 0.5}}, "marbles": {}, "state_bytes": 7},
+    )
+    report = summarize(read_results([marbles]))
+    assert (report["marbles"], report["state_bytes"]) == (5, 7)
+
+
 def test_absent_files_give_no_key_and_damaged_ones_a_line(marbles, caplog):
     assert "marbles" not in summarize(read_results([marbles]))
     assert "tour" not in caplog.text
