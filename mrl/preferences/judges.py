@@ -75,9 +75,9 @@ class TextJudge(Judge):
 
         self.words = tokenizer
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             self.model, loaded = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=torch.float32, output_loading_info=True
+                path, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0][:200]
