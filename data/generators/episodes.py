@@ -155,17 +155,11 @@ class Episode:
 
     def middle(self, turn: int) -> None:
         """A turn of any kind that is possible now."""
-        options = self.options
         open_facts = [key for key in self.facts if key != self.kept]
-        weights = {
-            "tell": options.tell if len(self.facts) < options.facts else 0.0,
-            "ask": options.ask if open_facts else 0.0,
-            "change": options.change if open_facts else 0.0,
-            "chat": options.chat if turn else 0.0,
-        }
+        weights = self.weights(turn, bool(open_facts))
         if not any(weights.values()):
             weights["chat" if turn else "tell"] = 1.0
-        kind = self.random.choices(list(weights), list(weights.values()))[0]
+        [kind] = self.random.choices(list(weights), list(weights.values()))
         if kind == "tell":
             self.tell(turn)
         elif kind == "ask":
@@ -173,7 +167,21 @@ class Episode:
         elif kind == "change":
             self.change(turn, self.facts[self.random.choice(open_facts)])
         else:
-            self.say(*self.random.choice(SMALL_TALK))
+            self.aside(kind)
+
+    def weights(self, turn: int, asks: bool) -> dict[str, float]:
+        """How often each kind of turn is to come; asks: whether there is a fact to ask for."""
+        options = self.options
+        return {
+            "tell": options.tell if len(self.facts) < options.facts else 0.0,
+            "ask": options.ask if asks else 0.0,
+            "change": options.change if asks else 0.0,
+            "chat": options.chat if turn else 0.0,
+        }
+
+    def aside(self, kind: str) -> None:
+        """A turn that is about no fact."""
+        self.say(*self.random.choice(SMALL_TALK))
 
     def say(self, query: str, answer: str, facts: list[Fact] | None = None) -> None:
         turn = len(self.turns)

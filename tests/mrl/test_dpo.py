@@ -11,17 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 from mrl.dpo import DPOStage, main
-from mrl.training.loop import Training
 from pipeline.config import load_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
+from tests.mrl.killing import killed_after
 from tests.mrl.preferences.conftest import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Killed(Exception):
-    """Ends a run in the middle of a step."""
 
 
 @pytest.fixture
@@ -69,7 +65,7 @@ def curve(folder: Path, name: str) -> list[float]:
     return [row[name] for row in rows if name in row]
 
 
-def test_a_run_that_is_cut_short_ends_where_the_unbroken_one_does(recipe, dpo, tmp_path, monkeypatch):
+def test_a_run_that_is_cut_short_ends_where_the_unbroken_one_does(recipe, dpo, tmp_path):
     figures = dpo(recipe("straight"))
     assert (figures["status"], figures["steps"], figures["pairs"]) == ("complete", 12, 24)
     assert figures["train_s"] > 0.01, "the reference's pass, before the clock starts, isn't taken off it"
@@ -80,18 +76,8 @@ def test_a_run_that_is_cut_short_ends_where_the_unbroken_one_does(recipe, dpo, t
     low, high = figures["margin_accuracy_interval"]
     assert low < figures["margin_accuracy"] <= high
 
-    whole, taken = Training.step, []
-
-    def killed(self, *arguments, **options):
-        taken.append(None)
-        if len(taken) > 6:
-            raise Killed
-        return whole(self, *arguments, **options)
-
-    monkeypatch.setattr(Training, "step", killed)
-    with pytest.raises(Killed):
+    with killed_after(6):
         dpo(recipe("broken"))
-    monkeypatch.setattr(Training, "step", whole)
     assert dpo(recipe("broken"))["first_step"] == 4
     one, two = (load_file(tmp_path / n / "model" / "model.safetensors") for n in ("straight", "broken"))
     assert all(one[name].equal(two[name]) for name in one)

@@ -21,18 +21,14 @@ from mrl.recipes.preference import RewardModelStage
 from mrl.recipes.reinforcement import MRLStage, RolloutConfig
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.rollout import generate_rollouts
-from mrl.training.loop import Training
 from pipeline.config import load_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
+from tests.mrl.killing import killed_after
 from tests.mrl.preferences.conftest import ROWS
 from tests.mrl.rl.toy import batch_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Killed(Exception):
-    """Ends a run in the middle of a step."""
 
 
 @pytest.fixture
@@ -111,7 +107,7 @@ def lines(folder: Path, *names: str) -> list[tuple]:
     return [tuple(row[n] for n in ("step", *names)) for row in rows if all(n in row for n in names)]
 
 
-def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path):
     run_here(rlhf, recipe("straight"), MRLStage)
     figures = lines(tmp_path / "straight", "ratio", "approx_kl", "reference_kl")
     assert len(figures) == 5
@@ -120,18 +116,8 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path,
     assert figures[-1][3] > 1e-6, "the distance to the start is seen"
     assert lines(tmp_path / "straight", "rollout_term_quality", "rollout_term_brief")
 
-    whole, taken = Training.step, []
-
-    def killed(self, *arguments, **options):
-        taken.append(None)
-        if len(taken) > 3:
-            raise Killed
-        return whole(self, *arguments, **options)
-
-    monkeypatch.setattr(Training, "step", killed)
-    with pytest.raises(Killed):
+    with killed_after(3):
         run_here(rlhf, recipe("broken"), MRLStage)
-    monkeypatch.setattr(Training, "step", whole)
     run_here(rlhf, recipe("broken"), MRLStage)
     assert json.loads((tmp_path / "broken" / "metrics.json").read_text())["first_step"] == 2
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("straight", "broken"))

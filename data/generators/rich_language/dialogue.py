@@ -52,27 +52,14 @@ class RichEpisode(Episode):
         )
         self.corrected: set[tuple[str, str]] = set()
 
-    def middle(self, turn: int) -> None:
-        """A turn of any kind that is possible now."""
-        options = self.options
-        open_facts = [key for key in self.facts if key != self.kept]
-        weights = {
-            "tell": options.tell if len(self.facts) < options.facts else 0.0,
-            "ask": options.ask if open_facts else 0.0,
-            "change": options.change if open_facts else 0.0,
-            "untold": (UNTOLD if options.untold is None else options.untold) if turn else 0.0,
-            "chat": options.chat if turn else 0.0,
-        }
-        if not any(weights.values()):
-            weights["chat" if turn else "tell"] = 1.0
-        [kind] = self.random.choices(list(weights), list(weights.values()))
-        if kind == "tell":
-            self.tell(turn)
-        elif kind == "ask":
-            self.ask(turn, self.facts[self.random.choice(open_facts)])
-        elif kind == "change":
-            self.change(turn, self.facts[self.random.choice(open_facts)])
-        elif kind == "untold":
+    def weights(self, turn: int, asks: bool) -> dict[str, float]:
+        weights = super().weights(turn, asks)
+        chat = weights.pop("chat")
+        untold = UNTOLD if self.options.untold is None else self.options.untold
+        return {**weights, "untold": untold if turn else 0.0, "chat": chat}
+
+    def aside(self, kind: str) -> None:
+        if kind == "untold":
             self.ask_untold()
         else:
             self.say(*self.random.choice(CHAT))
