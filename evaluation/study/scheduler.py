@@ -82,9 +82,16 @@ def train_and_measure(study: StudyConfig, job: Job, threads: int) -> None:
 
 
 def ordered_jobs(study: StudyConfig, parts: list[str]) -> list[Job]:
-    """Runs of the named parts; those that most others wait for, one after another, come first."""
+    """Runs of the named parts and those that they can't do without; what most others wait for, one after another, comes
+    first.
+
+    A row that is another part's run brings all its seeds; of a run that is only started from or timed, the first is
+    enough.
+    """
     paths = [f"{part}/{name}" for part in parts for name in study.parts[part]]
-    jobs = [job for path in paths if study.variant(path).same_as is None for job in study.jobs(path)]
+    jobs = list(dict.fromkeys(job for path in paths for job in study.jobs(study.variant(path).same_as or path)))
+    for job in jobs:  # grows: what is needed needs others
+        jobs += sorted(_needed(study, job) - {*jobs}, key=str)
     followers: dict[Job, int] = {}
     for job in sorted(jobs, key=lambda job: study.runs_before(job.path), reverse=True):
         followers.setdefault(job, 0)

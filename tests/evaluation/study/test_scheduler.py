@@ -19,10 +19,9 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     jobs = ordered_jobs(made, ["more", "seeds"])
     assert [(job.part, job.name, job.seed) for job in jobs] == [
         ("seeds", "mrl", 1),
-        ("more", "sft", 42),
         ("seeds", "mrl", 2),
+        ("more", "sft", 42),
     ], "the run that another waits for comes first"
-    jobs = [jobs[0], jobs[2], jobs[1]]
     with pytest.raises(InputError, match="run that part of the study first"):
         training_command(made, jobs[-1])
     finish(made, jobs[0], 0.9)
@@ -34,6 +33,19 @@ def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
     made.settings = ["trainer.max_steps=9"]
     assert "trainer.max_steps=9" in training_command(made, jobs[0])
     assert "trainer.max_steps=9" not in training_command(made, jobs[-1])
+
+
+def test_a_part_brings_the_runs_of_others_that_it_needs(tmp_path):
+    made = small(tmp_path)
+    made.parts["start"] = {"other": Variant(), "short": Variant(seeds=[1, 2])}
+    made.parts["long"] = {"flat": Variant(same_as="middle/flat"), "grown": Variant(start="start/short")}
+    made.parts["middle"] = {"flat": Variant(start="start/short", seeds=[3, 4]), "unnamed": Variant()}
+    assert [(job.path, job.seed) for job in ordered_jobs(made, ["long"])] == [
+        ("start/short", 1),
+        ("middle/flat", 3),
+        ("middle/flat", 4),
+        ("long/grown", 42),
+    ]
 
 
 def test_a_run_may_start_from_another_and_waits_for_it(tmp_path):
