@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_yaml
+from pipeline.config import load_config, load_yaml
+from pipeline.hub import is_hub_name
+from post_training.recipes.stages import DPOStage, SFTStage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,3 +43,16 @@ def test_the_published_figures_are_those_of_the_report():
         assert [None if cell == "–" else float(cell.split()[0]) for cell in cells[:2]] == values
         change = None if None in values else round(values[0] - values[1], 2)
         assert (None if cells[2] == "–" else float(cells[2].replace("−", "-"))) == change
+
+
+def test_stages_start_from_the_published_weights_that_the_document_names():
+    text = (ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split("**Where a stage starts.**")[1].split("\n- ")[0]
+    named = dict(re.findall(r"`(?:--set\s+model\.name=Shekswess|…)/([\w-]+)`\s+\(stage (\d)\)", text))
+    assert named == {"trlm-stage-1-sft-final-2": "2", "trlm-stage-2-sft-final-2": "3"}
+    for weights, stage in named.items():
+        kind = SFTStage if stage == "2" else DPOStage
+        path = ROOT / "post_training" / "config" / f"stage_{stage}.yaml"
+        assert load_config(kind, path).model.name == f"outputs/stage_{int(stage) - 1}"
+        chosen = load_config(kind, path, [f"model.name=Shekswess/{weights}"]).model.name
+        assert chosen == f"Shekswess/{weights}" and is_hub_name(chosen)
+        assert f"model.name=Shekswess/{weights}" in path.read_text(encoding="utf-8") or stage == "3"

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from data.generators.episode_world import SMALL_TALK
+from data.generators.episode_world import PERSON, SMALL_TALK, THING
 from data.generators.episodes import SCHEMA, Episode, EpisodeOptions, batches
 from data.generators.invented_words import with_invented_words
 from data.generators.rich_language import dialogue as rich
@@ -130,8 +130,13 @@ class ExtendingEpisode(Episode):
         return [n for n in self.names.alike([first]) if n.split()[-1] == family and n not in self.subjects]
 
     def ask_for_all(self) -> None:
-        """The last question, for every fact in the order in which they were told."""
-        facts = list(self.facts.values())
+        """The last question, for every fact: one subject after the other, of each home, job, food and so on.
+
+        Not in the order in which they were told: that would be one more thing to remember, and no question asks for it.
+        """
+        sorts = [attribute.name for attribute in (*PERSON, *THING)]
+        order = sorted(self.facts, key=lambda key: (self.subjects.index(key[0]), sorts.index(key[1])))
+        facts = [self.facts[key] for key in order]
         about = " and ".join(f"the {name}" if name in self.things else name for name in self.subjects)
         self.say(f"Tell me about {about}.", " and ".join(fact.value for fact in facts), facts)
 
