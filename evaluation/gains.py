@@ -27,13 +27,13 @@ Hits = Mapping[Asked, float]
 """Share of its questions that a model, or the mean of several, recalled."""
 
 
-def read_hits(path: Path, name: str) -> dict[Asked, float]:
-    """1 or 0 of every question about what was told, by what the answers' file says of the model called `name`. Raises
-    ValueError for a file that isn't one."""
+def read_hits(path: Path, name: str, figure: str = "recalled") -> dict[Asked, float]:
+    """1 or 0 of every question about what was told, by what the answers' file says of the model called `name`; with
+    figure `said` the share of its facts that the answer says. Raises ValueError for a file that isn't one."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         told = [line for line in lines if line["distance"] > 0]
-        return {Asked(x["where"], x["turn"], x["distance"]): float(x[name]["recalled"]) for x in told}
+        return {Asked(x["where"], x["turn"], x["distance"]): float(x[name][figure]) for x in told}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no answers of {name}: {error!r}") from None
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from evaluation.command_line import add_thinking, at_least, temperature
 from evaluation.memory.questions import DISTANCES, ENOUGH, Tally, read_questions
+from mrl.dialogues.facts import share_said
 from mrl.recipes.data import KIND, RowSource
 from mrl.recipes.model import ModelConfig
 from pipeline.artifact import write_json, write_text
@@ -115,7 +116,8 @@ def write_answers(options: argparse.Namespace, tallies: Mapping[str, Tally]) -> 
                 "query": question.query, "wanted": question.answer, "facts": question.facts,
             }  # fmt: skip
             line = lines.setdefault((question.dialogue, question.turn), asked)
-            line[name] = {"answer": answer, "recalled": hit, "finished": finished}
+            said = round(share_said(answer, question.facts), 4)
+            line[name] = {"answer": answer, "recalled": hit, "said": said, "finished": finished}
             if thought:
                 line[name]["thought"] = thought
     path = options.output_dir / "answers.jsonl"

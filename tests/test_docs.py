@@ -46,7 +46,9 @@ def test_the_published_figures_are_those_of_the_report():
 
 
 def test_stages_start_from_the_published_weights_that_the_document_names():
-    text = (ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split("**Where a stage starts.**")[1].split("\n- ")[0]
+    text = (
+        (ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split("**Where a stage starts.**")[1].split("\n- ")[0]
+    )
     named = dict(re.findall(r"`(?:--set\s+model\.name=Shekswess|…)/([\w-]+)`\s+\(stage (\d)\)", text))
     assert named == {"trlm-stage-1-sft-final-2": "2", "trlm-stage-2-sft-final-2": "3"}
     for weights, stage in named.items():
@@ -54,5 +56,6 @@ def test_stages_start_from_the_published_weights_that_the_document_names():
         path = ROOT / "post_training" / "config" / f"stage_{stage}.yaml"
         assert load_config(kind, path).model.name == f"outputs/stage_{int(stage) - 1}"
         chosen = load_config(kind, path, [f"model.name=Shekswess/{weights}"]).model.name
-        assert chosen == f"Shekswess/{weights}" and is_hub_name(chosen)
+        assert chosen == f"Shekswess/{weights}"
+        assert is_hub_name(chosen)
         assert f"model.name=Shekswess/{weights}" in path.read_text(encoding="utf-8") or stage == "3"

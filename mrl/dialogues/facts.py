@@ -46,6 +46,11 @@ def recalled(answer: str, facts: Sequence[Fact]) -> bool:
     return bool(facts) and all(find_fact(answer, fact) for fact in facts)
 
 
+def share_said(answer: str, facts: Sequence[Fact]) -> float:
+    """Which share of the facts is said in the answer. No facts: 0."""
+    return sum(find_fact(answer, fact) is not None for fact in facts) / max(1, len(facts))
+
+
 def case_variants(fact: Fact) -> list[str]:
     """The spellings of a fact in the cases that people write them in, as given first."""
     cases = [[way, way.lower(), way.upper(), way[:1].upper() + way[1:], way.title()] for way in ways_of(fact)]
@@ -103,4 +108,14 @@ def said_ago(exchanges: Sequence["Exchange"], place: int, fact: Fact) -> int | N
     return None
 
 
-__all__ = ["Fact", "case_variants", "find_fact", "read_facts", "recalled", "said_ago", "settle_marks", "ways_of"]
+__all__ = [
+    "Fact",
+    "case_variants",
+    "find_fact",
+    "read_facts",
+    "recalled",
+    "said_ago",
+    "settle_marks",
+    "share_said",
+    "ways_of",
+]

@@ -40,8 +40,9 @@ def test_an_interval_that_holds_0_is_no_difference():
 
 def test_answers_are_read_by_name(tmp_path):
     path = tmp_path / "answers.jsonl"
-    lines = [{"where": "f:1", "turn": 3, "distance": 2, "mrl": {"recalled": True}}, {"distance": 0}]
+    lines = [{"where": "f:1", "turn": 3, "distance": 2, "mrl": {"recalled": True, "said": 0.5}}, {"distance": 0}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_hits(path, "mrl") == {Asked("f:1", 3, 2): 1.0}, "what wasn't told is no question of recall"
+    assert read_hits(path, "mrl", "said") == {Asked("f:1", 3, 2): 0.5}
     with pytest.raises(ValueError, match="no answers of memory_sft"):
         read_hits(path, "memory_sft")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrl.dialogues.dataset import parse_row
-from mrl.dialogues.facts import case_variants, find_fact, recalled
+from mrl.dialogues.facts import case_variants, find_fact, recalled, share_said
 from mrl.rl.episode_dataset import spellings, vocabulary_of
 from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.words import Words
@@ -123,3 +123,11 @@ def test_a_distance_that_cannot_be_is_refused_with_its_place(distance, message):
     row = {**turn("a", "b"), "interactions": [turn("c", "d", facts=["d"], distance=distance)]}
     with pytest.raises(Exception, match=message):
         parse_row(row, "f: row 7")
+
+
+def test_the_share_of_the_facts_that_is_said_counts_each_once():
+    facts = ["Corvo", ("Dr. Smith", "Smith"), "purple ladder"]
+    assert share_said("corvo and SMITH and a ladder", facts) == pytest.approx(2 / 3)
+    assert share_said("Corvo, Corvo", facts) == pytest.approx(1 / 3)
+    assert share_said("a purple ladder", ["purple  ladder"]) == 1
+    assert share_said("Corvo", []) == share_said("", facts) == 0
