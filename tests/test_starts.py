@@ -9,14 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("data", "post_training", "mrl", "evaluation", "evaluation/quickstart", "evaluation/study")
-NOT_YET = {"evaluation/benchmarks.py"}
-"""Loads lm_eval, of whose model it makes a class of its own, before it answers."""
 SCRIPTS = sorted(
-    name
+    path.relative_to(ROOT).as_posix()
     for room in ROOMS
     for path in (ROOT / room).glob("*.py")
-    if (name := path.relative_to(ROOT).as_posix()) not in NOT_YET
-    and '__name__ == "__main__"' in path.read_text("utf-8")
+    if '__name__ == "__main__"' in path.read_text("utf-8")
 )
 HEAVY = {
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "pandas", "scipy", "sklearn", "matplotlib",
@@ -86,6 +83,7 @@ REFUSED = [
     ("post_training/dpo.py", ["--set", "model.name=./nowhere"], "there is no folder ./nowhere"),
     ("post_training/grpo.py", ["--set", "model.name=.", "--set", "dataset.name=./nowhere.jsonl"], "no file matches"),
     ("evaluation/retention.py", ["--model", "./nowhere", "--data", "x"], "there is no folder ./nowhere"),
+    ("evaluation/benchmarks.py", ["--model", "./nowhere"], "there is no folder ./nowhere"),
     ("evaluation/babi.py", ["--model", "./nowhere"], "there is no folder ./nowhere"),
     ("evaluation/preferences.py", ["--start", ".", "--model", "./nowhere", "--data", "x"], "holds no"),
 ]  # fmt: skip

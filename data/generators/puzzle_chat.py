@@ -248,7 +248,10 @@ def reasoning_row(rng: random.Random, options: Options) -> tuple[str, Row]:
 
 
 def preference_row(rng: random.Random, options: Options) -> tuple[str, Row]:
-    """Two answers: right steps before a slip or before a gap in them, the courteous manner before the curt one."""
+    """Two answers: right steps before a slip, one too few or one too many; the courteous manner before the curt one.
+
+    As many traces have one too many as have one too few: where none had, going on after the last step was learnt.
+    """
     if rng.randrange(100) >= options.reasoning_percent:
         maker = rng.choice(CHAT)
         exchange = maker(rng)
@@ -258,7 +261,7 @@ def preference_row(rng: random.Random, options: Options) -> tuple[str, Row]:
         puzzle = _puzzle(rng, options)
         question, key = puzzle.question, puzzle.key
         chosen = thought(puzzle, puzzle.steps, courteous(puzzle.answer))
-        task = rng.choice(("slip", "gap", "form", "form", "form"))
+        task = rng.choice(("slip", "gap", "surplus", *["form"] * 6))
         match task:
             case "slip":
                 rejected = thought(puzzle, puzzle.slipped, courteous(puzzle.slipped_answer))
@@ -266,6 +269,8 @@ def preference_row(rng: random.Random, options: Options) -> tuple[str, Row]:
                 gap = rng.randrange(len(puzzle.steps) - 1)
                 steps = puzzle.steps[:gap] + puzzle.steps[gap + 1 :]
                 rejected = thought(puzzle, steps, courteous(puzzle.answer))
+            case "surplus":
+                rejected = thought(puzzle, (*puzzle.steps, puzzle.steps[-1]), courteous(puzzle.answer))
             case _:
                 rejected = thought(puzzle, puzzle.steps, curt(puzzle.answer))
     return key, {

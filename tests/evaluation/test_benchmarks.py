@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from evaluation.benchmarks import BenchmarkConfig, BenchmarksConfig, chosen, counted, main, summary
+from evaluation.benchmark_tasks import ask_all, chosen, counted, summary
+from evaluation.benchmarks import BenchmarkConfig, BenchmarksConfig, main
 from evaluation.reporting.reader import read_results
 from pipeline.errors import InputError
 from pipeline.run import open_run
@@ -69,7 +70,7 @@ def test_models_are_asked_the_same_items_once(tmp_path, monkeypatch, caplog):
     }
     assert found["one"].answers["quickstart_sums"]["n"] == 4
 
-    monkeypatch.setattr("evaluation.benchmarks.CountingLM", None)  # it isn't loaded where all is done
+    monkeypatch.setattr("evaluation.benchmark_tasks.CountingLM", None)  # it isn't loaded where all is done
     assert asked("one") == items[0]
     with pytest.raises(InputError, match="tasks.local_gsm8: evaluation/tasks has none; did you mean local_gsm8k"):
-        main(BenchmarksConfig(output_dir=tmp_path, model="x", tasks={"local_gsm8": BenchmarkConfig(items=1)}), None)
+        ask_all(BenchmarksConfig(output_dir=tmp_path, model="x", tasks={"local_gsm8": BenchmarkConfig(items=1)}), None)

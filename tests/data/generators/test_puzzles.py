@@ -85,10 +85,16 @@ def test_thoughts_come_before_answers_and_pairs_differ_in_what_they_should():
         assert solve(row["messages"][0]["content"]) == row["answer"]
     assert not any("<think>" in row["messages"][1]["content"] for row in rows("direct", 100) + rows("everyday", 100))
     pairs = rows("preferences", 400)
-    assert {row["task"] for row in pairs} == {"manner", "slip", "gap", "form"}
+    assert {row["task"] for row in pairs} == {"manner", "slip", "gap", "surplus", "form"}
     for row in pairs:
         assert row["chosen"][0] == row["rejected"][0]
         assert row["chosen"][1] != row["rejected"][1]
+        steps, worse = (row[side][1]["content"].count(",") for side in ("chosen", "rejected"))
+        assert worse - steps == {"gap": -1, "surplus": 1}.get(row["task"], 0) or row["task"] == "manner"
+        if row["task"] == "surplus":
+            last, again = row["rejected"][1]["content"].split("\n</think>")[0].split(", ")[-2:]
+            assert last == again
+            assert row["chosen"][1]["content"].split("\n</think>")[0].endswith(last)
 
 
 def test_the_seed_decides_and_wrong_options_are_refused():
