@@ -33,6 +33,7 @@ from mrl.recipes.data import KIND, RowSource
 from mrl.recipes.model import ModelConfig
 from pipeline.artifact import write_json, write_text
 from pipeline.errors import InputError
+from pipeline.provenance import process_seconds
 from pipeline.run import exit_status, setup_logging
 
 FIRST = "memory_sft"
@@ -50,6 +51,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from mrl.training.model_io import load_reactive
     from pipeline.device import best_device
 
+    start_s = round(process_seconds(), 2)
     model, tokenizer = load_reactive(start)
     model.to(best_device()).eval()
     if not model.config.memory_slots:
@@ -101,6 +103,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "think": options.think,
             "own_answers": options.own_answers,
         },
+        "start_s": start_s,
     }
 
 

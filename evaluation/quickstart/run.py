@@ -30,6 +30,8 @@ from pipeline.run import exit_status, setup_logging
 ROOT = Path(__file__).parents[2]
 FIRST_WORD_AFTER = 120
 """Seconds after which is said what has been shown so far and what comes."""
+FIGURES = ("metrics.json", "retention.json")
+"""Where training stages and evaluation/retention.py leave what they measured."""
 
 
 @dataclass
@@ -133,13 +135,14 @@ class Walk:
 
 
 def start_seconds(command: str, began: float) -> float | None:
-    """Seconds in which the command loaded its libraries, as the metrics.json that it has written says."""
+    """Seconds in which the command loaded its libraries, as the figures that it has written say; None of lm_eval, which
+    says nothing of it, and of the blends, which need none of those libraries."""
     words = shlex.split(command)
-    folder = Path(words[words.index("--output-dir") + 1]) if "--output-dir" in words else None
-    metrics = folder / "metrics.json" if folder else None
-    if metrics is None or not metrics.is_file() or metrics.stat().st_mtime < began:
+    if "--output-dir" not in words:
         return None
-    return json.loads(metrics.read_text("utf-8")).get("start_s")
+    folder = Path(words[words.index("--output-dir") + 1])
+    written = [file for name in FIGURES if (file := folder / name).is_file() and file.stat().st_mtime >= began]
+    return json.loads(written[0].read_text("utf-8")).get("start_s") if written else None
 
 
 def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:

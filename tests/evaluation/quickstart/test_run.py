@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from evaluation.quickstart.plan import Plan
 from evaluation.quickstart.progress import about, clock, shown_so_far
-from evaluation.quickstart.run import Row, Walk
+from evaluation.quickstart.run import Row, Walk, start_seconds
 from pipeline.config import load_config, parse_config
 from pipeline.errors import InputError
 
@@ -104,3 +105,14 @@ def test_a_command_that_nobody_could_type_is_refused():
     plan = {"does": "x", "seconds": 1, "command": "rm -r $OUT"}
     with pytest.raises(InputError, match="should begin with `uv run SCRIPT`"):
         parse_config(Plan, {"reasoning": [plan], "memory": [], "report": []}).reasoning[0].words({"OUT": "out"}, False)
+
+
+def test_the_seconds_of_a_start_are_those_that_the_command_itself_has_written(tmp_path):
+    command = f"uv run x.py --output-dir {tmp_path}"
+    assert start_seconds(command, 0.0) is None, "nothing is written yet"
+    (tmp_path / "retention.json").write_text('{"start_s": 1.5}')
+    assert start_seconds(command, 0.0) == 1.5
+    (tmp_path / "metrics.json").write_text('{"start_s": 2.5}')
+    assert start_seconds(command, 0.0) == 2.5
+    assert start_seconds(command, time.time() + 60) is None, "left by an earlier run"
+    assert start_seconds("uv run lm_eval run --output_path x", 0.0) is None
