@@ -4,7 +4,7 @@ import random
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lm_eval.evaluator import simple_evaluate
@@ -12,15 +12,13 @@ from lm_eval.loggers import EvaluationTracker
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from evaluation.benchmark_config import BenchmarkConfig, BenchmarksConfig
 from pipeline.artifact import atomic_dir, read_manifest
 from pipeline.config import nearest
 from pipeline.device import best_device
 from pipeline.errors import InputError
 from pipeline.run import Run
 from post_training.policy import resolve_model
-
-if TYPE_CHECKING:  # the script, which loads this module after its options are read
-    from evaluation.benchmarks import BenchmarkConfig, BenchmarksConfig
 
 TASKS = Path(__file__).parent / "tasks"
 OPEN, CLOSE = "<think>", "</think>"
@@ -70,7 +68,7 @@ def chosen(sizes: dict[str, int], items: int, seed: int) -> dict[str, list[int]]
 
 
 def ask(
-    lm: CountingLM, name: str, task: "BenchmarkConfig", config: "BenchmarksConfig", folder: Path, manager: TaskManager
+    lm: CountingLM, name: str, task: BenchmarkConfig, config: BenchmarksConfig, folder: Path, manager: TaskManager
 ) -> None:
     """Evaluate one task and leave lm_eval's files in the folder, its results with the key `answers`."""
     members = manager.load([name])["tasks"]
@@ -94,7 +92,7 @@ def ask(
         raise OSError(f"{folder}: lm_eval has written no results")
 
 
-def ask_all(config: "BenchmarksConfig", run: Run) -> None:
+def ask_all(config: BenchmarksConfig, run: Run) -> None:
     """Load the model once, ask every task that isn't done."""
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     for name in config.tasks:

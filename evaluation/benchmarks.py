@@ -8,37 +8,13 @@ as it is done; a task that is done isn't asked again. Of written answers is coun
 and close their thought.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.ranges import NonNegativeInt, PositiveInt, Text
+from evaluation.benchmark_config import BenchmarksConfig
 from pipeline.run import Run, stage_main
-from pipeline.stage_config import StageConfig
 from post_training.recipes.model import PolicyConfig
 
 DEFAULT_CONFIG = Path(__file__).parent / "config" / "smollm2.yaml"
-
-
-@dataclass(kw_only=True, frozen=True)
-class BenchmarkConfig:
-    """An entry of `tasks`, by the name of a task in evaluation/tasks."""
-
-    items: PositiveInt
-    """How many items are asked; of a group about as many in all, equally many of each member."""
-    max_new_tokens: PositiveInt | None = None
-    """Longest answer of a task whose answers are written. Default: the task's own."""
-    num_fewshot: NonNegativeInt | None = None
-    """Default: the task's own."""
-
-
-@dataclass(kw_only=True, frozen=True)
-class BenchmarksConfig(StageConfig):
-    """Which items of which tasks; the seed chooses them."""
-
-    model: Text
-    """Folder of a model or of the stage that made it."""
-    tasks: dict[str, BenchmarkConfig] = field(default_factory=dict)
-    batch_size: PositiveInt = 16
 
 
 def main(config: BenchmarksConfig, run: Run) -> None:

@@ -101,7 +101,7 @@ KINDS = [
     Kind("mrl/config/**/reward_model*.yaml", partial(stage, "mrl.reward_model", "RewardModelStage"), 1),
     Kind("mrl/config/**/mrl*.yaml", mrl_stages, 1),
     Kind("mrl/config/quickstart/[rc][lo][hm][fb]*.yaml", mrl_stages, 2),
-    Kind("evaluation/config/smollm2.yaml", partial(stage, "evaluation.benchmarks", "BenchmarksConfig"), 1),
+    Kind("evaluation/config/smollm2.yaml", partial(stage, "evaluation.benchmark_config", "BenchmarksConfig"), 1),
     Kind("evaluation/config/study.yaml", partial(stage, "evaluation.study.config", "StudyConfig"), 1),
     Kind("*/config/accelerate/*.yaml", accelerate_file, 3),
 ]

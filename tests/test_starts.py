@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "post_training", "mrl", "evaluation", "evaluation/quickstart", "evaluation/study")
+ROOMS = ("data", "post_training", "mrl", "evaluation", "evaluation/quickstart", "evaluation/speed", "evaluation/study")
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for room in ROOMS

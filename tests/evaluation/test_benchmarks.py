@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from evaluation.benchmark_config import BenchmarkConfig, BenchmarksConfig
 from evaluation.benchmark_tasks import ask_all, chosen, counted, summary
-from evaluation.benchmarks import BenchmarkConfig, BenchmarksConfig, main
+from evaluation.benchmarks import main
 from evaluation.reporting.reader import read_results
 from pipeline.errors import InputError
 from pipeline.run import open_run

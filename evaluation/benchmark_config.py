@@ -1,0 +1,28 @@
+"""What evaluation/benchmarks.py asks for (evaluation/config/smollm2.yaml)."""
+
+from dataclasses import dataclass, field
+
+from pipeline.ranges import NonNegativeInt, PositiveInt, Text
+from pipeline.stage_config import StageConfig
+
+
+@dataclass(kw_only=True, frozen=True)
+class BenchmarkConfig:
+    """An entry of `tasks`, by the name of a task in evaluation/tasks."""
+
+    items: PositiveInt
+    """How many items are asked; of a group about as many in all, equally many of each member."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest answer of a task whose answers are written. Default: the task's own."""
+    num_fewshot: NonNegativeInt | None = None
+    """Default: the task's own."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class BenchmarksConfig(StageConfig):
+    """Which items of which tasks; the seed chooses them."""
+
+    model: Text
+    """Folder of a model or of the stage that made it."""
+    tasks: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    batch_size: PositiveInt = 16
