@@ -39,7 +39,7 @@ for RUN in cumulative/extend long_term/change; do
   uv run mrl/train.py --config-path "mrl/config/quickstart/mrl_$NAME.yaml" --output-dir "$STRATEGIES/$NAME" --set model.path="$OUT/memory_sft" --set data.folder="$STRATEGIES/episodes" $(quick --set trainer.max_steps=2 --set rollout.episodes=16 --set held_out_dialogues=8)
   for MODEL in "$OUT/memory_sft" "$STRATEGIES/$NAME"; do
     ASKED="$STRATEGIES/asked_${NAME}_$(basename "$MODEL")"
-    [ -f "$ASKED/retention.json" ] || uv run evaluation/retention.py --model "$MODEL" --data "$STRATEGIES/episodes/${ROWS}_test_16" --own-answers --max-new-tokens 20 --repeats 2 --output-dir "$ASKED" $(quick --episodes 20)
+    [ -f "$ASKED/retention.json" ] || uv run evaluation/retention.py --model "$MODEL" --data "$STRATEGIES/episodes/${ROWS}_test_16" --own-answers --max-new-tokens 24 --repeats 2 --output-dir "$ASKED" $(quick --episodes 20)
   done
 done
 
