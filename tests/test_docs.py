@@ -59,3 +59,54 @@ def test_stages_start_from_the_published_weights_that_the_document_names():
         assert chosen == f"Shekswess/{weights}"
         assert is_hub_name(chosen)
         assert f"model.name=Shekswess/{weights}" in path.read_text(encoding="utf-8") or stage == "3"
+
+
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "*/README.md", "*/RESULTS.md")
+    for path in ROOT.glob(pattern)
+    if not path.parent.name.startswith(".")
+)
+ROOMS = "data|docs|evaluation|mrl|pipeline|post_training|tests"
+NAMED_PATH = re.compile(rf"(?<![\w/.-])(?:{ROOMS})/[\w/.-]+\.(?:py|yaml|sh|css|js|png|md)\b")
+
+
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives to the headings of a Markdown text."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def missing(document: str, text: str) -> list[str]:
+    """Links, scripts and recipes named in a document's text that aren't there. document: its path below the root."""
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        words = text if not path else target.read_text("utf-8") if target.suffix == ".md" and target.is_file() else ""
+        if not target.exists() or (anchor and anchor not in anchors(words)):
+            wrong.append(link)
+    commands = re.findall(r"(?:uv run|accelerate launch)((?: +-+[\w-]+(?:[ =][\w/.-]+)?)*) +([\w/.-]+\.py)", text)
+    named = {script for _, script in commands} | set(NAMED_PATH.findall(re.sub(r"\]\([^)]*\)", "]", text)))
+    return wrong + sorted(path for path in named if "NAME" not in path and not (ROOT / path).is_file())
+
+
+def test_links_scripts_and_recipes_that_documents_name_are_there():
+    assert len(DOCUMENTS) >= 12
+    found = {name: missing(name, (ROOT / name).read_text("utf-8")) for name in DOCUMENTS}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+def test_what_is_not_there_is_seen():
+    text = "# A `b` (c)\n[x](docs/chat.md) [y](docs/no.md#z) [z](#a-b-c) [u](#a-b) [w](https://w.org/x)\n"
+    text += "`uv run --group chat mrl/no.py --cli`, `uv run mrl/chat.py --config-path mrl/config/no.yaml`"
+    assert missing("README.md", text) == ["docs/no.md#z", "#a-b", "mrl/config/no.yaml", "mrl/no.py"]
+
+
+def test_targets_of_make_that_documents_name_are_there():
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M))
+    for name in DOCUMENTS:
+        named = set(re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", (ROOT / name).read_text("utf-8"), flags=re.M))
+        assert named <= targets, (name, named - targets)
