@@ -25,7 +25,7 @@ from data.sources.files import METADATA
 from data.sources.stream import Source
 from pipeline.artifact import seal, write_json, write_text
 from pipeline.config import config_hash, to_dict
-from pipeline.provenance import peak_memory_mb
+from pipeline.provenance import peak_memory_mb, process_seconds
 from pipeline.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def build(
     sources: of all blends, in the order of `config.placed_sources()`. parquet: False writes JSON whatever the size.
     Raises InputError for what only the rows can show (schemas that don't go together, nothing left after filters).
     """
-    started = time.monotonic()
+    started, start_s = time.monotonic(), round(process_seconds(), 2)
     directory = BuildDir(output)
     if not directory.finish_publishing():
         collected = _collect_all(config, sources, directory.sources(), batch_size)
@@ -56,7 +56,8 @@ def build(
             for name, parts in collected.items()
         }
         metadata = redact(describe(config, blends))  # it goes to the Hub with the rows
-        metadata |= {"wall_s": round(time.monotonic() - started, 2), "peak_mb": round(peak_memory_mb(), 1)}
+        wall_s = round(time.monotonic() - started, 2)
+        metadata |= {"wall_s": wall_s, "start_s": start_s, "peak_mb": round(peak_memory_mb(), 1)}
         write_json(directory.out / METADATA, metadata)
         write_text(directory.out / "README.md", generate_dataset_card(metadata))
         key = build_key(config, sources, parquet)

@@ -30,8 +30,8 @@ from pipeline.run import exit_status, setup_logging
 ROOT = Path(__file__).parents[2]
 FIRST_WORD_AFTER = 120
 """Seconds after which is said what has been shown so far and what comes."""
-FIGURES = ("metrics.json", "retention.json")
-"""Where training stages and evaluation/retention.py leave what they measured."""
+FIGURES = ("metrics.json", "retention.json", "dataset_metadata.json")
+"""Where training stages, evaluation/retention.py and blends leave what they measured."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Walk:
 
 def start_seconds(command: str, began: float) -> float | None:
     """Seconds in which the command loaded its libraries, as the figures that it has written say; None of lm_eval, which
-    says nothing of it, and of the blends, which need none of those libraries."""
+    says nothing of it, and of the report, which ends with the page."""
     words = shlex.split(command)
     if "--output-dir" not in words:
         return None

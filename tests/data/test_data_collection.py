@@ -102,6 +102,7 @@ def test_a_blend_from_the_hub_is_streamed_shuffled_traced_and_pushed_through_fau
     assert [s["percentage_of_total"] for s in metadata["dataset_sources"]] == [66.67, 33.33]
     assert len(metadata["warnings"]) == 1
     assert metadata["config_hash"]
+    assert 0 < metadata["start_s"] < 60
     # Pushed: the same rows, and a card whose head names size and sources. The token is nowhere.
     repo = hub.repo("me/made")
     pushed = [json.loads(x) for n in sorted(repo.files) if n.endswith(".jsonl") for x in repo.files[n].splitlines()]

@@ -110,6 +110,8 @@ def test_a_command_that_nobody_could_type_is_refused():
 def test_the_seconds_of_a_start_are_those_that_the_command_itself_has_written(tmp_path):
     command = f"uv run x.py --output-dir {tmp_path}"
     assert start_seconds(command, 0.0) is None, "nothing is written yet"
+    (tmp_path / "dataset_metadata.json").write_text('{"start_s": 0.5}')
+    assert start_seconds(command, 0.0) == 0.5
     (tmp_path / "retention.json").write_text('{"start_s": 1.5}')
     assert start_seconds(command, 0.0) == 1.5
     (tmp_path / "metrics.json").write_text('{"start_s": 2.5}')
