@@ -8,6 +8,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from evaluation.reporting.markdown import OTHER_FIGURES
+
 STYLE = (Path(__file__).with_name("report.css")).read_text(encoding="utf-8")
 SCRIPT = (Path(__file__).with_name("report.js")).read_text(encoding="utf-8")
 
@@ -39,6 +41,8 @@ def section_html(markdown: str, folder: Path) -> str:
 def _section(html: str) -> str:
     heading = re.sub(r"<[^>]+>|&\w+;", "", html[4 : html.index("</h2>")])
     name = re.sub(r"\W+", "-", heading.lower()).strip("-")
+    folded = r"<details><summary>\1</summary>\2</details>"
+    html = re.sub(rf"<h3>({OTHER_FIGURES})</h3>\s*(<ul>.*?</ul>)", folded, html, flags=re.DOTALL)
     return f'<section id="{name}">{html}</section>'
 
 

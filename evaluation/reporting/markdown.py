@@ -4,6 +4,9 @@ from typing import Any
 
 from evaluation.reporting.records import Figure
 
+OTHER_FIGURES = "Everything else that they counted"
+"""Heading of what few read; the page folds it."""
+
 
 def percent(figure: Figure | None) -> str:
     """`12.3 ± 0.9`, and on how many of how many items where that isn't all of them."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluation.gains import MEAN_OVER, in_points
 from evaluation.plots import Points, curves
-from evaluation.reporting.markdown import number, percent, table
+from evaluation.reporting.markdown import OTHER_FIGURES, number, percent, table
 from evaluation.reporting.records import Results
 from evaluation.reporting.summary import REASONING, STAGE_FIGURES, pooled, reasoning
 from evaluation.study.tables import NOTE, study_tables
@@ -18,12 +18,15 @@ def stage_section(results: Results) -> str:
     known = {*STAGE_FIGURES, "seed", "preference_accuracy", "preference_accuracy_before"}
     rows = [[name, *(number(s.metrics.get(key)) for key in STAGE_FIGURES)] for name, s in results.stages.items()]
     lines = [table(["stage", "wall s", "peak MB", "real tokens/s", "final loss"], rows)]
+    others = []
     for name, stage in results.stages.items():
         more = {k: v for k, v in stage.metrics.items() if k not in known and isinstance(v, int | float)}
         if more:
-            lines.append(f"{name}: " + ", ".join(f"{k} {number(v)}" for k, v in more.items()))
+            others.append(f"- {name}: " + ", ".join(f"{k} {number(v)}" for k, v in more.items()))
         if (status := stage.metrics.get("status", "complete")) != "complete":
             lines.append(f"**{name} is {status}**: its figures are those of a run that didn't end.")
+    if others:
+        lines += [f"### {OTHER_FIGURES}", "\n".join(others)]
     return "## Stages\n\n" + "\n\n".join(lines) + "\n"
 
 

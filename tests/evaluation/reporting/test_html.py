@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_a_page_stands_alone_and_has_every_figure(out):
     text = (out / "report.html").read_text()
     assert text.count("<svg") == markdown.count("![") > 0
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", text).replace("https://matplotlib.org", "")
+
+
+def test_what_few_read_is_folded_and_ends_with_its_list():
+    html = section_html("## Stages\n\n### Everything else that they counted\n\n- a: b 1\n\n### Open\n\n- c\n", Path())
+    folded, rest = html.split("</details>")
+    assert "<details><summary>Everything else that they counted</summary><ul>" in folded
+    assert "a: b 1" in folded
+    assert "<h3>Open</h3>" in rest
 
 
 def test_right_and_wrong_answers_stand_side_by_side_and_as_text(out):
