@@ -110,3 +110,21 @@ def test_targets_of_make_that_documents_name_are_there():
     for name in DOCUMENTS:
         named = set(re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", (ROOT / name).read_text("utf-8"), flags=re.M))
         assert named <= targets, (name, named - targets)
+
+
+def test_precision_and_platforms_are_what_the_document_says():
+    text = " ".join((ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split())
+    assert "Weights are fp32; the arithmetic is bf16 autocast" in text
+    for stage, kind in ((1, SFTStage), (2, SFTStage), (3, DPOStage)):
+        recipe = load_config(kind, ROOT / "post_training" / "config" / f"stage_{stage}.yaml")
+        assert recipe.model.dtype == "float32"
+        assert recipe.trainer.get("bf16", True), "bf16 is what an accelerator takes unless the recipe says otherwise"
+    # Modules of Unix alone are imported as such: where that changes, the document may promise Windows.
+    rooms = ("pipeline", "data")
+    unix = [
+        path
+        for room in rooms
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(r"^import (fcntl|resource)$", path.read_text("utf-8"), re.M)
+    ]
+    assert bool(unix) == ("Linux and macOS; on Windows use WSL" in text)
