@@ -12,6 +12,7 @@ that can't be used is refused with its place, or with --bad-rows drop left out a
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from mrl.dialogues.report import Limits, RowSource, as_text, report_of
 from pipeline.errors import InputError
@@ -44,6 +45,10 @@ def main(options: argparse.Namespace) -> None:
         return [RowSource(path=path, **more) for path in paths]
 
     limits = Limits(options.limit, options.answer_limit)
+    if options.tokenizer and not Path(options.tokenizer).exists():  # before the library that reads it is loaded
+        raise InputError(
+            f"--tokenizer: there is no folder {options.tokenizer}; name the output of a stage or tokenizer"
+        )
     report = report_of(sources(options.files), sources(options.held_out), options.tokenizer, limits)
     print(json.dumps(report) if options.json else as_text(report))
 

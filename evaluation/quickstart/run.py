@@ -182,8 +182,13 @@ def main(options: argparse.Namespace) -> None:
     """Both lists, then the report; its path is the last line."""
     plan = load_config(Plan, options.config_path)
     folder: Path = options.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "started_at").write_text(f"{int(time.time())}\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "started_at").write_text(f"{int(time.time())}\n")
+    except OSError as error:
+        raise InputError(
+            f"--output-dir: {folder} can't be written: {error.strerror}; choose another with OUT=DIR"
+        ) from None
     walk = Walk(folder, options.quick, fork=can_fork(), cores=cores())
     rows = [Row(name, steps) for name, steps in plan.lists.items()]
     total = max(sum(step.seconds for step in row.steps) for row in rows)
