@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mrl.dialogues.report import Limits, RowSource, as_text, report_of
 from pipeline.errors import InputError
+from pipeline.hub import is_hub_name
 from pipeline.run import exit_status, setup_logging
 
 
@@ -27,7 +28,11 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", help="split of the files; default: train where there are splits, else all rows")
     parser.add_argument("--conversations", choices=["messages", "sharegpt"], default="messages")
     parser.add_argument("--bad-rows", choices=["refuse", "drop"], default="refuse")
-    parser.add_argument("--tokenizer", metavar="DIR", help="lengths in its tokens; default: words and signs")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="DIR",
+        help="lengths in its tokens (a folder or a name of the Hub); default: words and signs",
+    )
     parser.add_argument("--limit", type=int, help="max_interaction_length to hold the turns against")
     parser.add_argument("--answer-limit", type=int, help="max_new_tokens to hold the answers against")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -45,10 +50,9 @@ def main(options: argparse.Namespace) -> None:
         return [RowSource(path=path, **more) for path in paths]
 
     limits = Limits(options.limit, options.answer_limit)
-    if options.tokenizer and not Path(options.tokenizer).exists():  # before the library that reads it is loaded
-        raise InputError(
-            f"--tokenizer: there is no folder {options.tokenizer}; name the output of a stage or tokenizer"
-        )
+    named = options.tokenizer
+    if named and not is_hub_name(named) and not Path(named).exists():  # before the library that reads it is loaded
+        raise InputError(f"--tokenizer: there is no folder {named}; name the output of a stage or tokenizer")
     report = report_of(sources(options.files), sources(options.held_out), options.tokenizer, limits)
     print(json.dumps(report) if options.json else as_text(report))
 
