@@ -29,7 +29,7 @@ footer {display: none !important}
 
 
 def heat_map(values: Tensor, rows: Sequence[str], name: str) -> str:
-    """Values [rows, S] of 0 and more as an SVG, the largest the darkest; each cell tells its number when pointed at."""
+    """Values [rows, S] of 0 and more as an SVG, the largest the strongest in colour; each cell tells its number when pointed at."""
     top = float(values.max()) or 1.0
     slots = values.shape[1]
     width, height = LABEL + CELL * max(slots, 16), CELL * (len(rows) + 1)
@@ -45,7 +45,7 @@ def heat_map(values: Tensor, rows: Sequence[str], name: str) -> str:
     below = CELL * len(rows) + 12
     parts.append(f'<text x="{LABEL}" y="{below}">slot 1</text>')
     end = LABEL + CELL * slots
-    parts.append(f'<text x="{end}" y="{below}" text-anchor="end">{slots} · darkest {top:.2f}</text></svg>')
+    parts.append(f'<text x="{end}" y="{below}" text-anchor="end">{slots} · strongest {top:.2f}</text></svg>')
     return "".join(parts)
 
 
