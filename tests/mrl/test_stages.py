@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,13 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file, save_file
 
+from mrl import memory_sft
+from mrl.recipes.supervised import MemorySFTStage
 from mrl.training.checkpoint import load_state
 from pipeline.artifact import read_manifest, seal
+from pipeline.config import load_config
+from pipeline.errors import InputError
+from pipeline.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -65,6 +71,16 @@ def run(
     environment |= variables
     command = [*launcher, str(ROOT / "mrl" / f"{script}.py"), "--config-path", str(path), *more]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120)
+
+
+def refused_here(path: Path, words: str) -> None:
+    """memory_sft refuses a recipe with these words; in this process, which has loaded torch."""
+    config = load_config(MemorySFTStage, path)
+    with (
+        pytest.raises(InputError, match=re.escape(words)),
+        open_run(config, stage="memory_sft", output_dir=config.output_dir, seed=config.seed) as opened,
+    ):
+        memory_sft.main(config, opened)
 
 
 def launched_with(config: str) -> dict[str, str]:
@@ -174,22 +190,17 @@ def test_bad_input_costs_one_line_and_no_checkpoint(recipe, tmp_path):
     assert "was made with another model.new.hidden_size" in refused.stderr.splitlines()[-1]
 
     other = recipe("other", {"path": str(tmp_path / "run"), "new": {"memory_slots": 9}})
-    refused = run("memory_sft", other)
-    assert refused.returncode == 2
-    assert "model.new.memory_slots is 9, but the weights" in refused.stderr.splitlines()[-1]
+    refused_here(other, "model.new.memory_slots is 9, but the weights")
 
     refused = run("memory_sft", good, variables=launched_with("post_training/config/accelerate/fsdp.yaml"))
     assert refused.returncode == 2
     assert "mrl/config/accelerate/fsdp.yaml" in refused.stderr.splitlines()[-1]
     weights = tmp_path / "run" / "model" / "model.safetensors"
-    poisoned = {k: torch.full_like(v, torch.nan) if "lm_head" in k else v for k, v in load_file(weights).items()}
-    save_file(poisoned, str(weights), {"format": "pt"})
-    refused = run("memory_sft", recipe("damaged", {"path": str(tmp_path / "run")}))
-    assert refused.returncode == 2
-    assert "model.safetensors is damaged: its content has changed" in refused.stderr.splitlines()[-1]
+    broken = {k: torch.full_like(v, torch.nan) if "lm_head" in k else v for k, v in load_file(weights).items()}
+    save_file(broken, str(weights), {"format": "pt"})
+    damaged, poisoned = (recipe(name, {"path": str(tmp_path / "run")}) for name in ("damaged", "poisoned"))
+    refused_here(damaged, "model.safetensors is damaged: its content has changed")
     seal(weights.parent, read_manifest(weights.parent))
-    refused = run("memory_sft", recipe("poisoned", {"path": str(tmp_path / "run")}))
-    assert refused.returncode == 2
-    assert "lm_head.weight holds values that are not numbers" in refused.stderr.splitlines()[-1]
+    refused_here(poisoned, "lm_head.weight holds values that are not numbers")
     again = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     assert all(again[name].equal(kept[name]) for name in kept)
