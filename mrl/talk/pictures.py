@@ -29,7 +29,7 @@ footer {display: none !important}
 
 
 def heat_map(values: Tensor, rows: Sequence[str], name: str) -> str:
-    """Values [rows, S] of 0 and more as an SVG, the largest the strongest in colour; each cell tells its number when pointed at."""
+    """Values [rows, S] of 0 and more as an SVG, the largest in the strongest colour; a cell tells its number."""
     top = float(values.max()) or 1.0
     slots = values.shape[1]
     width, height = LABEL + CELL * max(slots, 16), CELL * (len(rows) + 1)
