@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,20 +16,11 @@ from transformers import LlamaForCausalLM
 from evaluation.speed.matmul_rate import matmul_rate
 from evaluation.speed.random_models import llama_model, reactive_model
 from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
+from pipeline.provenance import peak_memory_mb
 
 TURNS = 64
 Generate = Callable[[int, int], object]
 """Answer with (rows, tokens)."""
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process in MB (on Linux from /proc: getrusage counts what stood before exec)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def seconds_each(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
@@ -122,14 +111,14 @@ def measure_reactive(arguments: argparse.Namespace, slots: int) -> dict[str, flo
     if state is not None:
         numbers["memory_update_ms"] = median_ms(arguments.repeats, lambda: remember(1, state))
         numbers["memory_update_batch_ms"] = median_ms(arguments.repeats, lambda: remember(arguments.batch, state))
-        numbers["peak_mb"] = peak_mb()
+        numbers["peak_mb"] = peak_memory_mb()
         late = state
         for _ in range(TURNS - 1):
             late = remember(arguments.batch, late)
         both = seconds_each(5 * arguments.repeats, lambda: answer(1, 1), lambda: answer(1, 1, prompt, late))
         numbers |= turn_latencies(*both)
     else:
-        numbers["peak_mb"] = peak_mb()
+        numbers["peak_mb"] = peak_memory_mb()
         history = torch.cat([whole.repeat(1, TURNS - 1), prompt], dim=1)
         numbers |= one_after_the_other(arguments.repeats, lambda: answer(1, 1), lambda: answer(1, 1, history))
     decoder = sum(p.numel() for p in model.model.decoder.parameters()) + model.lm_head.weight.numel()
@@ -149,7 +138,7 @@ def measure_llama(arguments: argparse.Namespace) -> dict[str, float]:
             ids[:rows], attention_mask=mask, max_new_tokens=tokens, **options
         )  # fmt: skip
 
-    numbers = speeds(arguments, answer) | {"peak_mb": peak_mb()}
+    numbers = speeds(arguments, answer) | {"peak_mb": peak_memory_mb()}
     history = random_ids(arguments, TURNS * (arguments.prompt + arguments.tokens) - arguments.tokens)
     numbers |= one_after_the_other(arguments.repeats, lambda: answer(1, 1), lambda: answer(1, 1, history))
     layers = sum(p.numel() for p in model.model.layers.parameters()) + model.lm_head.weight.numel()
@@ -161,7 +150,7 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.only:
-        numbers = {"start_mb": peak_mb()}
+        numbers = {"start_mb": peak_memory_mb()}
         if arguments.only == "plain":
             numbers |= measure_llama(arguments)
         else:

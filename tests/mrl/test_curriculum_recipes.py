@@ -15,8 +15,8 @@ from mrl.recipes.model import ModelConfig
 from mrl.train import MRLStage, main
 from mrl.training.model_io import load_reactive
 from pipeline.config import load_config
-from pipeline.run import open_run
 from tests.mrl.conftest import FRAME
+from tests.mrl.in_process import run_here
 
 RECIPES = Path(__file__).resolve().parents[2] / "mrl" / "config" / "quickstart"
 SMALL = [
@@ -62,8 +62,7 @@ def trained(name: str, start: Path, folder: Path, *settings: str) -> Path:
     """Where the run of a recipe, made smaller, ended."""
     here = [f"output_dir={folder}", f"model.path={start / 'start'}", f"data.folder={start / 'data'}"]
     config = load_config(MRLStage, RECIPES / f"{name}.yaml", [*SMALL, *here, *settings])
-    with open_run(config, stage="train", output_dir=config.output_dir, seed=config.seed) as opened:
-        main(config, opened)
+    run_here(main, config, "train")
     return folder
 
 

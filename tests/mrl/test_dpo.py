@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from mrl.dpo import DPOStage, main
 from pipeline.config import load_config
 from pipeline.errors import InputError
-from pipeline.run import open_run
+from tests.mrl.in_process import run_here
 from tests.mrl.killing import killed_after
 from tests.mrl.preferences.conftest import ROWS
 
@@ -53,8 +53,7 @@ def dpo(monkeypatch):
 
     def run(path: Path) -> dict:
         config = load_config(DPOStage, path)
-        with open_run(config, stage="dpo", output_dir=config.output_dir, seed=config.seed) as opened:
-            main(config, opened)
+        run_here(main, config, "dpo")
         return json.loads((config.output_dir / "metrics.json").read_text())
 
     return run

@@ -23,7 +23,7 @@ from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.rollout import generate_rollouts
 from pipeline.config import load_config
 from pipeline.errors import InputError
-from pipeline.run import open_run
+from tests.mrl.in_process import run_here
 from tests.mrl.killing import killed_after
 from tests.mrl.preferences.conftest import ROWS
 from tests.mrl.rl.toy import batch_of
@@ -52,7 +52,7 @@ def scorer(tmp_path, start, monkeypatch):
             "reward": {"context": context, "context_turns": 2}, "optimizer": {"learning_rate": 1e-2},
             "trainer": {"max_steps": steps, "batch_size": 6, "log_every": 1, "precision": "fp32"},
         }  # fmt: skip
-        run_here(reward_model, written(tmp_path / f"scorer_{context}.yaml", recipe), RewardModelStage)
+        run_recipe(reward_model, written(tmp_path / f"scorer_{context}.yaml", recipe), RewardModelStage)
         folder = tmp_path / f"scorer_{context}"
         return folder / "model", json.loads((folder / "metrics.json").read_text())
 
@@ -95,10 +95,8 @@ def written(path: Path, recipe: dict) -> Path:
     return path
 
 
-def run_here(script, path: Path, kind: type) -> None:
-    config = load_config(kind, path)
-    with open_run(config, stage=path.stem, output_dir=config.output_dir, seed=config.seed) as opened:
-        script.main(config, opened)
+def run_recipe(script, path: Path, kind: type) -> None:
+    run_here(script.main, load_config(kind, path), path.stem)
 
 
 def lines(folder: Path, *names: str) -> list[tuple]:
@@ -108,7 +106,7 @@ def lines(folder: Path, *names: str) -> list[tuple]:
 
 
 def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path):
-    run_here(rlhf, recipe("straight"), MRLStage)
+    run_recipe(rlhf, recipe("straight"), MRLStage)
     figures = lines(tmp_path / "straight", "ratio", "approx_kl", "reference_kl")
     assert len(figures) == 5
     _, ratio, approx_kl, reference_kl = figures[0]
@@ -117,8 +115,8 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
     assert lines(tmp_path / "straight", "rollout_term_quality", "rollout_term_brief")
 
     with killed_after(3):
-        run_here(rlhf, recipe("broken"), MRLStage)
-    run_here(rlhf, recipe("broken"), MRLStage)
+        run_recipe(rlhf, recipe("broken"), MRLStage)
+    run_recipe(rlhf, recipe("broken"), MRLStage)
     assert json.loads((tmp_path / "broken" / "metrics.json").read_text())["first_step"] == 2
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("straight", "broken"))
     assert all(one[name].equal(two[name]) for name in one), "the running scales came back too"
@@ -129,7 +127,7 @@ def test_a_run_that_is_killed_ends_where_the_unbroken_one_does(recipe, tmp_path)
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(recipe, tmp_path):
     trainer = {"max_steps": 3, "log_every": 1, "precision": "fp32", "restore_best": False}
-    run_here(rlhf, recipe("one", trainer=trainer), MRLStage)
+    run_recipe(rlhf, recipe("one", trainer=trainer), MRLStage)
     path = recipe("two", trainer=trainer | {"processes": 2})
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
     command += [str(29700 + os.getpid() % 90), str(ROOT / "mrl" / "rlhf.py"), "--config-path", str(path)]

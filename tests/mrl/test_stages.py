@@ -23,7 +23,7 @@ from mrl.training.checkpoint import load_state
 from pipeline.artifact import read_manifest, seal
 from pipeline.config import load_config
 from pipeline.errors import InputError
-from pipeline.run import open_run
+from tests.mrl.in_process import run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -76,11 +76,8 @@ def run(
 def refused_here(path: Path, words: str) -> None:
     """memory_sft refuses a recipe with these words; in this process, which has loaded torch."""
     config = load_config(MemorySFTStage, path)
-    with (
-        pytest.raises(InputError, match=re.escape(words)),
-        open_run(config, stage="memory_sft", output_dir=config.output_dir, seed=config.seed) as opened,
-    ):
-        memory_sft.main(config, opened)
+    with pytest.raises(InputError, match=re.escape(words)):
+        run_here(memory_sft.main, config, "memory_sft")
 
 
 def launched_with(config: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from mrl.training.model_io import load_reactive, save_reactive
 from pipeline.config import load_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
+from tests.mrl.in_process import run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,7 +151,7 @@ def test_in_bf16_the_first_update_finds_the_probabilities_that_were_recorded(rec
     monkeypatch.setenv("WANDB_MODE", "disabled")
     trainer = {"max_steps": 1, "log_every": 1, "precision": "bf16"}
     config = load_config(MRLStage, recipe("half", trainer=trainer, curriculum={"turns": [3]}))
-    run_here(config)
+    run_here(main, config, "train")
     ((_, ratio, approx_kl),) = lines(tmp_path / "half", "ratio", "approx_kl")
     assert ratio == pytest.approx(1.0, abs=1e-6)
     assert approx_kl == pytest.approx(0.0, abs=1e-9)
@@ -208,17 +209,12 @@ def test_bare_rows_train_or_are_refused_with_the_remedy_before_the_run(
     config = load_config(MRLStage, recipe("bare", **changes))
     if not marks and "facts" in weights:
         with pytest.raises(InputError, match="data.train: no term of rewards.weights .facts. says anything") as refused:
-            run_here(config)
+            run_here(main, config, "train")
         assert "`facts: carried` at the source" in str(refused.value)
         assert not (tmp_path / "bare").exists()
     else:
-        run_here(config)
+        run_here(main, config, "train")
         assert (tmp_path / "bare" / "model" / "model.safetensors").exists()
-
-
-def run_here(config: MRLStage) -> None:
-    with open_run(config, stage="train", output_dir=config.output_dir, seed=config.seed) as opened:
-        main(config, opened)
 
 
 def test_a_push_that_can_not_succeed_is_refused_before_anything_is_built(recipe, tmp_path, monkeypatch):
@@ -226,7 +222,7 @@ def test_a_push_that_can_not_succeed_is_refused_before_anything_is_built(recipe,
     never = {"folder": str(tmp_path / "never"), "script": "none.py", "config": "none.yaml"}
     config = load_config(MRLStage, recipe("pushed", push_to_hub="me/model", prerequisites=[never]))
     with pytest.raises(InputError, match="push_to_hub: HF_HUB_OFFLINE is set"):
-        run_here(config)
+        run_here(main, config, "train")
     assert not (tmp_path / "pushed").exists()
 
 
@@ -235,7 +231,7 @@ def test_a_push_into_somebody_elses_repository_is_refused_before_anything_is_rea
     nothing = {"train": [{"path": "./none"}], "held_out": [{"path": "./none"}]}
     config = load_config(MRLStage, recipe("pushed", push_to_hub="other/model", data=nothing))
     with pytest.raises(InputError, match="push_to_hub: the token is of tester, who can't write into other/model"):
-        run_here(config)
+        run_here(main, config, "train")
 
 
 def test_a_stage_changes_what_its_overrides_name_and_nothing_else(recipe):

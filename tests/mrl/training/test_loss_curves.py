@@ -13,7 +13,7 @@ import pytest
 
 from mrl import memory_pretrain, memory_sft, pretrain, train
 from pipeline.config import parse_config
-from pipeline.run import open_run
+from tests.mrl.in_process import run_here
 
 RECORDED = Path(__file__).parent / "loss_curves.json"
 SIZES = {
@@ -59,8 +59,7 @@ def curve(stage: str, episodes: Path, tokenizer, folder: Path) -> list[dict[str,
         } | changes,
     )  # fmt: skip
     module = importlib.import_module(f"mrl.{stage}")
-    with open_run(config, stage=stage, output_dir=config.output_dir, seed=config.seed) as run:
-        module.main(config, run)
+    run_here(module.main, config, stage)
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     watched = [{"step": line["step"], **{name: line[name] for name in WATCHED if name in line}} for line in lines]
     return [line for line in watched if len(line) > 1]
