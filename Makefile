@@ -29,7 +29,7 @@ quickstart: uv  ## data, training, memory and evaluation from nothing, on this m
 	@uv run evaluation/quickstart/run.py --output-dir "$(OUT)" $(if $(QUICK),--quick)
 
 tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 shortened, OUT=DIR elsewhere
-	@sh tour.sh
+	@uv run evaluation/quickstart/run.py --config-path tour.yaml --output-dir "$(OUT)" $(if $(QUICK),--quick)
 
 smollm2: uv  ## SmolLM2-135M-Instruct through all stages, asked before and after each (hours); QUICK=1 shortened, RECIPES=smollm2_gpu
 	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2,$(OUT)) sh smollm2.sh

@@ -12,11 +12,9 @@ that can't be used is refused with its place, or with --bad-rows drop left out a
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from mrl.dialogues.report import Limits, RowSource, as_text, report_of
 from pipeline.errors import InputError
-from pipeline.hub import is_hub_name
 from pipeline.run import exit_status, setup_logging
 
 
@@ -50,9 +48,6 @@ def main(options: argparse.Namespace) -> None:
         return [RowSource(path=path, **more) for path in paths]
 
     limits = Limits(options.limit, options.answer_limit)
-    named = options.tokenizer
-    if named and not is_hub_name(named) and not Path(named).exists():  # before the library that reads it is loaded
-        raise InputError(f"--tokenizer: there is no folder {named}; name the output of a stage or tokenizer")
     report = report_of(sources(options.files), sources(options.held_out), options.tokenizer, limits)
     print(json.dumps(report) if options.json else as_text(report))
 

@@ -86,7 +86,7 @@ REFUSED = [
     ("evaluation/benchmarks.py", ["--model", "./nowhere"], "there is no folder ./nowhere"),
     ("evaluation/babi.py", ["--model", "./nowhere"], "there is no folder ./nowhere"),
     ("evaluation/quickstart/run.py", ["--output-dir", "README.md/out"], "can't be written: Not a directory"),
-    ("data/check_dialogues.py", ["x.jsonl", "--tokenizer", "./nowhere"], "there is no folder ./nowhere"),
+    ("data/check_dialogues.py", ["x.jsonl", "--tokenizer", "./nowhere"], "there is no folder nowhere"),
     ("evaluation/preferences.py", ["--start", ".", "--model", "./nowhere", "--data", "x"], "holds no"),
 ]  # fmt: skip
 

@@ -1,11 +1,13 @@
-"""What the quickstart tells people while it works: what has been shown, and how long the rest takes."""
+"""What the quickstart and the tour tell people while they work: what has been shown, and how long the rest takes."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Results
 from evaluation.reporting.summary import pooled, preference, reasoning
+from evaluation.reporting.tour_stage import read_tour
 from pipeline.errors import InputError
 
 CONTROL = "reset_control"
@@ -28,6 +30,22 @@ def shown_so_far(folder: Path) -> list[str]:
     except InputError:  # nothing yet
         return []
     return [*_puzzles(results), *_preferences(results), *_recall(results)]
+
+
+def shown_by_tour(folder: Path) -> list[str]:
+    """What the tour's stages that have ended show, a line each: the figures that stand in report.json."""
+    return [f"{name}: {_flat(figures)}" for stage in read_tour(folder) for name, figures in stage.keys.items()]
+
+
+def _flat(figures: Any) -> str:
+    """`before 0.5, after 0.7, n 20`; of nested figures the outer ones, or where there are none the inner ones'."""
+    if not isinstance(figures, Mapping):
+        return str(figures)
+    numbers = [f"{key.replace('_', ' ')} {value:g}" for key, value in figures.items() if isinstance(value, int | float)]
+    inner = [
+        f"{key.replace('_', ' ')} ({_flat(value)})" for key, value in figures.items() if isinstance(value, Mapping)
+    ]
+    return ", ".join(numbers or inner)
 
 
 def _puzzles(results: Results) -> Iterable[str]:

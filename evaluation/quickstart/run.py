@@ -1,11 +1,12 @@
-"""Runs the quickstart: the commands of quickstart.yaml, two lists at a time, and says what they show.
+"""Runs the commands of quickstart.yaml or tour.yaml, two lists at a time, and says what they show.
 
-    uv run evaluation/quickstart/run.py                       # everything, into outputs/quickstart
+    uv run evaluation/quickstart/run.py                       # the quickstart, into outputs/quickstart
     uv run evaluation/quickstart/run.py --output-dir DIR --quick
+    uv run evaluation/quickstart/run.py --config-path tour.yaml       # the longer stages, in the same folder
 
-Every command's output goes to a log of its own below OUT/logs; when one fails, the end of its log is shown and the
-other list is stopped. commands.json says how long each took. What is there already is taken up or done again as each
-script says.
+Every command's output goes to a log of its own below OUT/logs (the tour's: OUT/tour/logs); when one fails, the end of
+its log is shown and the other list is stopped. commands.json says how long each took. What is there already is taken
+up or done again as each script says.
 """
 
 import argparse
@@ -19,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.quickstart.plan import LAST, Plan, Step
-from evaluation.quickstart.progress import about, clock, shown_so_far
+from evaluation.quickstart.plan import AT_ONCE, LAST, Plan, Step
+from evaluation.quickstart.progress import about, clock, shown_by_tour, shown_so_far
 from evaluation.quickstart.starts import can_fork, load, start
+from evaluation.reporting.reader import COMMANDS, STARTED, TOUR
 from pipeline.artifact import write_json
 from pipeline.config import load_config
 from pipeline.errors import InputError
@@ -32,6 +34,8 @@ FIRST_WORD_AFTER = 120
 """Seconds after which is said what has been shown so far and what comes."""
 FIGURES = ("metrics.json", "retention.json", "dataset_metadata.json")
 """Where training stages, evaluation/retention.py and blends leave what they measured."""
+KEYS = ("command", "wall_s", "start_s")
+"""Of an entry of commands.json."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Row:
     at: int = 0
     pid: int | None = None
     began: float = 0.0
+    changed: bool = False
+    """Whether a command of it has written something."""
 
     @property
     def ended(self) -> bool:
@@ -59,11 +65,16 @@ class Walk:
     """The quickstart under way."""
 
     folder: Path
+    """$OUT of the commands."""
+    notes: Path
+    """Folder of the logs and of the times."""
     quick: bool
     fork: bool
     cores: int
     began: float = field(default_factory=time.time)
     commands: list[dict[str, Any]] = field(default_factory=list)
+    former: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Times of an earlier run by command: they stay those of what is not done again."""
     told: set[str] = field(default_factory=set)
     expected: float = 0.0
     taken: float = 0.0
@@ -75,10 +86,22 @@ class Walk:
         """A line with the time since the start."""
         print(f"[{clock(time.time() - self.began):>5}] {text}", flush=True)
 
+    @property
+    def values(self) -> dict[str, str]:
+        """What stands for a variable of a command."""
+        return {"OUT": str(self.folder)}
+
+    def skip(self, row: Row) -> None:
+        """Pass the commands of a list that are over already."""
+        while not row.ended and not row.changed and row.steps[row.at].finished(self.values):
+            command = shlex.join(row.steps[row.at].words(self.values, self.quick))
+            self.commands += [self.former[command]] if command in self.former else []
+            row.at += 1
+
     def begin(self, row: Row, threads: int) -> None:
         """Start the next command of a list."""
         step = row.steps[row.at]
-        words = step.words({"OUT": str(self.folder)}, self.quick)
+        words = step.words(self.values, self.quick)
         number = f"{row.name} {row.at + 1}/{len(row.steps)}"
         when = "" if self.quick else f" ({about(step.seconds * self.pace())})"
         self.say(f"{number}: {step.does}{when}")
@@ -92,7 +115,7 @@ class Walk:
 
     def log(self, row: Row) -> Path | None:
         """Where the present command of a list writes; None: the report's, which names the page, to the terminal."""
-        return None if row.name == LAST else self.folder / "logs" / f"{row.name}_{row.at + 1:02d}.log"
+        return None if row.name == LAST else self.notes / "logs" / f"{row.name}_{row.at + 1:02d}.log"
 
     def ended(self, row: Row) -> bool:
         """Whether the present command of a list is over. Raises InputError where it failed."""
@@ -102,55 +125,91 @@ class Walk:
         if not pid:
             return False
         row.pid, wall = None, time.time() - row.began
-        entry = next(c for c in reversed(self.commands) if c["list"] == row.name)
+        entry = next(c for c in reversed(self.commands) if c.get("list") == row.name)
         entry |= {"wall_s": round(wall, 2), "start_s": start_seconds(entry["command"], row.began)}
-        self.write_commands()
         if code := os.waitstatus_to_exitcode(status):
             if log := self.log(row):
                 print("\n".join(log.read_text("utf-8", errors="replace").splitlines()[-20:]), file=sys.stderr)
             raise InputError(f"{entry['command']} ended with status {code}; its output is {log or 'above'}")
-        self.expected += row.steps[row.at].seconds
-        self.taken += wall
+        step = row.steps[row.at]
+        if done := bool(step.leaves or wrote(entry["command"], row.began)):
+            self.expected += step.seconds  # what had nothing to do says nothing of the pace
+            self.taken += wall
+        else:
+            entry |= self.former.get(entry["command"], {})
+        self.write_commands()
+        row.changed |= done
         row.at += 1
         return True
 
     def write_commands(self) -> None:
         """commands.json: wall seconds of every command so far, and those of its start where it says them."""
-        keys = ("command", "wall_s", "start_s")
-        write_json(self.folder / "commands.json", {"commands": [{k: c[k] for k in keys} for c in self.commands]})
+        write_json(self.notes / COMMANDS, {"commands": [{key: c[key] for key in KEYS} for c in self.commands]})
+
+    def shown(self) -> list[str]:
+        """What the figures in the folder show."""
+        return shown_so_far(self.folder) if self.notes == self.folder else shown_by_tour(self.folder)
 
     def tell(self, rows: list[Row], everything: bool = False) -> None:
         """What is shown by now that wasn't before, or all of it with how long the rest takes."""
-        shown = shown_so_far(self.folder)
+        shown = self.shown()
         new = shown if everything else [line for line in shown if line not in self.told]
         self.told.update(shown)
         if everything:
-            left = max(row.left(time.time()) for row in rows) * self.pace()
+            left = longest([row.left(time.time()) for row in rows]) * self.pace()
             self.say(f"so far: {'; '.join(new) or 'data is made, models are being trained'}")
-            coming = "; ".join(row.steps[row.at].does for row in rows if not row.ended)
+            coming = "; ".join(row.steps[row.at].does for row in rows if row.pid)
             self.say(f"under way: {coming}" + ("" if self.quick else f". Left: {about(left)}"))
         else:
             for line in new:
                 self.say(f"→ {line}")
 
 
+def read_commands(file: Path) -> dict[str, dict[str, Any]]:
+    """Entries of a commands.json by their command; none where the file isn't there or can't be read."""
+    try:
+        return {
+            entry["command"]: {key: entry[key] for key in KEYS} for entry in json.loads(file.read_bytes())["commands"]
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def longest(seconds: list[float]) -> float:
+    """Seconds until lists that are worked off in their order, AT_ONCE at a time, have all ended."""
+    ends = [0.0] * AT_ONCE
+    for each in seconds:
+        ends[ends.index(min(ends))] += each
+    return max(ends)
+
+
+def wrote(command: str, began: float) -> list[Path]:
+    """The figures that a command has written since it began."""
+    words = shlex.split(command)
+    if "--output-dir" not in words:
+        return []
+    folder = Path(words[words.index("--output-dir") + 1])
+    return [file for name in FIGURES if (file := folder / name).is_file() and file.stat().st_mtime >= began]
+
+
 def start_seconds(command: str, began: float) -> float | None:
     """Seconds in which the command loaded its libraries, as the figures that it has written say; None of lm_eval, which
     says nothing of it, and of the report, which ends with the page."""
-    words = shlex.split(command)
-    if "--output-dir" not in words:
-        return None
-    folder = Path(words[words.index("--output-dir") + 1])
-    written = [file for name in FIGURES if (file := folder / name).is_file() and file.stat().st_mtime >= began]
+    written = wrote(command, began)
     return json.loads(written[0].read_text("utf-8")).get("start_s") if written else None
 
 
 def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
-    """Work off the lists at the same time, each on its share of the cores; what ends first leaves its share."""
+    """Work off the lists, AT_ONCE at a time, each on its share of the cores; what ends last has all of them."""
     loaded = not (walk.fork and modules)
     try:
-        while not all(row.ended for row in rows):
-            busy = [row for row in rows if not row.ended]
+        while True:
+            for row in rows:
+                if row.pid is None:
+                    walk.skip(row)
+            busy = [row for row in rows if not row.ended][:AT_ONCE]
+            if not busy:
+                return
             for row in busy:
                 if row.pid is None:
                     walk.begin(row, max(1, walk.cores // len(busy)))
@@ -173,25 +232,39 @@ def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
                 os.waitpid(row.pid, 0)
 
 
+def refuse_unfinished(folder: Path) -> None:
+    """Raises InputError where the folder holds no finished quickstart."""
+    report, started = folder / "report.json", folder / STARTED
+    if not (report.is_file() and started.is_file() and report.stat().st_mtime > started.stat().st_mtime):
+        raise InputError(
+            f"{folder} holds no finished quickstart (its report.json is missing or older than its start): "
+            f"run `make quickstart OUT={folder}` first"
+        )
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(options: argparse.Namespace) -> None:
-    """Both lists, then the report; its path is the last line."""
+    """The lists, then the report."""
     plan = load_config(Plan, options.config_path)
     folder: Path = options.output_dir
+    notes = folder / TOUR if plan.goes_on else folder
+    if plan.goes_on:
+        refuse_unfinished(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "started_at").write_text(f"{int(time.time())}\n")
+        notes.mkdir(parents=True, exist_ok=True)
+        if not plan.goes_on:
+            (folder / STARTED).write_text(f"{int(time.time())}\n")
     except OSError as error:
         raise InputError(
-            f"--output-dir: {folder} can't be written: {error.strerror}; choose another with OUT=DIR"
+            f"--output-dir: {notes} can't be written: {error.strerror}; choose another with OUT=DIR"
         ) from None
-    walk = Walk(folder, options.quick, fork=can_fork(), cores=cores())
+    walk = Walk(folder, notes, options.quick, fork=can_fork(), cores=cores(), former=read_commands(notes / COMMANDS))
     rows = [Row(name, steps) for name, steps in plan.lists.items()]
-    total = max(sum(step.seconds for step in row.steps) for row in rows)
+    total = longest([row.left(0.0) for row in rows])
     if not options.quick:
         walk.say(f"{sum(len(row.steps) for row in rows) + len(plan.report)} commands, {about(total)} on two cores")
     work(walk, rows, plan.loaded_once)

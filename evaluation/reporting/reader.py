@@ -3,8 +3,8 @@
 A stage folder has `metrics.json` and perhaps `metrics.jsonl` (pipeline.run); an lm_eval output folder has
 `results_*.json` and perhaps `samples_*.jsonl`; a retention file is any other JSON with a `recall` or `latency` table.
 Of a folder with a `study.json` that file alone counts: it has the figures of all runs below it. What `make tour` leaves
-in a quickstart's folder below tour/ is read by the modules of `evaluation.reporting.tour`; here its runs and lm_eval's
-figures count, and not for the quickstart's wall time.
+in a quickstart's folder below tour/ is read by the modules of `evaluation.reporting.tour`; here its runs and the
+times of its commands count, and not for the quickstart's wall time.
 """
 
 import logging
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 STUDY = "study.json"
 COMMANDS = "commands.json"
+STARTED = "started_at"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise", "benchmarks")  # scripts that leave a metrics.json and train nothing
 TOUR = "tour"
@@ -68,7 +69,7 @@ def _candidates(path: Path) -> Iterator[Path]:
 def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) -> None:
     """Put what one file holds, if it is one of ours, into `results`."""
     name, of_tour = file.name, file.relative_to(root).parts[0] == TOUR
-    if name == "started_at" and not of_tour:
+    if name == STARTED and not of_tour:
         results.started_at = _number(file.read_text(encoding="utf-8").strip(), file)
         return
     if name == "metrics.json":
@@ -78,12 +79,14 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
         stage = _stage_name(file, root)
         results.stages[stage] = Stage(stage, metrics, read_lines(file.with_suffix(".jsonl")), file.stat().st_mtime)
     elif re.fullmatch(r"results_\d.*\.json", name):
+        if of_tour:
+            return  # it would stand among the quickstart's stages
         _add_results(file, root, results)
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
         _add_samples(file, results, samples_per_task)
         return  # the results file beside it stands for both
-    elif name == COMMANDS and not of_tour:
-        results.commands = read_json(file).get("commands", [])
+    elif name == COMMANDS:
+        results.commands += read_json(file).get("commands", [])
         return
     elif name == STUDY:
         results.study = read_json(file)

@@ -61,7 +61,7 @@ class Results:
     """Of each model in `retention`: the file of all its answers, where there is one."""
     study: dict[str, Any] = field(default_factory=dict)
     commands: list[dict[str, Any]] = field(default_factory=list)
-    """Of the quickstart: wall seconds and start seconds by command."""
+    """Of the quickstart and then of the tour: wall seconds and start seconds by command."""
     tour: list[StageFigures] = field(default_factory=list)
     started_at: float | None = None
     newest: float = 0.0

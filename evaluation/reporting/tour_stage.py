@@ -30,7 +30,8 @@ class TourStage:
     order: int
     """Place among the sections of the tour; ties go by the module's name."""
     files: Mapping[str, str]
-    """Path below the quickstart's folder of each JSON file that is read, by a name."""
+    """Path below the quickstart's folder of each JSON file that is read, by a name. `*` stands for a part that differs
+    from run to run, as lm_eval's file names have it: the newest counts."""
     keys: Callable[[Files], dict[str, Any]]
     """The stage's keys of report.json. Shares are 0 to 1, times seconds."""
     section: Callable[[Files], str]
@@ -62,12 +63,17 @@ def tour_stages() -> dict[str, TourStage]:
     return dict(sorted(stages.items(), key=lambda item: item[1].order))
 
 
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 def read_tour(folder: Path) -> list[StageFigures]:
     """The stages whose files lie in a quickstart's folder. One that can't be used is named in the log and left out."""
     found = []
     for name, stage in tour_stages().items():
-        paths = [folder / path for path in stage.files.values()]
-        if not all(path.exists() for path in paths):
+        found_at = [max(folder.glob(path), key=_written, default=None) for path in stage.files.values()]
+        paths = [path for path in found_at if path is not None]
+        if len(paths) < len(found_at):
             continue
         files = dict(zip(stage.files, map(read_json, paths), strict=True))
         if not all(files.values()):

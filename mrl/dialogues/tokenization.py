@@ -33,10 +33,11 @@ a thought (its [T] and the [A] that closes it too), what every answer begins wit
 
 def load_tokenizer(path: Path | str) -> Any:
     """A tokenizer from a folder, or from a name on the Hub. Raises InputError where there is none."""
-    from transformers import AutoTokenizer
-
     if not is_hub_name(str(path)) and not (Path(path) / "tokenizer.json").exists():
-        raise InputError(f"{path}: no tokenizer.json there; train one with data/tokenizer.py")
+        missing = f"{path}: no tokenizer.json there" if Path(path).is_dir() else f"there is no folder {path}"
+        raise InputError(f"{missing}; train a tokenizer with data/tokenizer.py, or name what a stage has left")
+    from transformers import AutoTokenizer  # takes seconds, which a wrong path shouldn't
+
     try:
         # Of a model's own code nothing is asked or run: a tokenizer of this repository has none.
         load = partial(AutoTokenizer.from_pretrained, str(path), trust_remote_code=False)

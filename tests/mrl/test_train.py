@@ -139,8 +139,10 @@ def test_two_processes_do_what_one_does(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_missing_is_built_first_and_said(recipe, tmp_path):
-    needed = {"folder": str(tmp_path / "never"), "script": "data/data_collection.py", "config": "nothing.yaml"}
-    refused = run(recipe("needy", prerequisites=[needed]))
+    never, wrong = str(tmp_path / "never"), tmp_path / "wrong.yaml"
+    wrong.write_text("output_dri: x\n")
+    needed = {"folder": never, "script": "data/data_collection.py", "config": str(wrong)}
+    refused = run(recipe("needy", prerequisites=[needed], model={"path": f"{never}/model"}))
     assert refused.returncode == 2
     assert "is missing: building it with data/data_collection.py" in refused.stderr
     assert "prerequisites: data/data_collection.py" in refused.stderr.splitlines()[-1]

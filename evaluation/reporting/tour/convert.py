@@ -7,8 +7,8 @@ from evaluation.reporting.tour_stage import Files, TourStage
 
 FILES = {
     "converted": "tour/convert/converted/metrics.json",
-    "before": "tour/convert/puzzles_before.json",
-    "after": "tour/convert/puzzles_after.json",
+    "before": "lm_eval/stage_3/*/results_*.json",
+    "after": "tour/convert/lm_eval/*/results_*.json",
     "retention": "tour/convert/retention/retention.json",
 }
 AT = "8"

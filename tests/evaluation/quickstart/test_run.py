@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.quickstart.plan import Plan
+from evaluation.quickstart.plan import Plan, Step
 from evaluation.quickstart.progress import about, clock, shown_so_far
-from evaluation.quickstart.run import Row, Walk, start_seconds
+from evaluation.quickstart.run import Row, Walk, longest, start_seconds
 from pipeline.config import load_config, parse_config
 from pipeline.errors import InputError
 
@@ -42,8 +42,9 @@ def script(tmp_path) -> Path:
     return tmp_path / "script.py"
 
 
-def test_the_commands_name_scripts_recipes_and_rooms_that_exist():
-    plan = load_config(Plan, ROOT / "quickstart.yaml")
+@pytest.mark.parametrize("name", ["quickstart.yaml", "tour.yaml"])
+def test_the_commands_name_scripts_recipes_and_rooms_that_exist(name):
+    plan = load_config(Plan, ROOT / name)
     for listed in (*plan.lists.values(), plan.report):
         for each in listed:
             words = each.words({"OUT": "out"}, quick=True)
@@ -55,8 +56,10 @@ def test_the_commands_name_scripts_recipes_and_rooms_that_exist():
 @pytest.mark.slow
 def test_lists_run_side_by_side_and_leave_logs_and_times(tmp_path, script):
     plan = {
-        "reasoning": [step("one", script, "0.1", "$OUT"), step("two", script, "0")],
-        "memory": [step("three", script, "0.2")],
+        "lists": {
+            "reasoning": [step("one", script, "0.1", "$OUT"), step("two", script, "0")],
+            "memory": [step("three", script, "0.2")],
+        },
         "report": [step("last", script, "0")],
     }
     done = quickstart(tmp_path, plan, "--quick")
@@ -71,11 +74,62 @@ def test_lists_run_side_by_side_and_leave_logs_and_times(tmp_path, script):
     assert done.stdout.splitlines()[-1].startswith("said 0 quickly")
 
 
+@pytest.fixture
+def finished(tmp_path) -> Path:
+    """The folder of a quickstart that is over."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "started_at").write_text("100\n")
+    os.utime(out / "started_at", (100, 100))
+    (out / "report.json").write_text("{}")
+    return out
+
+
+@pytest.mark.slow
+def test_what_goes_on_runs_two_lists_at_a_time_and_not_again_what_is_there(tmp_path, script, finished):
+    there, absent = finished / "there_7.json", finished / "absent_*.json"
+    there.write_text("{}")
+    lists = {
+        "asked": [step("over", script, "0", "over") | {"leaves": "$OUT/there_*.json"}],
+        "again": [
+            step("first", script, "0.6", "first") | {"leaves": str(absent)},
+            step("after it", script, "0", "after") | {"leaves": str(there)},
+        ],
+        "beside": [step("beside", script, "0.6", "beside")],
+        "later": [step("later", script, "0", "later")],
+    }
+    (finished / "tour").mkdir()
+    former = {"command": f"uv run {script} 0 over", "wall_s": 7.5, "start_s": None}
+    (finished / "tour/commands.json").write_text(json.dumps({"commands": [former]}))
+    done = quickstart(tmp_path, {"goes_on": True, "lists": lists, "report": [step("last", script, "0")]})
+    assert done.returncode == 0, done.stderr
+    begun = [line.split("] ")[1].split(":")[0] for line in done.stdout.splitlines() if ": " in line and "/" in line]
+    assert begun[:2] == ["again 1/2", "beside 1/1"]
+    assert set(begun[2:4]) == {"again 2/2", "later 1/1"}, "once a list before it has ended or its own command has"
+    assert "asked 1/1" not in begun
+    entries = json.loads((finished / "tour/commands.json").read_text())["commands"]
+    assert entries[0] == former, "the time of what is over stays what it was"
+    assert len(entries) == 6
+    assert (finished / "started_at").read_text() == "100\n"
+    assert not (finished / "logs").exists()
+
+
+def test_what_goes_on_refuses_a_folder_without_a_finished_quickstart(tmp_path, script, finished):
+    plan = {"goes_on": True, "lists": {"one": [step("one", script, "0")]}, "report": [step("last", script, "0")]}
+    os.utime(finished / "started_at")  # a second quickstart is under way
+    os.utime(finished / "report.json", (100, 100))
+    for name in ("report.json", "started_at"):
+        refused = quickstart(tmp_path, plan)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"error: {finished} holds no finished quickstart")
+        assert refused.stderr.count("\n") == 1
+        (finished / name).unlink()
+
+
 @pytest.mark.slow
 def test_a_command_that_fails_ends_the_other_list_and_shows_its_words(tmp_path, script):
     plan = {
-        "reasoning": [step("one", script, "0", "fails")],
-        "memory": [step("two", script, "50")],
+        "lists": {"reasoning": [step("one", script, "0", "fails")], "memory": [step("two", script, "50")]},
         "report": [step("last", script, "0")],
     }
     done = quickstart(tmp_path, plan)
@@ -95,16 +149,17 @@ def test_what_is_shown_so_far_is_read_off_the_figures(tmp_path):
 
 
 def test_the_rest_is_estimated_by_what_commands_took():
-    steps = parse_config(Plan, {name: [step("x", Path("a.py"))] for name in ("reasoning", "memory", "report")}).memory
-    walk = Walk(Path("out"), quick=False, fork=False, cores=2, expected=30.0, taken=60.0)
+    steps = [parse_config(Step, step("x", Path("a.py")))]
+    walk = Walk(Path("out"), Path("out"), quick=False, fork=False, cores=2, expected=30.0, taken=60.0)
     assert (walk.pace(), Row("memory", steps * 5).left(now=0.0)) == (2.0, 5.0)
+    assert longest([5.0, 1.0, 2.0, 4.0]) == 7.0, "two at a time, in their order: 5 beside 1, 2 and 4"
     assert (clock(425), about(41.7), about(150)) == ("7:05", "about 42 s", "about 2 min")
 
 
 def test_a_command_that_nobody_could_type_is_refused():
     plan = {"does": "x", "seconds": 1, "command": "rm -r $OUT"}
     with pytest.raises(InputError, match="should begin with `uv run SCRIPT`"):
-        parse_config(Plan, {"reasoning": [plan], "memory": [], "report": []}).reasoning[0].words({"OUT": "out"}, False)
+        parse_config(Step, plan).words({"OUT": "out"}, False)
 
 
 def test_the_seconds_of_a_start_are_those_that_the_command_itself_has_written(tmp_path):

@@ -1,8 +1,7 @@
 """Stages of the tour in a report: absent without their files, one line where these are damaged."""
 
 import os
-import subprocess
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +11,6 @@ from evaluation.reporting.reader import read_results
 from evaluation.reporting.summary import summarize
 from evaluation.reporting.tour_stage import TourStage, tour_stages
 from tests.evaluation.results_on_disk import put, stage
-
-SCRIPT = Path(__file__).parents[3] / "tour.sh"
 
 
 def picture(files, folder):
@@ -66,6 +63,17 @@ def test_what_retention_says_in_passing_does_not_hide_a_stage(marbles):
     assert (report["marbles"], report["state_bytes"]) == (5, 7)
 
 
+def test_of_files_whose_names_differ_from_run_to_run_the_newest_counts(marbles, monkeypatch):
+    files = {"before": "tour/marbles/before.json", "after": "tour/marbles/*/results_*.json"}
+    monkeypatch.setattr(tour_stage, "tour_stages", lambda: {"marbles": replace(MARBLES, files=files)})
+    assert tour_stage.read_tour(marbles) == []
+    for at, n in ((200, 8), (100, 5)):
+        file = put(marbles / "tour" / "marbles" / "model" / f"results_2026-11-2{at}.json", {"n": n})
+        os.utime(file, (at, at))
+    assert summarize(read_results([marbles]))["marbles"] == 5
+    assert "lm_eval" not in {key for key, value in summarize(read_results([marbles])).items() if value}
+
+
 def test_absent_files_give_no_key_and_damaged_ones_a_line(marbles, caplog):
     assert "marbles" not in summarize(read_results([marbles]))
     assert "tour" not in caplog.text
@@ -81,21 +89,6 @@ def test_absent_files_give_no_key_and_damaged_ones_a_line(marbles, caplog):
 def test_every_module_of_the_tour_is_a_stage_that_reads_its_own_files():
     paths = [path for found in tour_stages().values() for path in found.files.values()]
     assert len(paths) == len(set(paths))
-    assert all(path.startswith("tour/") for path in paths)
+    assert all(path.startswith(("tour/", "lm_eval/")) for path in paths)
     places = [found.order for found in tour_stages().values()]
     assert places == sorted(places)
-
-
-def test_the_tour_refuses_a_folder_without_a_finished_quickstart(tmp_path):
-    def said() -> tuple[int, str]:
-        run = subprocess.run(["sh", SCRIPT], env={**os.environ, "OUT": str(tmp_path)}, capture_output=True, text=True)
-        return run.returncode, run.stderr
-
-    status, line = said()
-    assert status == 2
-    assert line.startswith(f"error: {tmp_path} holds no finished quickstart")
-    assert line.count("\n") == 1
-    put(tmp_path / "report.json", {})
-    os.utime(tmp_path / "report.json", (100, 100))
-    put(tmp_path / "started_at", "200")  # a second quickstart is under way
-    assert said() == (2, line)
