@@ -188,13 +188,17 @@ CHAT = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("cont
 
 def generate_chats(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
     """The same episodes as chat rows (`messages`), for models that read a whole conversation at once."""
-    for batch in generate(options, entries, split, seed):
-        rows = []
-        for row in batch.to_pylist():
-            turns = [row, *row["interactions"]]
-            said = [(role, turn[key]) for turn in turns for role, key in (("user", "query"), ("assistant", "answer"))]
-            rows.append({"messages": [{"role": role, "content": text} for role, text in said]})
-        yield pa.RecordBatch.from_pylist(rows, schema=CHAT)
+    return map(as_chats, generate(options, entries, split, seed))
+
+
+def as_chats(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of episodes as one of chat rows."""
+    rows = []
+    for row in batch.to_pylist():
+        turns = [row, *row["interactions"]]
+        said = [(role, turn[key]) for turn in turns for role, key in (("user", "query"), ("assistant", "answer"))]
+        rows.append({"messages": [{"role": role, "content": text} for role, text in said]})
+    return pa.RecordBatch.from_pylist(rows, schema=CHAT)
 
 
 GENERATORS = {"episodes": generate, "episode_chats": generate_chats}

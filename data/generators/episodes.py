@@ -15,7 +15,7 @@ conversation.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -122,7 +122,10 @@ class Names:
 
 @dataclass
 class Episode:
-    """One conversation while it is being made. `turns` are rows of TURN."""
+    """One conversation while it is being made. `turns` are rows of TURN. A subclass may talk of another world."""
+
+    of_people: ClassVar[tuple[Attribute, ...]] = PERSON
+    of_things: ClassVar[tuple[Attribute, ...]] = THING
 
     options: EpisodeOptions
     names: Names
@@ -134,9 +137,14 @@ class Episode:
     kept: tuple[str, str] | None = None  # the fact of the last question: not to be touched before
 
     def __post_init__(self) -> None:
-        sorts = (*PERSON, *THING)
+        sorts = (*self.of_people, *self.of_things)
         most = self.options.attributes
         self.sorts = sorts if most is None else self.random.sample(sorts, min(most, len(sorts)))
+
+    @classmethod
+    def names_of(cls, split: str, options: EpisodeOptions) -> Names:
+        """Whom and what the dialogues of a split are about."""
+        return Names.of(split, options.words)
 
     def row(self) -> dict[str, Any]:
         """Make all turns. The distance of the last question is drawn first, so that far ones are as common as near."""
@@ -251,7 +259,7 @@ class Episode:
 
     def unknown(self, subject: str) -> list[Attribute]:
         """What hasn't been said yet of a person or a thing."""
-        known = THING if subject in self.things else PERSON
+        known = self.of_things if subject in self.things else self.of_people
         return [a for a in known if a in self.sorts and (subject, a.name) not in self.facts]
 
     def value(self, attribute: Attribute, other_than: str = "") -> str:
@@ -268,7 +276,10 @@ class Episode:
         return free[-1] if self.random.random() < 0.5 else self.random.choice(free)
 
     def new_subject(self) -> str:
-        shares = [0.3 * any(a in self.sorts for a in THING), 0.7 * any(a in self.sorts for a in PERSON)]
+        shares = [
+            share * any(a in self.sorts for a in sorts)
+            for share, sorts in ((0.3, self.of_things), (0.7, self.of_people))
+        ]
         [kind] = self.random.choices((self.names.things, self.names.people), shares)
         known = [subject for subject in self.subjects if subject in kind]
         alike = self.names.alike(known)
@@ -304,7 +315,7 @@ def batches(
 def _batches(
     options: EpisodeOptions, entries: int, split: str, seed: int, episode: type[Episode], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    names = Names.of(split, options.words)
+    names = episode.names_of(split, options)
     for start in range(0, entries, BATCH):
         rows = [
             # Each row has randomness of its own, so that asking for more rows doesn't change the first ones.

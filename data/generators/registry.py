@@ -1,6 +1,6 @@
 """Where blends get rows that are made instead of read: `generator: {kind: ..., ...options}` in a blend's YAML.
 
-A module that makes rows (`puzzle_chat`, `episode_topics`, `derivations`, `name_permutation`) has a dict
+A module that makes rows (`puzzle_chat`, `episode_topics`, `derivations`, …) has a dict
 `GENERATORS: dict[str, Generator]` with its kinds. It is imported only when a blend asks for a generator, so that other
 builds start without it.
 """
@@ -27,6 +27,7 @@ MODULES = (
     "data.generators.derivations",
     "data.generators.dialogue_preferences",
     "data.generators.name_permutation",
+    "data.generators.puzzle_episodes",
 )
 """Modules that are asked for their `GENERATORS`."""
 

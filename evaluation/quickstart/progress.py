@@ -34,7 +34,9 @@ def shown_so_far(folder: Path) -> list[str]:
 
 def shown_by_tour(folder: Path) -> list[str]:
     """What the tour's stages that have ended show, a line each: the figures that stand in report.json."""
-    return [f"{name}: {_flat(figures)}" for stage in read_tour(folder) for name, figures in stage.keys.items()]
+    return [
+        f"{name}: {_flat(figures)}" for stage in read_tour(folder, quiet=True) for name, figures in stage.keys.items()
+    ]
 
 
 def _flat(figures: Any) -> str:

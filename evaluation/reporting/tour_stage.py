@@ -67,22 +67,24 @@ def _written(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def read_tour(folder: Path) -> list[StageFigures]:
-    """The stages whose files lie in a quickstart's folder. One that can't be used is named in the log and left out."""
+def read_tour(folder: Path, quiet: bool = False) -> list[StageFigures]:
+    """The stages whose files lie in a quickstart's folder. One that can't be used is left out, and unless `quiet` (as
+    long as stages are under way) named in the log."""
     found = []
     for name, stage in tour_stages().items():
         found_at = [max(folder.glob(path), key=_written, default=None) for path in stage.files.values()]
         paths = [path for path in found_at if path is not None]
         if len(paths) < len(found_at):
             continue
-        files = dict(zip(stage.files, map(read_json, paths), strict=True))
+        files = {key: read_json(path, quiet) for key, path in zip(stage.files, paths, strict=True)}
         if not all(files.values()):
             continue  # read_json has said which
         try:
             keys, section = stage.keys(files), stage.section(files)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             names = ", ".join(map(str, paths))
-            logger.warning("%s: not what the tour's %s leaves (%r); left out of the report", names, name, error)
+            level = logging.DEBUG if quiet else logging.WARNING
+            logger.log(level, "%s: not what the tour's %s leaves (%r); left out of the report", names, name, error)
             continue
         found.append(StageFigures(name=name, stage=stage, files=files, paths=paths, keys=keys, section=section))
     return found

@@ -24,12 +24,14 @@ def test_derived_questions_are_compared_in_pairs(tmp_path):
     files = {
         "direct": measured(tmp_path / "direct", [0, 0, 1, 0]),
         "thinking": measured(tmp_path / "thinking", [1, 0, 1, 1]),
+        "reinforced": measured(tmp_path / "reinforced", [1, 0, 1, 0]),
     }
-    assert think.keys(files) == {"think": {"direct": 0.25, "thinking": 0.75, "n": 4}}
+    assert think.keys(files) == {"think": {"direct": 0.25, "thinking": 0.75, "reinforced": 0.5, "n": 4}}
     text = think.section(files)
     assert "two remembered facts (4): answered at once 25.0 per cent right, after a thought 75.0" in text
-    assert "a gain of 50.0 points (paired 95 per cent interval over dialogues 50.0 to 50.0)" in text
-    assert "80.0 per cent were thought about, in 13.5 tokens each; 1 thoughts came to no end" in text
+    assert "75.0, +50.0 points (paired 95 per cent interval over dialogues 50.0 to 50.0)" in text
+    assert "after reinforcement 50.0, -25.0 points (paired 95 per cent interval over dialogues -50.0 to 0.0)" in text
+    assert text.count("80.0 per cent were thought about, in 13.5 tokens each, 1 without coming to an end") == 2
 
 
 def test_missing_answers_are_named(tmp_path):
