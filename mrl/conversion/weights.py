@@ -11,12 +11,15 @@ from pipeline.errors import InputError
 
 FAMILIES = ("llama", "mistral", "qwen2")
 """Values of `model_type` whose layers are a reactive decoder's: pre-norm RMS, rotary positions, SwiGLU."""
+NORMED_HEADS = ("qwen3", "qwen3_moe")
+"""Values near to them, but whose attention norms queries and keys."""
 
 
 def require_supported(config: PretrainedConfig, where: str) -> None:
     """Raises InputError naming the first part of an architecture that a reactive decoder doesn't have."""
     if config.model_type not in FAMILIES:
-        raise InputError(f"{where}: model_type {config.model_type} can't be converted; {', '.join(FAMILIES)} can")
+        why = " (its attention norms queries and keys: q_norm, k_norm)" if config.model_type in NORMED_HEADS else ""
+        raise InputError(f"{where}: model_type {config.model_type}{why} can't be converted; {', '.join(FAMILIES)} can")
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         raise InputError(f"{where}: sliding-window attention can't be converted; a memory takes its place")
@@ -56,7 +59,8 @@ def shape_of(config: PretrainedConfig) -> dict[str, Any]:
 def reactive_weights(source: dict[str, Tensor], config: ReactiveConfig) -> dict[str, Tensor]:
     """State dict of a causal Llama under the names of `ReactiveForCausalLM`; projections that are one product here are
     joined. Biases that the causal model lacks where the reactive one has them are zero. Slots are read as the layer
-    reads tokens, and an encoder of its own is a copy of the decoder."""
+    reads tokens (what has no counterpart in the causal model, places and gates, isn't in the result), and an encoder of
+    its own is a copy of the decoder."""
     place = {
         "model.embedding.weight": source["model.embed_tokens.weight"],
         "model.decoder_norm.weight": source["model.norm.weight"],
@@ -73,15 +77,35 @@ def reactive_weights(source: dict[str, Tensor], config: ReactiveConfig) -> dict[
             out = source.get(f"{attention}.o_proj.{kind}")
             width = source[f"{attention}.o_proj.weight"].shape[0]
             place[f"{new}.attention.out.{kind}"] = parts[0].new_zeros(width) if out is None else out
-            place[f"{new}.slot_reader.key_value.{kind}"] = torch.cat(parts[1:])
         place[f"{new}.attention_norm.weight"] = source[f"{old}.input_layernorm.weight"]
         place[f"{new}.forward_norm.weight"] = source[f"{old}.post_attention_layernorm.weight"]
         gates = [source[f"{old}.mlp.{name}_proj.weight"] for name in ("gate", "up")]
         place[f"{new}.feed_forward.gate_up.weight"] = torch.cat(gates)
         place[f"{new}.feed_forward.down.weight"] = source[f"{old}.mlp.down_proj.weight"]
     if config.encoder == "own":
-        copied = (name for name in list(place) if name.startswith("model.decoder") and "slot_reader" not in name)
+        copied = (name for name in list(place) if name.startswith("model.decoder"))
         place |= {name.replace("model.decoder", "model.encoder"): place[name] for name in copied}
+    return place | _readers(source, config)
+
+
+def _readers(source: dict[str, Tensor], config: ReactiveConfig) -> dict[str, Tensor]:
+    """What reads the slots: copies of the self-attention's projections, and of its norm where a reader has its own."""
+    place = {}
+    for index in config.reading_layers:
+        old, new = f"model.layers.{index}.self_attn", f"model.decoder.{index}"
+        cross = config.memory_read == "cross"
+        reader = f"{new}.cross_attention" if cross else f"{new}.slot_reader"
+        for kind in ("weight", "bias"):
+            if f"{old}.q_proj.{kind}" not in source:
+                continue
+            query, key, value = (source[f"{old}.{name}_proj.{kind}"] for name in "qkv")
+            place[f"{reader}.key_value.{kind}"] = torch.cat([key, value])
+            if cross:
+                place[f"{reader}.query.{kind}"] = query
+        if cross:
+            place[f"{reader}.out.weight"] = source[f"{old}.o_proj.weight"]
+            norm = source[f"model.layers.{index}.input_layernorm.weight"]
+            place |= {f"{new}.{name}.weight": norm for name in ("cross_norm", "memory_norm")}
     return place
 
 
@@ -92,7 +116,9 @@ def reactive_from_causal(causal: Any, **memory: Any) -> ReactiveForCausalLM:
     config = ReactiveConfig(**shape_of(causal.config), **fields)
     model = ReactiveForCausalLM(config)
     report = model.load_state_dict(reactive_weights(causal.state_dict(), config), strict=False)
-    without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.endswith("reader.place"))]
+    # Those start at 0: nothing is known of a slot's place yet, and a gate is shut.
+    new = tuple(f"{reader}.{name}" for reader in ("slot_reader", "cross_attention") for name in ("place", "gate"))
+    without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.endswith(new))]
     if without:
         raise ValueError(f"the causal model's weights don't fill the decoder (first: {without[0]})")
     return model

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GATE_SCALE = 10.0
+"""A gate that starts at 0 is learnt in tens, or it would hardly open at the learning rates of weights."""
+
 
 @lru_cache(maxsize=16)
 def _rotary_table(length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -131,11 +134,11 @@ class SlotReader(nn.Module):
 class MemoryCrossAttention(nn.Module):
     """Tokens read the memory: rotary positions on the queries only, for slots have no order; never causal."""
 
-    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int):
+    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int, bias: bool = False):
         super().__init__()
         self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
-        self.query = nn.Linear(width, query_heads * head_dim, bias=False)
-        self.key_value = nn.Linear(width, 2 * kv_heads * head_dim, bias=False)
+        self.query = nn.Linear(width, query_heads * head_dim, bias=bias)
+        self.key_value = nn.Linear(width, 2 * kv_heads * head_dim, bias=bias)
         self.out = ResidualExit(query_heads * head_dim, width)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,6 +149,39 @@ class MemoryCrossAttention(nn.Module):
     def forward(self, x: Tensor, key: Tensor, value: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
         query = rotate(self.query(x).unflatten(-1, (-1, self.head_dim)), table)
         return self.out(attend(query, key, value, mask))
+
+
+def open_rows(value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [B, S, G, d] and mask [B, 1, 1, S] for a softmax, which needs something to read: rows whose mask shows
+    nothing see all slots, and zeros in each."""
+    some = mask.any(-1, keepdim=True)
+    return value * some.to(value.dtype), mask | ~some
+
+
+class GatedSlotAttention(MemoryCrossAttention):
+    """Reads slots that are token states, beside the self-attention of which it starts as a copy. It adds nothing until
+    its gate, which starts at 0, has learnt to open, and never anything where no slot is filled: its output has no bias,
+    for the self-attention has added that one. `place` adds to a key what its slot's place tells: the last slots are the
+    newest."""
+
+    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int, slots: int, bias: bool):
+        super().__init__(width, query_heads, kv_heads, head_dim, bias)
+        self.place = nn.Parameter(torch.zeros(slots, kv_heads, head_dim))
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    @property
+    def opening(self) -> Tensor:
+        """What is read is multiplied by this, [1]."""
+        return GATE_SCALE * self.gate
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = super().project_memory(memory)
+        return key + self.place, value
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            value, mask = open_rows(value, mask)
+        return self.opening * super().forward(x, key, value, table, mask)
 
 
 class GatedFeedForward(nn.Module):

@@ -20,7 +20,8 @@ cache (512 of 26 tokens at once took 1.5 times as long a row)."""
 class EncoderOutput:
     """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
     input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`). Of a decoder that keeps token states
-    layers are what enters each layer, and surprise [B, T] how badly each token was predicted, in nats."""
+    layers are what enters each layer that reads the memory, and surprise [B, T] how badly each token was predicted, in
+    nats."""
 
     layers: Tensor
     hidden: Tensor
@@ -36,7 +37,10 @@ class ReactiveModel(ReactivePreTrainedModel):
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         # Embeddings are kept at std D^-0.5, right for a tied output, and scaled to unit variance at the input.
         self.embedding_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.places = {layer: place for place, layer in enumerate(config.reading_layers)}
+        """Of each layer that reads the memory: which layer of a state is its own."""
+        layers = range(config.num_hidden_layers)
+        self.decoder = nn.ModuleList(DecoderLayer(config, reads=layer in self.places) for layer in layers)
         self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.initial_memory: Tensor | None = None
         self.keeps_tokens = config.memory_slots > 0 and config.memory_write == "surprise"
@@ -96,19 +100,21 @@ class ReactiveModel(ReactivePreTrainedModel):
         return self.copying.open(state.slots)
 
     def readable(self, state: MemoryState) -> Tensor | None:
-        """Slots that the decoder may read [B, S], None for all: of a joint memory those that hold something."""
-        if self.config.memory_read != "joint":
+        """Slots that the decoder may read [B, S], None for all: of a memory that may be empty those that hold
+        something."""
+        if (self.config.memory_read, self.config.memory_write) == ("cross", "attention"):
             return state.readable
         filled = occupied(state.slots)
         return filled if state.readable is None else filled & state.readable
 
     def token_states(self, input_ids: Tensor, state: MemoryState | None = None) -> EncoderOutput:
-        """Tokens [B, T] as a causal network sees them: what enters each layer, and the normed outputs. With a state
-        (encoder none) as they are when an answer is read from it, else by themselves."""
+        """Tokens [B, T] as a causal network sees them: what enters each layer that reads the memory, and the normed
+        outputs. With a state (encoder none) as they are when an answer is read from it, else by themselves."""
         self._check_length(input_ids)
         own = self.config.encoder == "own"
         layers, last = self._through(self.encoder if own else self.decoder, input_ids, state)
-        return EncoderOutput(torch.stack(layers), (self.encoder_norm if own else self.decoder_norm)(last))
+        kept = torch.stack([layers[index] for index in self.places])
+        return EncoderOutput(kept, (self.encoder_norm if own else self.decoder_norm)(last))
 
     def _through(
         self, stack: nn.ModuleList, input_ids: Tensor, state: MemoryState | None
@@ -119,7 +125,8 @@ class ReactiveModel(ReactivePreTrainedModel):
         memory, mask = (None, None) if state is None else (state.slots, key_mask(self.readable(state)))
         for index, layer in enumerate(stack):
             layers.append(x)
-            x = layer(x, table, None if memory is None else memory[index], mask)
+            place = self.places.get(index)
+            x = layer(x, table, None if memory is None or place is None else memory[place], mask)
         return layers, x
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:

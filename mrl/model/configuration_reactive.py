@@ -38,6 +38,7 @@ class ReactiveConfig(PreTrainedConfig):
     the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
     rewrite the slots); `encoder` says whose states these are: of layers of their own (own), of the decoder's layers
     reading the interaction by itself (shared) or of the decoder as it answers, with the memory before (none).
+    `memory_layers` are the layers whose token states are kept and that read them, from 0 (null: all).
     `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
     (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_frame` are the markers of its chat
     template, ids by the names of `frame.MARKERS` (null: the single tokens named below).
@@ -78,6 +79,7 @@ class ReactiveConfig(PreTrainedConfig):
 
     memory_slots: int = 32
     memory_read: str = "cross"
+    memory_layers: list[int] | None = None
     memory_write: str = "attention"
     kept_share: float = 0.25
     encoder: str = "own"
@@ -152,9 +154,14 @@ class ReactiveConfig(PreTrainedConfig):
         )  # fmt: skip
 
     @property
+    def reading_layers(self) -> list[int]:
+        """Layers of the decoder that read the memory, from 0."""
+        return list(range(self.num_hidden_layers)) if self.memory_layers is None else self.memory_layers
+
+    @property
     def state_layers(self) -> int:
-        """Layers of a memory state: those of the network, then a window's tokens."""
-        return self.num_hidden_layers + self.copy_window
+        """Layers of a memory state: those that are read, then a window's tokens."""
+        return len(self.reading_layers) + self.copy_window
 
     @property
     def encoder_inner_size(self) -> int:
@@ -204,14 +211,18 @@ class ReactiveConfig(PreTrainedConfig):
                 f"gate_activation {self.gate_activation}: choose another gate with gate_activation sigmoid, or "
                 "copy_window 0"
             )
-        if self.memory_write == "surprise" and (self.memory_read, self.initial_state) != ("joint", "empty"):
-            raise ValueError("memory_write surprise needs memory_read joint and initial_state empty")
+        if self.memory_write == "surprise" and self.initial_state != "empty":
+            raise ValueError("memory_write surprise needs initial_state empty: what it keeps are token states")
         if self.memory_write == "attention" and self.encoder != "own":
             raise ValueError(f"encoder {self.encoder} needs memory_write surprise; memory attention has one of its own")
         if self.memory_write == "surprise" and self.copy_window:
             raise ValueError("memory_write surprise keeps tokens as they are: a copy_window has nothing to add, set 0")
-        if self.initial_state == "empty" and self.memory_read != "joint":
-            raise ValueError("initial_state empty needs memory_read joint: nothing else can read an empty memory")
+        if self.initial_state == "empty" and (self.memory_read, self.memory_write) == ("cross", "attention"):
+            raise ValueError(
+                "initial_state empty needs memory_read joint or memory_write surprise: nothing else can read an empty "
+                "memory"
+            )
+        self._check_layers()
         if not 0 < self.kept_share <= 1:
             raise ValueError(f"kept_share {self.kept_share} must lie above 0 and not above 1")
         if self.turn_frame is not None and sorted(self.turn_frame) != sorted(MARKERS):
@@ -219,4 +230,15 @@ class ReactiveConfig(PreTrainedConfig):
         if self.memory_groups < 1 or self.num_hidden_layers % self.memory_groups:
             raise ValueError(
                 f"memory_groups {self.memory_groups} must divide num_hidden_layers {self.num_hidden_layers}"
+            )
+
+    def _check_layers(self) -> None:
+        if (named := self.memory_layers) is None:
+            return
+        if self.memory_write != "surprise":
+            raise ValueError("memory_layers needs memory_write surprise; memory attention writes every layer")
+        if not named or named != sorted(set(named)) or not 0 <= named[0] <= named[-1] < self.num_hidden_layers:
+            raise ValueError(
+                f"memory_layers {named} must name layers of 0 to {self.num_hidden_layers - 1}, in ascending order and "
+                "each once"
             )

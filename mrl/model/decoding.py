@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import MixtureOfExperts, attend, joint_mask, rotary_table
+from .attention import GatedSlotAttention, MixtureOfExperts, attend, joint_mask, open_rows, rotary_table
 from .memory import Windows
 from .memory_state import MemoryState
 
@@ -23,20 +23,27 @@ class AnswerCache:
 
     history [L, B, C, 2G, d]: keys and values of the tokens so far (C = capacity, grown by doubling); column: the
     next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
-    is `column`); hidden [B, 1, 1, C]:
-    additive mask over columns before a row's first token, None where no row is padded; memory_keys and memory_values
-    one [B, G, S, d] a layer; memory the state they came from; windows what may be
-    copied from it.
+    is `column`); hidden [B, 1, 1, C]: additive mask over columns before a row's first token, None where no row is
+    padded; memory_keys and memory_values [B, G, S, d] by layer, of those that read the memory through an attention of
+    its own; memory_mask [B, 1, 1, S] True where they may (None: everywhere); memory the state they came from; windows
+    what may be copied from it.
+
+    Where only some layers read slots jointly, the others are `passing`: they leave the first `slots` columns out, and
+    `tokens` [B, 1, 1, C - slots] is their additive mask, None where no row is padded.
     """
 
     history: Tensor
     column: int
     lengths: Tensor
     hidden: Tensor | None
-    memory_keys: list[Tensor]
-    memory_values: list[Tensor]
+    memory_keys: dict[int, Tensor]
+    memory_values: dict[int, Tensor]
     memory: MemoryState | None
     windows: Windows | None = None
+    memory_mask: Tensor | None = None
+    slots: int = 0
+    passing: frozenset[int] = frozenset()
+    tokens: Tensor | None = None
     weights: "PackedDecoder | None" = field(default=None, repr=False)
     scratch: "Scratch | None" = field(default=None, repr=False)
 
@@ -52,16 +59,20 @@ class AnswerCache:
             self.history = F.pad(self.history, (0, 0, 0, 0, 0, more))
             if self.hidden is not None:
                 self.hidden = F.pad(self.hidden, (0, more))
+            if self.tokens is not None:
+                self.tokens = F.pad(self.tokens, (0, more))
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only, in their order; repeats allowed (beams, finished rows)."""
         before = self.lengths.shape[0]
         self.history = self.history.index_select(1, rows)
         self.lengths = self.lengths.index_select(0, rows)
-        if self.hidden is not None:
-            self.hidden = self.hidden.index_select(0, rows)
-        self.memory_keys = [x.index_select(0, rows) for x in self.memory_keys]
-        self.memory_values = [x.index_select(0, rows) for x in self.memory_values]
+        self.hidden, self.tokens, self.memory_mask = (
+            None if mask is None else mask.index_select(0, rows)
+            for mask in (self.hidden, self.tokens, self.memory_mask)
+        )
+        self.memory_keys = {layer: x.index_select(0, rows) for layer, x in self.memory_keys.items()}
+        self.memory_values = {layer: x.index_select(0, rows) for layer, x in self.memory_values.items()}
         if self.memory is not None:
             self.memory = self.memory.expand(before).rows(rows)
         if self.windows is not None:
@@ -99,15 +110,17 @@ def prefill(
     memory = None if memory is None else model.fit_state(memory, rows)
     table, lengths = body.table(length, x), attention_mask.sum(1)
     ragged = not bool(attention_mask.all())
-    joint = memory if model.config.memory_read == "joint" else None
-    shown = None if joint is None else body.readable(joint)
-    pairs, slots, keys, values = [], [], [], []
+    joint = memory is not None and model.config.memory_read == "joint"
+    readable = None if memory is None else body.readable(memory)
+    pairs, slots, keys, values, memory_mask = [], {}, {}, {}, None
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
         pairs.append(torch.cat([key, value], dim=2))
-        if joint is not None:
-            slot = layer.project_memory(joint.slots[index])
-            slots.append(torch.cat(slot, dim=2))
+        reads = memory is not None and index in body.places
+        shown = readable if joint and reads else None
+        if joint and reads:
+            slot = layer.project_memory(memory.slots[body.places[index]])
+            slots[index] = torch.cat(slot, dim=2)
             key, value = torch.cat([slot[0], key], dim=1), torch.cat([slot[1], value], dim=1)
         if last_only and index + 1 == len(body.decoder):
             place = (torch.arange(rows, device=x.device), lengths - 1)
@@ -122,26 +135,47 @@ def prefill(
         else:
             seen = attend(query, key, value, causal=True)
         x = x + layer.attention.out(seen)
-        if memory is not None and joint is None:
-            key, value = layer.project_memory(memory.slots[index])
-            x = x + layer.cross_attention(layer.cross_norm(x), key, value, table)
-            keys.append(key.transpose(1, 2).contiguous())
-            values.append(value.transpose(1, 2).contiguous())
+        if reads and not joint:
+            key, value = layer.project_memory(memory.slots[body.places[index]])
+            if readable is not None:
+                value, memory_mask = open_rows(value, readable[:, None, None])
+            x = x + layer.cross_attention(layer.cross_norm(x), key, value, table, memory_mask)
+            keys[index] = key.transpose(1, 2).contiguous()
+            values[index] = value.transpose(1, 2).contiguous()
         x = x + layer.feed_forward(layer.forward_norm(x))
-    history, hidden = torch.stack(pairs), None
-    if ragged:
-        source = torch.arange(length, device=x.device) - (length - lengths)[:, None]
-        index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
-        history = history.gather(2, index)
-        hidden = torch.zeros_like(source, dtype=x.dtype).masked_fill(source < 0, float("-inf"))[:, None, None]
-    if shown is not None:
-        history = torch.cat([torch.stack(slots), history], dim=2)
-        tokens = x.new_zeros(rows, 1, 1, length) if hidden is None else hidden
-        closed = x.new_zeros(shown.shape).masked_fill(~shown, float("-inf"))[:, None, None]
-        hidden, length = torch.cat([closed, tokens], dim=-1), history.shape[2]
-    cache = AnswerCache(history, length, lengths, hidden, keys, values, memory, body.windows(memory))
-    cache.reserve(length + room)
+    history = torch.stack(pairs)
+    history, hidden = _right_aligned(history, lengths) if ragged else (history, None)
+    cache = AnswerCache(
+        history, length, lengths, hidden, keys, values, memory, body.windows(memory), memory_mask=memory_mask
+    )
+    if joint and readable is not None:
+        _put_in_front(cache, slots, readable)
+    cache.reserve(cache.column + room)
     return body.decoder_norm(x), cache
+
+
+def _right_aligned(history: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values [L, B, T, 2G, d] of right-padded rows with the padding in front, and the additive mask over it
+    [B, 1, 1, T]; lengths [B]."""
+    columns = history.shape[2]
+    source = torch.arange(columns, device=history.device) - (columns - lengths)[:, None]
+    index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
+    hidden = torch.zeros_like(source, dtype=history.dtype).masked_fill(source < 0, float("-inf"))
+    return history.gather(2, index), hidden[:, None, None]
+
+
+def _put_in_front(cache: AnswerCache, slots: dict[int, Tensor], readable: Tensor) -> None:
+    """Keys and values of slots, [B, S, 2G, d] by layer, as the first columns of a cache of tokens alone; readable
+    [B, S]."""
+    layers, rows, length = cache.history.shape[:3]
+    like = next(iter(slots.values()))
+    front = torch.stack([slots.get(layer, torch.zeros_like(like)) for layer in range(layers)])
+    cache.history = torch.cat([front, cache.history], dim=2)
+    cache.slots, cache.passing = readable.shape[1], frozenset(range(layers)) - slots.keys()
+    cache.tokens = cache.hidden if cache.passing else None
+    tokens = like.new_zeros(rows, 1, 1, length) if cache.hidden is None else cache.hidden
+    closed = like.new_zeros(readable.shape).masked_fill(~readable, float("-inf"))[:, None, None]
+    cache.hidden, cache.column = torch.cat([closed, tokens], dim=-1), cache.slots + length
 
 
 def _swap(weight: Tensor, head_dim: int) -> Tensor:
@@ -196,23 +230,27 @@ class PackedDecoder:
         return (weight * (norm.weight * self.unit)).t().contiguous()
 
     def _layer(self, layer) -> tuple:
-        qkv, bias = (
+        qkv, qkv_bias = (
             x if x is None else torch.cat([x, _swap(x[: self.turning], self.head_dim)])
             for x in (layer.attention.qkv.weight, layer.attention.qkv.bias)
         )
         qkv = self._fold(qkv, layer.attention_norm)
         read = read_out = gate_up = down = experts = None
-        if layer.cross_attention is not None:
-            query = layer.cross_attention.query.weight
-            read = self._fold(torch.cat([query, _swap(query, self.head_dim)]), layer.cross_norm)
-            read_out = layer.cross_attention.out.weight.t().contiguous()
+        if (cross := layer.cross_attention) is not None:
+            weight, bias = (
+                x if x is None else torch.cat([x, _swap(x, self.head_dim)])
+                for x in (cross.query.weight, cross.query.bias)
+            )
+            read = (self._fold(weight, layer.cross_norm), bias)
+            gate = cross.opening if isinstance(cross, GatedSlotAttention) else 1.0
+            read_out = (cross.out.weight * gate).t().contiguous()
         if isinstance(layer.feed_forward, MixtureOfExperts):
             experts = (layer.forward_norm, layer.feed_forward)
         else:
             gate_up = self._fold(layer.feed_forward.gate_up.weight, layer.forward_norm)
             down = layer.feed_forward.down.weight.t().contiguous()
         out = (layer.attention.out.weight.t().contiguous(), layer.attention.out.bias)
-        return (qkv, bias), out, read, read_out, gate_up, down, experts
+        return (qkv, qkv_bias), out, read, read_out, gate_up, down, experts
 
     def norm(self, x: Tensor, length: Tensor, out: Tensor) -> Tensor:
         """Root-mean-square norm of x [B, D] without its scale (and without sqrt(D) where the norm is split)."""
@@ -266,8 +304,11 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     cos, sin = (x.index_select(0, cache.lengths) if ragged else x[column] for x in (s.cos, s.sin))
     turns = (cos[..., : packed.turning], sin[..., : packed.turning])
     read_turns = (cos[..., : packed.memory_width], sin[..., : packed.memory_width])
-    mask = cache.hidden[..., : column + 1] if ragged else None
-    size, stride = (rows, groups, column + 1, dim), (capacity * pair * dim, dim, pair * dim, 1)
+    columns, stride = column + 1, (capacity * pair * dim, dim, pair * dim, 1)
+    # Of a layer: the first column that it sees, how many, and its mask over them.
+    every = (0, columns, cache.hidden[..., :columns] if ragged else None)
+    own = columns - cache.slots
+    behind = (cache.slots, own, None if cache.tokens is None else cache.tokens[..., :own])
     x = F.embedding(tokens, packed.embedding).mul_(packed.scale)
     for index, (qkv, out, read, read_out, gate_up, down, experts) in enumerate(packed.layers):
         torch.mm(packed.norm(x, s.length, s.normed), qkv[0], out=s.qkv)
@@ -276,16 +317,21 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
         s.turned.mul_(turns[0]).addcmul_(s.swapped, turns[1])
         past = cache.history[index]
         past.select(1, column).copy_(s.fresh)
-        offset = past.storage_offset()
+        begin, count, mask = behind if index in cache.passing else every
+        size, offset = (rows, groups, count, dim), past.storage_offset() + begin * pair * dim
         keys, values = past.as_strided(size, stride, offset), past.as_strided(size, stride, offset + groups * dim)
         seen = F.scaled_dot_product_attention(s.query, keys, values, mask)
         x.addmm_(seen.reshape(rows, -1), out[0])
         if out[1] is not None:
             x.add_(out[1])
-        if cache.memory_keys:
-            torch.mm(packed.norm(x, s.length, s.normed), read, out=s.read)
+        if index in cache.memory_keys:
+            torch.mm(packed.norm(x, s.length, s.normed), read[0], out=s.read)
+            if read[1] is not None:
+                s.read.add_(read[1])
             s.read_turned.mul_(read_turns[0]).addcmul_(s.read_swapped, read_turns[1])
-            seen = F.scaled_dot_product_attention(s.read_query, cache.memory_keys[index], cache.memory_values[index])
+            seen = F.scaled_dot_product_attention(
+                s.read_query, cache.memory_keys[index], cache.memory_values[index], cache.memory_mask
+            )
             x.addmm_(seen.reshape(rows, -1), read_out)
         if experts is None:
             torch.mm(packed.norm(x, s.length, s.normed), gate_up, out=s.gate_up)

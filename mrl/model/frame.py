@@ -104,10 +104,16 @@ class TurnFrame:
         return found
 
     def parts(self, said: list[int]) -> tuple[list[int], list[int]]:
-        """Thought and words of one answer that begins with its marker; a thought that has no end is all there is."""
+        """Thought and words of one answer that begins with its marker; a thought that has no end is all there is. What
+        may be the beginning of a marker, because nothing comes after it yet, belongs to neither."""
+        if tuple(said) == self.think[: len(said)]:
+            return [], []
         if tuple(said[: len(self.think)]) != self.think:
             return [], said[len(self.answer) :]
         size = len(self.think_end)
         ends = (i for i in range(len(self.think), len(said)) if tuple(said[i : i + size]) == self.think_end)
-        end = next(ends, len(said))
-        return said[len(self.think) : end], said[end + size :]
+        if (end := next(ends, None)) is not None:
+            return said[len(self.think) : end], said[end + size :]
+        thought = said[len(self.think) :]
+        begun = (n for n in range(size - 1, 0, -1) if tuple(thought[-n:]) == self.think_end[:n])
+        return thought[: len(thought) - next(begun, 0)], []

@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import (
     GatedFeedForward,
+    GatedSlotAttention,
     MemoryCrossAttention,
     MixtureOfExperts,
     ResidualExit,
@@ -98,7 +99,7 @@ class EncoderLayer(GradientCheckpointingLayer):
 
 class DecoderLayer(GradientCheckpointingLayer):
     """Causal self-attention, reading the memory, feed-forward (dense or mixture), each after a norm. reads: whether
-    there is a memory for it to read."""
+    there is a memory for it to read; where there is none it takes no memory either."""
 
     def __init__(self, config: ReactiveConfig, reads: bool = True):
         super().__init__()
@@ -114,7 +115,11 @@ class DecoderLayer(GradientCheckpointingLayer):
         elif reads:
             self.cross_norm = RMSNorm(width, eps)
             self.memory_norm = RMSNorm(width, eps)
-            self.cross_attention = MemoryCrossAttention(width, *config.memory_heads, head)
+            heads = (width, *config.memory_heads, head)
+            if config.memory_write == "surprise":
+                self.cross_attention = GatedSlotAttention(*heads, config.memory_slots, config.attention_bias)
+            else:
+                self.cross_attention = MemoryCrossAttention(*heads)
         self.forward_norm = RMSNorm(width, eps)
         if config.num_experts:
             self.feed_forward = MixtureOfExperts(
@@ -198,6 +203,9 @@ class ReactivePreTrainedModel(PreTrainedModel):
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
         elif isinstance(module, SlotReader):
             init.zeros_(module.place)
+        elif isinstance(module, GatedSlotAttention):
+            init.zeros_(module.place)
+            init.zeros_(module.gate)
         elif isinstance(initial := getattr(module, "initial_memory", None), nn.Parameter):
             init.normal_(initial, std=self.config.initial_state_std)
         elif isinstance(module, CopyPath):

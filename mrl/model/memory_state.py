@@ -195,7 +195,7 @@ def fit(state: MemoryState, config: ReactiveConfig, rows: int, slots: int | None
     if isinstance(state, Tensor):
         raise ValueError("a memory state is a MemoryState, not a tensor: give MemoryState(slots)")
     layers, have, own_slots, width = state.shape
-    bare = slots is None and layers == config.num_hidden_layers
+    bare = slots is None and layers == config.state_layers - config.copy_window
     expected = (layers if bare else config.state_layers, rows, slots or own_slots, config.hidden_size)
     if have not in (1, rows) or (layers, own_slots, width) != (expected[0], *expected[2:]):
         raise ValueError(

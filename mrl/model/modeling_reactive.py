@@ -96,7 +96,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         if self.model.initial_memory is not None:
             slots = self._with_windows(self.model.initial_memory[:, None])
             return MemoryState(slots).expand(rows).to(device or self.device)
-        shape = (config.num_hidden_layers, config.memory_slots, config.hidden_size)
+        shape = (len(config.reading_layers), config.memory_slots, config.hidden_size)
         if config.initial_state == "empty":
             empty = torch.zeros(shape, dtype=self.dtype, device=device or self.device)
             return MemoryState(empty[:, None]).expand(rows)

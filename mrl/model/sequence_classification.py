@@ -107,10 +107,12 @@ class ReactiveForSequenceClassification(ReactivePreTrainedModel):
         cls, model: ReactivePreTrainedModel, *, num_labels: int = 1, reads_memory: bool = True
     ) -> "ReactiveForSequenceClassification":
         """A scorer with the embedding, the encoder and (reads_memory) the memory cross-attention of a
-        `ReactiveForCausalLM`, and a new head; the weights are copies. Raises ValueError for a model without memory,
-        which has no encoder."""
+        `ReactiveForCausalLM`, and a new head; the weights are copies. Raises ValueError for a model that has no such
+        encoder: one without memory, or one that keeps token states."""
         if not model.config.memory_slots:
             raise ValueError("a model without memory (memory_slots 0) has no encoder to score with")
+        if model.config.memory_write == "surprise":
+            raise ValueError("a model that keeps token states (memory_write surprise) has no encoder to score with")
         facts = {
             k: v
             for k, v in model.config.to_dict().items()

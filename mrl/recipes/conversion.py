@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.hub import is_hub_name
-from pipeline.ranges import PositiveInt, PositiveShare, Text
+from pipeline.ranges import NonNegativeInt, PositiveInt, PositiveShare, Text
 from pipeline.stage_config import StageConfig
 
 
@@ -31,6 +31,29 @@ class ConvertedMemoryConfig:
     encoder: Literal["own", "shared", "none"] = "shared"
     """Whose token states are kept. shared: the decoder's, reading the interaction by itself; none: the decoder's as it
     answers, with the memory before; own: of a copy of the decoder's layers, which learns by itself."""
+    memory_read: Literal["joint", "cross"] = "joint"
+    """joint: what is kept stands beside the tokens in the softmax of each layer's attention. cross: an attention of its
+    own reads it, a copy of the layer's, which adds nothing until its gate has learnt to open."""
+    layers: list[NonNegativeInt] | Literal["all"] = "all"
+    """Layers that read the memory, from 0; token states of the others aren't kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse lists that name no layer, or one twice."""
+        if self.layers == "all":
+            return
+        if not self.layers:
+            raise SettingError("layers", "layers is empty: no layer would read the memory; name some, or all")
+        if twice := sorted({layer for layer in self.layers if self.layers.count(layer) > 1}):
+            raise SettingError("layers", f"layers names {twice[0]} more than once")
+
+    def reading(self, layers: int) -> list[int] | None:
+        """The layers that read, in order, of a model with so many; None for all. Raises InputError for one that isn't
+        there."""
+        if self.layers == "all":
+            return None
+        if (last := max(self.layers)) >= layers:
+            raise InputError(f"memory.layers: there is no layer {last}; the model's are 0 to {layers - 1}")
+        return sorted(self.layers)
 
 
 @dataclass(kw_only=True, frozen=True)

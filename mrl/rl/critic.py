@@ -26,15 +26,20 @@ from mrl.rl.algorithms.advantages import credited_turns
 from mrl.rl.opening_critic import OpeningCritic, with_openings
 from mrl.rl.rewards import saved_data
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
+from pipeline.errors import InputError
 
 Critic = OpeningCritic | ReactiveForSequenceClassification
 
 
 def build_critic(actor: ReactiveForCausalLM, kind: str) -> Critic:
-    """A critic; every turn starts out worth the same: nothing, until it is told of a first round."""
+    """A critic; every turn starts out worth the same: nothing, until it is told of a first round. Raises InputError
+    where the actor has no encoder for one of this kind."""
     if kind == "memory":
         return OpeningCritic(actor.config.hidden_size).to(actor.device)
-    critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
+    try:
+        critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
+    except ValueError as error:
+        raise InputError(f"critic.kind: {kind} can't be built, for {error}; set memory") from None
     if critic.model.readers is not None:
         critic.model.readers.requires_grad_(kind != "frozen_memory")
     return critic

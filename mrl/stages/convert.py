@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from mrl.conversion.weights import reactive_from_causal, require_supported
 from mrl.dialogues.turn_frame import PROBE, template_frame
 from mrl.model import ReactiveForCausalLM
 from mrl.model.frame import MARKERS
-from mrl.recipes.conversion import ConvertStage
+from mrl.recipes.conversion import ConvertedMemoryConfig, ConvertStage
 from mrl.recipes.model import MODEL_FOLDER
 from mrl.training.model_io import refuse_nonfinite, save_reactive
 from pipeline.artifact import atomic_dir
@@ -18,27 +18,29 @@ from pipeline.hub import first_line, retrying
 from pipeline.run import Run
 
 
-def load_causal(source: str, revision: str | None) -> tuple[Any, Any]:
-    """A causal model in fp32 and its tokenizer. Raises InputError where either can't be had."""
+def load_causal(source: str, revision: str | None, memory: ConvertedMemoryConfig) -> tuple[Any, Any]:
+    """A causal model in fp32 and its tokenizer. Raises InputError where either can't be had, and, before any weight is
+    read, where its architecture can't be converted or lacks one of the layers that `memory` names."""
     where = f"model.name: {source}"
-    try:
-        loaded: Any = retrying(
-            lambda: AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-            ),
-            what=f"loading {source}",
-        )
-        model, told = loaded
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # damaged files raise what JSON, safetensors or a model's class happen to raise
-        raise InputError(f"{where} can't be loaded: {first_line(error)}; check the name, files and network") from None
+
+    def loaded(kind: Any, **options: Any) -> Any:
+        try:
+            options |= {"revision": revision, "trust_remote_code": False}
+            return retrying(lambda: kind.from_pretrained(source, **options), what=f"loading {source}")
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # damaged files raise what JSON, safetensors or a model's class happen to raise
+            first = first_line(error)
+            raise InputError(f"{where} can't be loaded: {first}; check the name, files and network") from None
+
+    config = loaded(AutoConfig)
+    require_supported(config, where)
+    memory.reading(config.num_hidden_layers)
+    model, told = loaded(AutoModelForCausalLM, dtype=torch.float32, output_loading_info=True)
     if missing := sorted(told["missing_keys"]):
         raise InputError(f"{where} lacks {len(missing)} weights (first: {missing[0]}); take a complete model")
-    require_supported(model.config, where)
     refuse_nonfinite(model, where)
-    return model.eval(), tokenizer
+    return model.eval(), loaded(AutoTokenizer)
 
 
 def convert(causal: Any, tokenizer: Any, stage: ConvertStage) -> ReactiveForCausalLM:
@@ -50,6 +52,8 @@ def convert(causal: Any, tokenizer: Any, stage: ConvertStage) -> ReactiveForCaus
         memory_slots=stage.memory.slots,
         kept_share=stage.memory.kept_share,
         encoder=stage.memory.encoder,
+        memory_read=stage.memory.memory_read,
+        memory_layers=stage.memory.reading(causal.config.num_hidden_layers),
         max_interaction_length=stage.max_interaction_length,
         turn_frame={name: list(getattr(frame, name)) for name in MARKERS},
         eos_token_id=tokenizer.eos_token_id,
@@ -69,7 +73,7 @@ def logit_difference(causal: Any, reactive: ReactiveForCausalLM, tokenizer: Any)
 
 def run_stage(stage: ConvertStage, run: Run) -> None:
     """Load, convert, compare, save."""
-    causal, tokenizer = load_causal(stage.source(), stage.model.revision)
+    causal, tokenizer = load_causal(stage.source(), stage.model.revision, stage.memory)
     reactive = convert(causal, tokenizer, stage)
     run.begin()
     facts = {

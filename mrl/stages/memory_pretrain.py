@@ -24,7 +24,7 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: MemoryPretrainStage, run: Run) -> None:
     """Train, evaluate, save."""
-    model, tokenizer = load_reactive(stage.model, needs_memory=True)
+    model, tokenizer = load_reactive(stage.model, needs_memory=True, needs_encoder=True)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
     sampler = BucketBatchSampler(corpus.train.longest(stage.max_turns), stage.trainer.batch_size, stage.seed)

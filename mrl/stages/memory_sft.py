@@ -25,7 +25,7 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: MemorySFTStage, run: Run) -> None:
     """Train, evaluate, save."""
-    model, tokenizer = load_reactive(stage.model, needs_memory=True)
+    model, tokenizer = load_reactive(stage.model, needs_memory=True, needs_encoder=stage.objective.open_book)
     corpus = load_corpus(stage.data, tokenizer, model.config.max_interaction_length, run)
     require_questions(corpus.train, "data.train")
     run.preview(preview(tokenizer, corpus.train))

@@ -24,7 +24,7 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 def run_stage(stage: RewardModelStage, run: Run) -> None:
     """Train, evaluate, save."""
-    start, tokenizer = load_reactive(stage.model, needs_memory=True)
+    start, tokenizer = load_reactive(stage.model, needs_memory=True, needs_encoder=True)
     corpus = read_pairs(stage, tokenizer, start.config.max_interaction_length, run)
     run.report(context=stage.reward.context)
     model = RewardModel.of(start, stage.reward.context, stage.reward.context_turns)

@@ -89,7 +89,7 @@ def memory_pictures(session: Session, number: int) -> str:
     if not session.turns:
         return block("The memory", "Say something: what it does to the memory shows here.", "")
     turn: Turn = session.turns[number - 1]
-    layers = [f"layer {k}" for k in range(1, len(turn.moved) + 1)]
+    layers = [f"layer {k}" for k in session.layers]
     every = torch.stack([t.moved.mean(0) for t in session.turns])
     numbers = [f"turn {k}" for k in range(1, len(session.turns) + 1)]
     return (
@@ -98,7 +98,8 @@ def memory_pictures(session: Session, number: int) -> str:
             heat_map(turn.moved, layers, "what the turn moved"),
         )
         + block(
-            "Its answer read", "Attention to each slot while the answer was said; a layer's sum to 1.",
+            "Its answer read",
+            "Attention to each slot while the answer was said; a layer's sum to 1, or to less where tokens share it.",
             heat_map(turn.read, layers, "which slots the answer read"),
         )
         + block("Every turn moved", "The mean of the layers.", heat_map(every, numbers, "what every turn moved"))

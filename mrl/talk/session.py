@@ -26,7 +26,7 @@ MOST_TIMED = 4096
 class Turn:
     """One interaction that was written: the message, the reply, and what the memory did.
 
-    ids: the interaction's tokens; moved and read [L, S] (`mrl.talk.traces`); history_tokens: all tokens up to the point
+    ids: the interaction's tokens; moved and read [R, S] (`mrl.talk.traces`); history_tokens: all tokens up to the point
     where the reply began; history_ms: what reading those took, None where it wasn't timed.
     """
 
@@ -63,6 +63,11 @@ class Session:
         return self.states[-1]
 
     @property
+    def layers(self) -> list[int]:
+        """Layers that read the memory, from 1: what the rows of a turn's `moved` and `read` are called."""
+        return [layer + 1 for layer in self.speaker.model.config.reading_layers]
+
+    @property
     def state_bytes(self) -> int:
         """Size of the memory, the same before every turn."""
         return self.state.slots.nbytes
@@ -79,7 +84,7 @@ class Session:
         for reply in self.speaker.speak(prompt, self.state, beginning, len(self.turns)):
             yield reply
         assert reply is not None, "a prompt leaves room for a reply"
-        said = [token for turn in self.turns for token in turn.ids] + [*prompt, reply.ids[0]]
+        said = [token for turn in self.turns for token in turn.ids] + [*prompt, *self._marker(reply)]
         timed = full_history_ms(self.speaker.model, said) if len(said) <= MOST_TIMED else None
         self._put(*self._played(self.turns, self.states, [(message, reply, timed)]))
 
@@ -150,10 +155,14 @@ class Session:
 
     def _again(self, turn: Turn, state: MemoryState, place: int) -> str:
         """What the model says to a turn's message from another memory."""
-        think = self.speaker.frame.think
-        beginning: Forced = "think" if turn.reply.ids[: len(think)] == think else "answer"
+        beginning: Forced = "think" if self._marker(turn.reply) == self.speaker.frame.think else "answer"
         *_, reply = self.speaker.speak(self.speaker.prompt(turn.query), state, beginning, place)
         return reply.answer
+
+    def _marker(self, reply: Reply) -> tuple[int, ...]:
+        """The tokens that a reply begins with before its first word or thought."""
+        think = self.speaker.frame.think
+        return think if reply.ids[: len(think)] == think else self.speaker.frame.answer
 
     @torch.inference_mode()
     def _played(
@@ -175,6 +184,7 @@ class Session:
             read = slots_read(model, ids, states[-1], begin, max(begin + 1, len(ids) - 1))
             before = sum(len(turn.ids) for turn in turns)
             moved = slots_moved(states[-1], state)[: len(read)]  # below the layers, windows to copy from
-            turns.append(Turn(message, reply, ids, moved, read, before + len(prompt) + 1, timed))
+            begun = before + len(prompt) + len(self._marker(reply))
+            turns.append(Turn(message, reply, ids, moved, read, begun, timed))
             states.append(state)
         return turns, states

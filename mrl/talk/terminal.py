@@ -148,7 +148,7 @@ def pictures(session: Session) -> str:
     lines = []
     for k, turn in enumerate(session.turns, 1):
         lines.append(f"{k}. {turn.query}")
-        for layer, (moved, read) in enumerate(zip(turn.moved, turn.read, strict=True), 1):
+        for layer, moved, read in zip(session.layers, turn.moved, turn.read, strict=True):
             lines.append(f"   layer {layer}: moved |{shades(moved)}|  read |{shades(read)}|")
     return "\n".join(lines) or "nothing was said yet"
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mrl.model import MemoryState, ReactiveConfig, ReactiveForCausalLM
-from mrl.model.attention import MemoryCrossAttention, rotate
+from mrl.model.attention import MemoryCrossAttention, joint_mask, rotate
 from mrl.model.decoding import prefill, step
+from mrl.model.layers import DecoderLayer
 
 
 def slots_moved(before: MemoryState, after: MemoryState) -> Tensor:
@@ -28,22 +29,39 @@ def slots_moved(before: MemoryState, after: MemoryState) -> Tensor:
 def slots_read(
     model: ReactiveForCausalLM, interaction: Sequence[int], state: MemoryState, first: int, last: int
 ) -> Tensor:
-    """Attention weights [L, S] of the memory cross-attention, averaged over heads and over the positions `first` to
-    `last` (exclusive) of an interaction; each layer's sum to 1.
+    """Attention weights [R, S] on the slots, of the R layers that read the memory, averaged over heads and over the
+    positions `first` to `last` (exclusive) of an interaction. Each layer's sum to 1; where slots stand beside the
+    tokens in one softmax, to the share that they have of it. Slots that hold nothing have 0.
 
     The interaction is read once more as a whole: a decoding step keeps no weights, and gives the same numbers.
     """
     weights: list[Tensor] = []
 
-    def keep(module: MemoryCrossAttention, inputs: tuple[Tensor, ...]) -> None:
-        x, key, _, table = inputs[:4]
-        query = rotate(module.query(x).unflatten(-1, (-1, module.head_dim)), table)[0, first:last]
-        key = key[0].repeat_interleave(module.query_heads // module.kv_heads, 1)
-        scores = torch.einsum("thd,shd->hts", query, key) * module.head_dim**-0.5
-        weights.append(scores.float().softmax(-1).mean((0, 1)).cpu())
+    def keep(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
+        key = key[0].repeat_interleave(query.shape[2] // key.shape[2], 1)
+        scores = torch.einsum("thd,shd->hts", query[0], key).float() * query.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[0], float("-inf"))
+        weight = scores.softmax(-1).nan_to_num()[:, first:last, : state.shape[2]]  # nothing to read: no weight at all
+        weights.append(weight.mean((0, 1)).cpu())
 
-    readers = [module for module in model.modules() if isinstance(module, MemoryCrossAttention)]
-    handles = [module.register_forward_pre_hook(keep) for module in readers]
+    def apart(module: MemoryCrossAttention, inputs: tuple[Tensor, ...]) -> None:
+        x, key, _, table, mask = inputs
+        keep(rotate(module.query(x).unflatten(-1, (-1, module.head_dim)), table), key, mask)
+
+    def jointly(layer: DecoderLayer, inputs: tuple[Tensor, ...]) -> None:
+        x, table, memory, mask = inputs
+        query, key, _ = layer.attention.project(layer.attention_norm(x), table)
+        slots, _ = layer.project_memory(memory)
+        shown = x.new_ones(1, 1, 1, slots.shape[1], dtype=torch.bool) if mask is None else mask
+        keep(query, torch.cat([slots, key], 1), joint_mask(shown, *x.shape[:2]))
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, MemoryCrossAttention):
+            handles.append(module.register_forward_pre_hook(apart))
+        elif isinstance(module, DecoderLayer) and module.joint:
+            handles.append(module.register_forward_pre_hook(jointly))
     try:
         model.model.hidden(torch.tensor([list(interaction)], device=model.device), state)
     finally:

@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 disable_progress_bar()  # a bar for each file of weights, at each checkpoint
 
 
-def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[ReactiveForCausalLM, Any]:
+def load_reactive(
+    config: ModelConfig, *, needs_memory: bool = False, needs_encoder: bool = False
+) -> tuple[ReactiveForCausalLM, Any]:
     """Model and tokenizer of a stage. Raises InputError where one is missing, they don't fit together, a weight is no
-    number, or there is no memory though the stage `needs_memory`."""
+    number, or there is no memory, or no encoder that writes it, though the stage `needs_memory`, or `needs_encoder`."""
     source = None if config.path is None else resolve(config.path)
     tokenizer = load_tokenizer(_tokenizer_folder(config.tokenizer or str(source)))
     where = f"model.tokenizer: {config.tokenizer or source}"
@@ -50,10 +52,17 @@ def load_reactive(config: ModelConfig, *, needs_memory: bool = False) -> tuple[R
                 f"{where} frames turns in another way than the weights in {source} have learnt; use the tokenizer "
                 "that was saved with them"
             )
+    shown = "model.new" if source is None else f"model.path: {config.path}"
     if needs_memory and not model.config.memory_slots:
-        shown = "model.new" if source is None else f"model.path: {config.path}"
         raise InputError(f"{shown} has no memory (memory_slots 0); nothing to train here")
+    if needs_encoder and model.model.keeps_tokens:
+        raise InputError(
+            f"{shown} keeps token states (memory_write surprise); this takes the encoder and memory attention of a "
+            "model of mrl/pretrain.py"
+        )
     if config.normal_start_std is not None:
+        if model.model.keeps_tokens:
+            raise InputError(f"model.normal_start_std: {config.path} keeps token states and starts empty; leave it out")
         start_from_normal(model, config.normal_start_std)
     refuse_nonfinite(model, f"model.path: {source}")
     if model.config.turn_frame is None:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     LlamaConfig,
     MistralConfig,
@@ -15,52 +14,7 @@ from mrl.conversion.weights import reactive_from_causal, require_supported
 from mrl.model import ReactiveForCausalLM, Sampling
 from mrl.model.memory import keep_surprising, occupied
 from pipeline.errors import InputError
-
-SIZES = {
-    "vocab_size": 61,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.15,
-}
-HEADER = [7, 8, 9]
-MEMORY = {
-    "memory_slots": 12,
-    "max_interaction_length": 64,
-    "pad_token_id": 0,
-    "eos_token_id": 3,
-    "encoder": "shared",
-    "turn_frame": {
-        "header": HEADER,
-        "opening": HEADER,
-        "answer": [4, 7, 5],
-        "think": [4, 7, 5, 6],
-        "think_end": [2, 1],
-        "end": [3],
-    },
-}
-
-
-def causal(kind=LlamaConfig, **more):
-    torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(kind(**SIZES, **more)).eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter)
-    return model
-
-
-@pytest.fixture(scope="module")
-def pair():
-    model = causal(rope_theta=5000.0, attention_bias=True)
-    return model, reactive_from_causal(model, **MEMORY).eval()
-
-
-def tokens(*shape, seed=0):
-    return torch.randint(10, 61, shape, generator=torch.Generator().manual_seed(seed))
+from tests.mrl.conversion.toy import HEADER, MEMORY, READERS, SIZES, causal, opened, tokens
 
 
 @pytest.mark.parametrize(
@@ -72,22 +26,38 @@ def tokens(*shape, seed=0):
         (MistralConfig, {"sliding_window": None, "rms_norm_eps": 1e-5}),
     ],
 )
+@pytest.mark.parametrize("reader", READERS)
 @torch.no_grad()
-def test_an_empty_memory_changes_no_logit(kind, more):
+def test_an_empty_memory_changes_no_logit_and_one_that_is_read_apart_none_at_the_start(kind, more, reader):
     source = causal(kind, **more)
-    model = reactive_from_causal(source, **MEMORY).eval()
+    model = reactive_from_causal(source, **MEMORY, **READERS[reader]).eval()
     ids = tokens(2, 20)
     expected = source(ids).logits
-    torch.testing.assert_close(model.decode(ids, None, model.initial_state(2)).logits, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=0)
+    empty, full = model.initial_state(2), model.write(model.initial_state(2), tokens(2, 48, seed=8))
+    assert bool(occupied(full.slots).all())
+    prompt, mask = ids[:, :9], torch.tensor([[1] * 9, [1] * 4 + [0] * 5])
+    for state in (empty, full):
+        difference = (model.decode(ids, None, state).logits - expected).abs().max()
+        if state is full and "joint" in reader:
+            assert difference > 1e-2
+            continue
+        assert difference < 1e-5
+        said = model.generate_answers(
+            prompt, mask, state, forced=None, sampling=Sampling(temperature=0), max_new_tokens=6, stop=()
+        ).ids  # fmt: skip
+        for row, length in enumerate(mask.sum(1).tolist()):
+            whole = torch.cat([prompt[row, :length], said[row]])[None]
+            assert torch.equal(source(whole).logits[0, length - 1 : -1].argmax(-1), said[row])
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
         (Gemma2Config(), "model_type gemma2"),
-        (Qwen3Config(), "model_type qwen3"),
+        (Qwen3Config(), "model_type qwen3 .its attention norms queries and keys"),
         (MistralConfig(sliding_window=16), "sliding-window"),
+        (Qwen2Config(use_sliding_window=True, sliding_window=16, max_window_layers=1), "sliding-window"),
         (LlamaConfig(mlp_bias=True), "mlp_bias"),
         (LlamaConfig(hidden_act="gelu"), "hidden_act gelu"),
         (LlamaConfig(head_dim=32, hidden_size=64, num_attention_heads=4), "head_dim 32"),
@@ -160,10 +130,11 @@ def test_a_memory_matters_and_one_token_at_a_time_is_the_same(pair):
         assert (logits - empty).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("reader", ["joint", "cross in one layer"])
 @pytest.mark.parametrize("encoder", ["own", "shared", "none"])
 @torch.no_grad()
-def test_unrolling_is_writing_one_by_one(encoder):
-    model = reactive_from_causal(causal(), **MEMORY | {"encoder": encoder}).eval()
+def test_unrolling_is_writing_one_by_one(encoder, reader):
+    model = opened(reactive_from_causal(causal(), **MEMORY | {"encoder": encoder}, **READERS[reader]).eval())
     ids, mask = tokens(2, 3, 7), torch.ones(2, 3, 7, dtype=torch.long)
     mask[0, 1, 4:] = 0
     mask[1, 2] = 0

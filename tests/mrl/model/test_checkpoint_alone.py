@@ -1,9 +1,6 @@
 """A checkpoint works where this repository isn't: in a fresh process that cannot import any of its packages."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,18 +9,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling, chat_template
+from tests.mrl.alone import run_alone
 
 SPECIAL = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]", "[Q]", "[A]", "[T]"]
-
-# Even an editable install must not help: our packages can't be found in this process.
-BLOCK = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("mrl", "pipeline", "data", "post_training", "evaluation"):
-            raise ModuleNotFoundError(f"{name} is blocked")
-sys.meta_path.insert(0, Blocked())
-"""
 
 TALK = [
     {"role": "user", "content": "my cat is Tom"},
@@ -57,17 +45,6 @@ def checkpoint(tmp_path_factory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def run_alone(code: str, folder: Path, *arguments: str, variables: dict[str, str] | None = None):
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
-    away = {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-I", "-c", BLOCK + code, *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=kept | away | (variables or {}), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 def test_the_checkpoint_brings_its_own_code(checkpoint):
