@@ -8,11 +8,13 @@ from trl import SFTConfig
 from data.sources.messages import BadRow
 from pipeline.errors import InputError
 from post_training.chat import IGNORED, ChatEncoder, Encoded
+from post_training.curriculum import ROW_DIFFICULTY, row_difficulty, with_difficulty, with_row_difficulty
 from post_training.dataset import PLACE, Splits
 from post_training.examples import KEPT, Example, Examples, Limit, build_examples, parse_rows
 from post_training.recipes.dataset import ConversationsConfig
 from post_training.rows import Conversation, conversation_row
 
+_BESIDE = ("system", "tools", "chat_template_kwargs")
 Shape = Literal["messages", "completion", "text"]
 
 
@@ -21,20 +23,27 @@ def encode_conversations(
 ) -> Examples:
     """Examples with columns `input_ids`, `labels`, `length`. Raises InputError for options that don't fit the rows.
 
+    With a curriculum training examples have a column `difficulty` as well.
     Prompts of prompt/completion rows are context only, unless trainer.completion_only_loss is false.
     """
     shape = shape_of(splits, config, args.dataset_text_field)
     _require_fitting(shape, config, args, splits.source)
     if args.assistant_only_loss:
         encoder.require_markers()
+    splits = with_row_difficulty(splits, config.curriculum)
+
+    def parse(row: Mapping[str, Any], place: str) -> tuple[Any, float | None]:
+        return _parse(row, place, shape, config, args), row_difficulty(row, place)
 
     def make(batch: Mapping[str, list[Any]], limit: Limit) -> list[Example]:
-        rows = parse_rows(batch, lambda row, place: _parse(row, place, shape, config, args), config)
-        good = [row for row in rows if row is not None]
+        rows = parse_rows(batch, parse, config)
+        good = [row[0] for row in rows if row is not None]
         of_text = shape == "text"
         encoded = iter(encoder.encode_text(good) if of_text else encoder.encode(good, args.assistant_only_loss))
         return [
-            Example("dropped_bad") if row is None else example(next(encoded), limit, place)
+            Example("dropped_bad")
+            if row is None
+            else with_difficulty(example(next(encoded), limit, place), config.curriculum, row[1])
             for row, place in zip(rows, batch[PLACE], strict=True)
         ]
 
@@ -46,7 +55,7 @@ def encode_conversations(
     return build_examples(
         splits,
         make,
-        columns=[*columns[shape], *(["system", "tools", "chat_template_kwargs"] if shape != "text" else [])],
+        columns=[*columns[shape], *(_BESIDE if shape != "text" else ()), ROW_DIFFICULTY],
         tokenizer=encoder.tokenizer,
         limit=_limit(config, args, packed=args.packing),
         held_out_limit=_limit(config, args, packed=args.packing if args.eval_packing is None else args.eval_packing),

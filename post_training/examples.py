@@ -241,7 +241,7 @@ def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
 def _own_code() -> str:
     """A digest of the files that make examples, so that a cache of an older version of them isn't used."""
     here = Path(__file__).parent
-    files = ("chat.py", "chat_template.py", "rows.py", "examples.py", "conversations.py", "pairs.py")
+    files = ("chat.py", "chat_template.py", "rows.py", "examples.py", "conversations.py", "curriculum.py", "pairs.py")
     return hashlib.sha256(b"".join((here / name).read_bytes() for name in files)).hexdigest()
 
 

@@ -26,6 +26,7 @@ from pipeline.errors import InputError
 from pipeline.hub import check_push, push_folder
 from pipeline.run import Run, is_main_process
 from post_training.checkpoint import barrier, manifest_of, world_size
+from post_training.sampler import begin_epoch, order_seed
 
 logger = logging.getLogger(__name__)
 _NOT_THE_MODEL = ["optimizer*", "scheduler*", "rng_state*", "scaler*", "trainer_state.json", "manifest.json"]
@@ -154,6 +155,7 @@ class StageTrainer(Trainer):
         if self.ended_before or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True  # the Trainer asks only after it has done a step
             return
+        begin_epoch(kwargs["train_dataloader"], kwargs["epoch"], order_seed(self.args))
         super()._run_epoch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:

@@ -89,6 +89,7 @@ KINDS = [
     Kind("post_training/config/**/*model.yaml", partial(stage, "post_training.initialise", "InitialiseConfig"), 6),
     Kind("post_training/config/**/*stage_[12].yaml", sft, 11),
     Kind("post_training/config/**/*_chats.yaml", sft, 2),
+    Kind("post_training/config/**/*_ordered.yaml", sft, 1),
     Kind("post_training/config/**/both_ways.yaml", sft, 1),
     Kind("post_training/config/**/pretrain.yaml", sft, 1),
     Kind("post_training/config/**/stage_3.yaml", dpo, 5),

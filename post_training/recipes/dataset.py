@@ -6,7 +6,10 @@ from typing import Literal
 from data.sources.files import FileQuery, find_files, is_local
 from data.sources.messages import MessageOptions
 from pipeline.errors import SettingError
-from pipeline.ranges import OpenShare, PositiveInt, Text
+from pipeline.ranges import OpenShare, PositiveInt, ShareBelowOne, Text
+
+LENGTH = "length"
+"""The difficulty that needs no column."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -99,6 +102,20 @@ class ExamplesConfig(DatasetConfig):
 
 
 @dataclass(kw_only=True, frozen=True)
+class RowCurriculumConfig:
+    """Section `dataset.curriculum`: examples come from easy to hard, each once an epoch."""
+
+    difficulty: Text = LENGTH
+    """`length`: how many tokens of the example are trained; or the name of a column of numbers."""
+    hardest: Literal["highest", "lowest"] = "highest"
+    """Which numbers are hard; `lowest` for a column such as the share of right answers."""
+    mix: ShareBelowOne = 0.0
+    """This share of the examples comes anywhere in the epoch, so that easy ones keep coming; others in every epoch."""
+    epochs: PositiveInt | None = None
+    """So many epochs are ordered, later ones shuffled. Default: every epoch begins with what is easy again."""
+
+
+@dataclass(kw_only=True, frozen=True)
 class ConversationsConfig(ExamplesConfig):
     """Section `dataset` of sft.py: a column `messages`, columns `prompt` and `completion`, or plain text."""
 
@@ -106,6 +123,8 @@ class ConversationsConfig(ExamplesConfig):
     """Which answers of a conversation are trained; under `last`, everything before the last one is context."""
     history_thoughts: Literal["keep", "drop"] = "keep"
     """Whether earlier answers keep their <think>…</think>; asked turn by turn, a model often doesn't see them."""
+    curriculum: RowCurriculumConfig | None = None
+    """Order the examples by difficulty instead of shuffling them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,6 +49,15 @@ class PostTrainingConfig(TrainingStageConfig):
         self.dataset.refuse_missing()
 
 
+_AGAINST_CURRICULUM = {
+    "train_sampling_strategy": (None, "the curriculum decides the order of the examples"),
+    "shuffle_dataset": (False, "the curriculum would undo it"),
+    "ignore_data_skip": (False, "a run that goes on would begin with the easiest rows again"),
+    "dataloader_in_order": (True, "batches would come in the order in which workers finish them"),
+}
+"""Options of the trainer that a curriculum can't be had with: the value that changes nothing, and why not another."""
+
+
 @dataclass(kw_only=True, frozen=True)
 class SFTStage(PostTrainingConfig):
     """An SFT recipe."""
@@ -56,6 +65,21 @@ class SFTStage(PostTrainingConfig):
     STAGE = "sft"
 
     dataset: ConversationsConfig
+
+    def __post_init__(self) -> None:
+        curriculum = self.dataset.curriculum
+        if curriculum is None:
+            return
+        for name, (harmless, why) in _AGAINST_CURRICULUM.items():
+            if self.trainer.get(name, harmless) not in (harmless, None):
+                raise SettingError(f"trainer.{name}", f"trainer.{name}: {why}; keep it or dataset.curriculum")
+        steps, epochs = (self.trainer.get(name, given) for name, given in (("max_steps", -1), ("num_train_epochs", 3)))
+        if steps == -1 and isinstance(epochs, int | float) and (curriculum.epochs or 0) >= epochs:
+            raise SettingError(
+                "dataset.curriculum.epochs",
+                f"dataset.curriculum.epochs: of {epochs} epochs (trainer.num_train_epochs) none is left to shuffle;"
+                " leave it out",
+            )
 
 
 @dataclass(kw_only=True, frozen=True)
