@@ -183,7 +183,9 @@ def test_packed_rows_are_neighbours(start, tmp_path, monkeypatch):
     recipe["trainer"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 16}
     toy.run("sft", recipe)
     assert sum(batches) == 300
-    assert all(a >= b - 2 for a, b in pairwise(batches)), batches  # where a bundle of neighbours ends, rows are less full
+    assert all(a >= b - 2 for a, b in pairwise(batches)), (
+        batches
+    )  # where a bundle of neighbours ends, rows are less full
     assert batches[0] > 1.5 * batches[-2]
 
 

@@ -13,9 +13,9 @@ from tests.post_training import toy
 from tests.post_training.test_runs import same, steps_logged, weights
 
 
-def recipe(start, rows, output, **changes) -> dict:
+def recipe(start, data, output, *, rows: int | None = None, **changes) -> dict:
     made = toy.recipe(
-        start, rows, output, dataset={"held_out": {"rows": 6}}, per_device_train_batch_size=8, num_generations=4,
+        start, data, output, dataset={"held_out": {"rows": 6}, "rows": rows}, per_device_train_batch_size=8, num_generations=4,
         max_completion_length=6, max_steps=4, save_strategy="steps", save_steps=2, beta=0.01, learning_rate=1e-3,
     )  # fmt: skip
     return made | {"rewards": [{"kind": "string"}, {"kind": "length", "tokens": 3, "weight": 0.5}]} | changes
@@ -24,6 +24,14 @@ def recipe(start, rows, output, **changes) -> dict:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     return toy.write_rows(tmp_path_factory.mktemp("rows") / "asked.jsonl", toy.rows(30))
+
+
+@pytest.fixture(scope="module")
+def talking(start, rows, tmp_path_factory):
+    """A start that says colours and ends, so that its answers are worth different rewards."""
+    output = tmp_path_factory.mktemp("talking")
+    toy.run("sft", toy.recipe(start, rows, output, max_steps=60, assistant_only_loss=True))
+    return output
 
 
 def test_held_out_rows_that_are_all_too_long_are_refused(start, rows, tmp_path):
@@ -38,15 +46,18 @@ def test_held_out_rows_that_are_all_too_long_are_refused(start, rows, tmp_path):
         toy.run("grpo", recipe(start, rows, tmp_path / "run") | {"dataset": dataset | {"bad_rows": "drop"}})
 
 
-def test_a_run_that_is_taken_up_again_ends_as_the_unbroken_one(start, rows, tmp_path):
-    found = toy.run("grpo", recipe(start, rows, tmp_path))
-    assert (found["steps"], found["rows_read"], found["rows"]) == (4, 24, 24)
+@pytest.mark.parametrize("asked_of", [24, 4])
+def test_a_run_that_is_taken_up_again_ends_as_the_unbroken_one(asked_of, talking, rows, tmp_path):
+    """Of 4 rows: the two steps that are done again are the second epoch."""
+    found = toy.run("grpo", whole_run := recipe(talking, rows, tmp_path, rows=asked_of))
+    assert (found["steps"], found["rows_read"], found["rows"]) == (4, asked_of, asked_of)
     assert found["answers"]["n"] == 6
     assert found["answers"]["low"] <= found["answers"]["after"] - found["answers"]["before"] <= found["answers"]["high"]
     whole = weights(tmp_path)
+    assert not same(weights(talking), whole)  # there was something to learn
     shutil.rmtree(tmp_path / "checkpoint-4")  # killed after the second step
     shutil.rmtree(tmp_path / "model")
-    again = toy.run("grpo", recipe(start, rows, tmp_path))
+    again = toy.run("grpo", whole_run)
     assert same(weights(tmp_path), whole)
     assert steps_logged(tmp_path) == [1, 2, 3, 4]
     assert (again["answers"], again["tokens"]) == (found["answers"], found["tokens"])
