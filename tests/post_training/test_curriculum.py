@@ -1,6 +1,10 @@
 """A curriculum: the order that examples come in, and that it is the same after a stop and in several processes."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import RepeatSampler
@@ -22,7 +27,8 @@ from post_training.stages.sft import PackedSFTTrainer
 from tests.post_training import toy
 from tests.post_training.test_runs import same, weights
 
-CONFIG = Path(__file__).parents[2] / "post_training" / "config" / "quickstart"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "post_training" / "config" / "quickstart"
 
 
 def order(count: int, mix: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -165,6 +171,55 @@ def test_a_run_that_goes_on_in_its_second_epoch_ends_as_the_unbroken_one(setting
     assert batches == seen_whole[len(seen_whole) - len(batches) :]
     assert 0 < len(batches) < len(seen_whole) // 2
     assert same(weights(tmp_path / "run"), unbroken)
+
+
+IN_EACH_PROCESS = """
+import json
+import logging
+import shutil
+import sys
+
+from pipeline.config import parse_config
+from pipeline.run import is_main_process, open_run
+from post_training import sft
+from post_training.checkpoint import barrier
+from post_training.recipes.stages import SFTStage
+
+logging.basicConfig(level="INFO")
+config = parse_config(SFTStage, json.loads(sys.argv[1]))
+for start in ("whole", "again"):
+    with open_run(config, stage="sft", output_dir=config.output_dir, seed=config.seed) as opened:
+        sft.main(config, opened)
+    barrier()
+    if is_main_process():
+        (config.output_dir / "model").rename(config.output_dir / start)
+        for step in (5, 6):
+            shutil.rmtree(config.output_dir / f"checkpoint-{step}")
+    barrier()
+"""
+"""What the processes of a run do: train to the end, then again from the fourth of six steps."""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does_and_go_on_in_the_second_epoch(start, tmp_path):
+    """24 rows are three steps an epoch: of eight in one process, of two times four in two."""
+    rows = toy.write_rows(tmp_path / "rows.jsonl", toy.rows(24))
+    settings = {"num_train_epochs": 2, "max_steps": -1, "save_strategy": "steps", "save_steps": 1}
+    dataset = {"curriculum": {"mix": 0.25}}
+    two = toy.recipe(start, rows, tmp_path / "two", dataset=dataset, **settings)
+    one = toy.recipe(start, rows, tmp_path / "one", dataset=dataset, per_device_train_batch_size=8, **settings)
+    (tmp_path / "each.py").write_text(IN_EACH_PROCESS)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
+    command = [*launcher, str(29900 + os.getpid() % 99), str(tmp_path / "each.py"), json.dumps(two)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, again = (load_file(tmp_path / "two" / name / "model.safetensors") for name in ("whole", "again"))
+    assert "continuing from" in done.stderr
+    assert same(whole, again)
+    toy.run("sft", one)
+    for name, weight in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weight, whole[name], atol=1e-3, rtol=1e-3, msg=name)
 
 
 def test_packed_rows_are_neighbours(start, tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from tests.post_training.test_runs import same, steps_logged, weights
 
 def recipe(start, data, output, *, rows: int | None = None, **changes) -> dict:
     made = toy.recipe(
-        start, data, output, dataset={"held_out": {"rows": 6}, "rows": rows}, per_device_train_batch_size=8, num_generations=4,
-        max_completion_length=6, max_steps=4, save_strategy="steps", save_steps=2, beta=0.01, learning_rate=1e-3,
+        start, data, output, dataset={"held_out": {"rows": 6}, "rows": rows}, per_device_train_batch_size=8,
+        num_generations=4, max_completion_length=6, max_steps=4, save_strategy="steps", save_steps=2, beta=0.01,
+        learning_rate=1e-3,
     )  # fmt: skip
     return made | {"rewards": [{"kind": "string"}, {"kind": "length", "tokens": 3, "weight": 0.5}]} | changes
 
