@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, cast
 
 import datasets
@@ -112,6 +113,8 @@ def training_arguments[A: TrainingArguments](
     on_cpu = bool(checked.get("use_cpu")) or best_device().type == "cpu"
     if on_cpu and checked.get("activation_offloading"):
         raise InputError("trainer.activation_offloading: there is no accelerator to offload from; take it out")
+    if checked.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+        raise InputError("trainer.use_liger_kernel: the package liger-kernel isn't installed; take it out")
     on_terminal = sys.stderr.isatty()
     settings: dict[str, Any] = {
         "report_to": [tracker()],
@@ -165,10 +168,10 @@ def _for_early_stopping(checked: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def trl_refusals() -> Generator[None]:
-    """What TRL's and transformers' classes refuse while they are built, as one line about the trainer section."""
+def trl_refusals(key: str = "trainer") -> Generator[None]:
+    """What TRL's and transformers' classes refuse while they are built, as one line about `key`."""
     try:
         yield
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"trainer: {first}") from error
+        raise InputError(f"{key}: {first}") from error

@@ -54,6 +54,8 @@ def build_trainer[T: StageTrainer](
             callbacks=stopping(stage.early_stopping),
             **more,
         )
+    with trl_refusals("trainer.optim"):  # now, and not after everything has been measured for the first time
+        trainer.get_optimizer_cls_and_kwargs(args, trainer.plain_model)
     rows: Any = trainer.train_dataset
     batch = args.per_device_train_batch_size * args.world_size
     if args.dataloader_drop_last and len(rows) < batch:

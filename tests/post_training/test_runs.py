@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pipeline.errors import InputError
 from post_training import stage_trainer
@@ -264,6 +265,46 @@ def test_a_batch_that_is_never_full_is_refused(start, chats, tmp_path):
     recipe = toy.recipe(start, chats, tmp_path, per_device_train_batch_size=64, dataloader_drop_last=True)
     with pytest.raises(InputError, match="40 examples fill no batch of 64"):
         toy.run("sft", recipe)
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "lomo", "galore_adamw", "adamw_torch_xla"])
+def test_an_optimizer_that_is_not_installed_is_refused_before_anything_is_measured(
+    optimizer, stage, start, chats, pairs, tmp_path
+):
+    recipe = toy.recipe(start, chats if stage == "sft" else pairs, tmp_path, optim=optimizer)
+    with pytest.raises(InputError, match=r"^trainer\.optim: .*(install|import|optim_target_modules)"):
+        toy.run(stage, recipe)
+
+
+def test_what_spares_memory_is_done(start, chats, pairs, tmp_path, monkeypatch):
+    """Layers are computed twice under checkpointing; moments are as small as the optimizer promises; losses agree."""
+    calls, optimizers = [], []
+    forward, create = LlamaMLP.forward, Trainer.create_optimizer
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: calls.append(1) or forward(self, x))
+    monkeypatch.setattr(
+        Trainer, "create_optimizer", lambda self, *rest: optimizers.append(create(self, *rest)) or optimizers[-1]
+    )
+
+    def figures(name: str, **trainer: object) -> tuple[int, float, list[float]]:
+        """Layers computed, numbers that the optimizer keeps for each weight, and the losses."""
+        calls.clear()
+        facts = toy.run("sft", toy.recipe(start, chats, tmp_path / name, **trainer))
+        moments = sum(
+            x.numel() for state in optimizers[-1].state.values() for x in state.values() if torch.is_tensor(x)
+        )
+        return len(calls), moments / facts["parameters"], facts["last_losses"]
+
+    layers, moments, losses = figures("plain")
+    assert (layers, round(moments, 2)) == (2 * 2, 2.0)  # two layers, two steps
+    twice, _, same_losses = figures("checkpointing", activation_checkpointing=True)
+    assert twice == 2 * layers
+    assert same_losses == pytest.approx(losses)
+    singly, _, same_losses = figures("accumulation", per_device_train_batch_size=1, gradient_accumulation_steps=4)
+    assert singly == 4 * layers
+    assert same_losses == pytest.approx(losses, rel=1e-4)
+    assert figures("adafactor", optim="adafactor")[1] < 0.1
+    assert figures("sgd", optim="sgd")[1] == 0
 
 
 def test_named_sets_are_evaluated_and_the_first_one_decides(start, chats, tmp_path):
