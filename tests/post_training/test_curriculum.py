@@ -305,6 +305,13 @@ def test_other_difficulties_are_other_data(start, tmp_path):
         toy.run("sft", changed)
 
 
+@pytest.mark.parametrize(("steps", "warned"), [(2, True), (3, False)])
+def test_a_curriculum_that_ends_before_the_hardest_rows_is_warned_of(steps, warned, start, tmp_path, caplog):
+    rows = toy.write_rows(tmp_path / "rows.jsonl", toy.rows(12))
+    toy.run("sft", toy.recipe(start, rows, tmp_path / "run", dataset={"curriculum": {}}, max_steps=steps))
+    assert ("trainer.max_steps ends after 8 of 12 examples" in caplog.text) == warned
+
+
 def test_the_ordered_recipe_differs_from_the_quickstarts_in_its_order_alone():
     plain, ordered = (load_yaml(CONFIG / f"stage_2{end}.yaml") for end in ("", "_ordered"))
     assert ordered["dataset"].pop("curriculum") == {"difficulty": "length", "mix": 0.2}
