@@ -33,6 +33,7 @@ def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
     from evaluation.reporting.figures import draw_report
     from evaluation.reporting.sections import (
         command_section,
+        derived_section,
         memory_section,
         reasoning_section,
         stage_section,
@@ -47,6 +48,7 @@ def write_report(results: Results, folder: Path, seconds: float = 0.0) -> None:
     pictures = [f"![{title}]({path.relative_to(folder).as_posix()})\n" for title, path in drawn]
     plots = "## Plots\n\n" + "\n".join(pictures) if pictures else ""
     tables = [
+        derived_section(results),
         stage_section(results),
         reasoning_section(results, report),
         benchmark_section(results),

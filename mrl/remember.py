@@ -2,6 +2,7 @@
 
     uv run mrl/remember.py --data chats.jsonl --output-dir outputs/own
     uv run mrl/remember.py --data chats.jsonl --held-out other.jsonl --output-dir outputs/own
+    uv run mrl/remember.py --data chats.jsonl --model outputs/converted --output-dir outputs/own
 
 docs/own_dialogues.md says what rows look like and what the numbers mean. Sizes are chosen from the data and said in the
 log; the recipes stand in OUTPUT_DIR/recipes. Run again, finished stages are skipped and an unfinished one goes on from
@@ -21,11 +22,12 @@ from typing import Any, Literal
 from mrl.dialogues.check import check_dialogues, lines_of
 from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
-from mrl.own_dialogues.joining import with_joined_questions
+from mrl.own_dialogues.derived import Derived, derive
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
-from mrl.own_dialogues.recipes import TOKENIZER, Stage, as_yaml, tokenizer_stage, training_stages
-from mrl.own_dialogues.renaming import renamed_copies
-from mrl.own_dialogues.rows import split_dialogues, write_rows
+from mrl.own_dialogues.recipes import TOKENIZER, Rows, Stage, as_yaml, tokenizer_stage, training_stages
+from mrl.own_dialogues.rows import Split, split_dialogues, write_rows
+from mrl.own_dialogues.start import read_start
+from mrl.own_dialogues.untold import UNTOLD
 from mrl.recipes.data import RowSource
 from mrl.recipes.prerequisites import Prerequisite, build_missing
 from pipeline.artifact import write_json, write_text
@@ -33,7 +35,8 @@ from pipeline.errors import InputError
 from pipeline.run import exit_status, setup_logging
 
 logger = logging.getLogger("remember")
-RECIPES, PLAN, SOURCE, HELD_OUT = "recipes", "plan.json", "made_from.json", "held_out"
+RECIPES, PLAN, SOURCE, HELD_OUT, DERIVED = "recipes", "plan.json", "made_from.json", "held_out", "derived.json"
+TRAIN = "train.jsonl"
 type BadRowsRule = Literal["refuse", "drop"]
 UNLIMITED = 1 << 16
 """Turns are measured before there is a limit."""
@@ -73,27 +76,35 @@ def keep_to_one_data_set(folder: Path, source: dict[str, Any]) -> None:
     write_json(path, source)
 
 
-def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[list[Conversation], list[Conversation]]:
-    """Read, check, split and rename; what training reads stands in folder/data. Returns what is learnt from: dialogues
-    as they were given, and renamed copies."""
+def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[Split, Derived]:
+    """Read, check, split and copy; what training reads stands in folder/data. Returns the dialogues as they were given,
+    and what is made of those that are learnt from."""
     given = read(options.data, options.bad_rows)
     apart = {Path(path).stem: read([path], options.bad_rows) for path in options.held_out}
     keep_to_one_data_set(
         folder,
-        {"dialogues": fingerprint(given), "seed": options.seed, "copies": options.copies, "model": options.model},
+        {
+            "dialogues": fingerprint(given),
+            **{name: getattr(options, name) for name in ("seed", "copies", "untold", "model")},
+        },
     )
     split = split_dialogues(given, [c for part in apart.values() for c in part], options.seed)
-    renamed = with_joined_questions(renamed_copies(split.train, options.copies, options.seed), options.seed)
-    write_rows(folder / "data" / "train.jsonl", split.train)
+    derived = derive(split.train, options.copies, options.untold, options.seed)
+    write_rows(folder / "data" / TRAIN, split.train)
     write_rows(folder / "data" / "validation.jsonl", split.validation)
     for name, part in (apart or {HELD_OUT: split.held_out}).items():
         write_rows(folder / "data" / HELD_OUT / f"{name}.jsonl", part)
-    write_rows(folder / "data" / "renamed.jsonl", renamed)
+    for name, made in derived.files.items():
+        write_rows(folder / "data" / name, made)
     logger.info(
-        "%d dialogues to learn from and %d copies of them with other names, %d to watch training by, %d to measure on",
-        len(split.train), len(renamed), len(split.validation), len(split.held_out),
+        "%d dialogues to learn from, %d to watch training by, %d to measure on",
+        len(split.train), len(split.validation), len(split.held_out),
     )  # fmt: skip
-    return split.train, renamed
+    logger.info("made of those to learn from: %s", ", ".join(lines_of(derived.counts)) or "nothing")
+    if derived.untold:
+        logger.info("asked for what was never told, copies answer %s", derived.untold)
+    write_json(folder / DERIVED, {"dialogues": len(split.train), **derived.as_dict()})
+    return split, derived
 
 
 def run_stage(stage: Stage, folder: Path) -> None:
@@ -128,20 +139,21 @@ def measure(folder: Path, sizes: dict[str, Any]) -> None:
 def main(options: argparse.Namespace) -> None:
     """The whole way."""
     folder = options.output_dir
-    if options.copies < 1 or not 0 < options.effort < math.inf:
-        raise InputError("--copies is a number from 1 on, --effort one above 0")
+    if options.copies < 1 or not 0 < options.effort < math.inf or not 0 <= options.untold <= 1:
+        raise InputError("--copies is a number from 1 on, --effort one above 0, --untold one from 0 to 1")
+    start = None if options.model is None else read_start(options.model)
     refuse_own_output(options)
-    train, renamed = prepare_rows(options, folder)
-    vocabulary = vocabulary_size(train)
-    if options.model is None:
-        run_stage(tokenizer_stage(folder, vocabulary, options.seed), folder)
-    tokenizer = load_tokenizer(folder / TOKENIZER / "tokenizer" if options.model is None else options.model)
-    data = encode_dialogues([*train, *renamed], tokenizer, max_length=UNLIMITED, where="--data")
-    sizes = choose_sizes(data)
-    for line in explain(sizes, data, len(tokenizer)):
+    split, derived = prepare_rows(options, folder)
+    if start is None:
+        run_stage(tokenizer_stage(folder, [TRAIN, *derived.files], vocabulary_size(split.train), options.seed), folder)
+    tokenizer = load_tokenizer(folder / TOKENIZER / "tokenizer" if start is None else start.source)
+    data = encode_dialogues([*split.train, *derived.conversations], tokenizer, max_length=UNLIMITED, where="--data")
+    sizes = choose_sizes(data, split.validation, start)
+    for line in explain(sizes, data, len(tokenizer), start):
         logger.info("%s", line)
     write_json(folder / PLAN, sizes.as_dict())
-    for stage in training_stages(folder, sizes, options.model, options.effort, options.seed):
+    rows = Rows([TRAIN, *derived.files], derived.untold)
+    for stage in training_stages(folder, rows, sizes, start, options.effort, options.seed):
         run_stage(stage, folder)
     measure(folder, sizes.as_dict())
 
@@ -154,9 +166,16 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--held-out", nargs="+", default=[], help="files to measure on, each for itself; default: a tenth of the others"
     )
     parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--model", help="a reactive model to start from; default: random weights")
+    parser.add_argument(
+        "--model", help="a model with memory to start from, what mrl/convert.py makes for one; default: random weights"
+    )
     parser.add_argument("--bad-rows", choices=["refuse", "drop"], default="refuse")
     parser.add_argument("--copies", type=int, default=3, help="copies of each dialogue with other names")
+    parser.add_argument(
+        "--untold", type=float, default=UNTOLD, metavar="SHARE",
+        help="for so many of the dialogues and their copies another one in which a question asks for what was never "
+        f"told, and is answered so, 0 to 1 (default: {UNTOLD})",
+    )  # fmt: skip
     parser.add_argument("--effort", type=float, default=1.0, help="factor on all training steps")
     parser.add_argument("--seed", type=int, default=42)
     return parser.parse_args(arguments)

@@ -1,10 +1,11 @@
 """Reads what runs left on disk: stage folders, lm_eval output folders, retention figures. Computes nothing new.
 
 A stage folder has `metrics.json` and perhaps `metrics.jsonl` (pipeline.run); an lm_eval output folder has
-`results_*.json` and perhaps `samples_*.jsonl`; a retention file is any other JSON with a `recall` or `latency` table.
-Of a folder with a `study.json` that file alone counts: it has the figures of all runs below it. What `make tour` leaves
-in a quickstart's folder below tour/ is read by the modules of `evaluation.reporting.tour`; here its runs and the
-times of its commands count, and not for the quickstart's wall time.
+`results_*.json` and perhaps `samples_*.jsonl`; `derived.json` counts the rows that mrl/remember.py made; a retention
+file is any other JSON with a `recall` or `latency` table. Of a folder with a `study.json` that file alone counts: it
+has the figures of all runs below it. What `make tour` leaves in a quickstart's folder below tour/ is read by the
+modules of `evaluation.reporting.tour`; here its runs and the times of its commands count, and not for the
+quickstart's wall time.
 """
 
 import logging
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 STUDY = "study.json"
 COMMANDS = "commands.json"
+DERIVED = "derived.json"
 STARTED = "started_at"
 OURS = ("report.json", "config.json", "manifest.json")  # never a source of figures
 PREPARATIONS = ("tokenizer", "initialise", "benchmarks")  # scripts that leave a metrics.json and train nothing
@@ -87,6 +89,10 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
         return  # the results file beside it stands for both
     elif name == COMMANDS:
         results.commands += read_json(file).get("commands", [])
+        return
+    elif name == DERIVED and not of_tour:
+        results.derived = read_json(file)
+        results.files.append(file)
         return
     elif name == STUDY:
         results.study = read_json(file)

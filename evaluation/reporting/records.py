@@ -60,6 +60,8 @@ class Results:
     answers: dict[str, Path] = field(default_factory=dict)
     """Of each model in `retention`: the file of all its answers, where there is one."""
     study: dict[str, Any] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
+    """What mrl/remember.py made of the dialogues that it was given."""
     commands: list[dict[str, Any]] = field(default_factory=list)
     """Of the quickstart and then of the tour: wall seconds and start seconds by command."""
     tour: list[StageFigures] = field(default_factory=list)

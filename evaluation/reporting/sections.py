@@ -30,6 +30,18 @@ def stage_section(results: Results) -> str:
     return "## Stages\n\n" + "\n\n".join(lines) + "\n"
 
 
+def derived_section(results: Results) -> str:
+    """What mrl/remember.py made of somebody's dialogues before it trained on them."""
+    if not (counts := results.derived.get("counts")):
+        return ""
+    rows = [["dialogues to learn from", number(results.derived.get("dialogues"))]]
+    rows += [[what, number(count)] for what, count in counts.items()]
+    parts = ["## Rows made of the dialogues", table(["what is trained on", "how many"], rows)]
+    if answer := results.derived.get("untold_answer"):
+        parts.append(f"Asked for what was never told, these copies answer {answer}.")
+    return "\n\n".join(parts) + "\n"
+
+
 def command_section(results: Results) -> str:
     """Where the time went, by command, the longest first."""
     if not results.commands:

@@ -104,6 +104,7 @@ def summarize(results: Results, seconds: float = 0.0) -> dict[str, Any]:
     if gain := mrl_gain(results):
         retention = {**retention, "recall": {**retention["recall"], "mrl_gain": gain}}
     # What a stage of the tour is there to show goes before what retention says of it in passing (abstention).
-    for figures in (*(stage.keys for stage in results.tour), retention, smollm2.keys(results)):
+    derived = {"derived": results.derived} if results.derived else {}
+    for figures in (*(stage.keys for stage in results.tour), retention, smollm2.keys(results), derived):
         report |= {key: value for key, value in figures.items() if key not in report}
     return report

@@ -1,6 +1,6 @@
 """The recipes of all stages as YAML files, which a person may edit and run again one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mrl.own_dialogues.plan import Sizes
+from mrl.own_dialogues.start import Start
 
 TOKENIZER = "tokenizer"
 COPY_WINDOW = 12
@@ -27,14 +28,26 @@ class Stage:
     name: str
     script: str
     recipe: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    """What a person who edits it should know, a line each."""
 
 
-def tokenizer_stage(folder: Path, vocabulary: int, seed: int) -> Stage:
-    """The tokenizer's stage."""
+@dataclass(frozen=True)
+class Rows:
+    """What is learnt from."""
+
+    files: Sequence[str]
+    """In the folder data."""
+    untold: str = ""
+    """What copies answer where nothing was told, for a person; "" where there are no such copies."""
+
+
+def tokenizer_stage(folder: Path, files: Sequence[str], vocabulary: int, seed: int) -> Stage:
+    """The tokenizer's stage, of files in the folder data."""
     recipe = {
         "output_dir": str(folder / TOKENIZER),
         "seed": seed,
-        "datasets": [str(folder / "data" / name) for name in ("train.jsonl", "renamed.jsonl")],
+        "datasets": [str(folder / "data" / name) for name in files],
         "vocab_size": vocabulary,
         "space_before_text": True,
         "special_tokens": FRAME_TOKENS,
@@ -42,19 +55,26 @@ def tokenizer_stage(folder: Path, vocabulary: int, seed: int) -> Stage:
     return Stage(TOKENIZER, "data/tokenizer.py", recipe)
 
 
-def training_stages(folder: Path, sizes: Sizes, model: str | None, effort: float, seed: int) -> list[Stage]:
+def training_stages(
+    folder: Path, rows: Rows, sizes: Sizes, start: Start | None, effort: float, seed: int
+) -> list[Stage]:
     """The training stages in their order, from fresh weights or from a model. effort: factor on all steps."""
     scripts = {
         "pretrain": "pretrain", "interaction_sft": "pretrain", "memory_pretrain": "memory_pretrain",
         "memory_sft": "memory_sft", "mrl": "train",
     }  # fmt: skip
     before: dict[str, Any] = {"tokenizer": str(folder / TOKENIZER), "new": _new(sizes)}
-    if model:
-        scripts.pop("pretrain")
-        before = {"path": model}
+    if start is not None:
+        # Of a converted model there is nothing to pre-train: it speaks, and its slots hold states of its own layers.
+        for name in ("pretrain", "interaction_sft", "memory_pretrain") if start.converted else ("pretrain",):
+            scripts.pop(name)
+        before = {"path": start.path}
+    notes = [f"Asked for what was never told, untold.jsonl answers {rows.untold}."] if rows.untold else []
     stages = []
     for name, script in scripts.items():
-        own = {**_own_sections(name, sizes)}
+        own = _own_sections(name, sizes)
+        if start is not None and start.converted:
+            own = _gentle(own)
         trainer = own.pop("trainer")
         scaled = {key: max(2, round(effort * trainer[key])) for key in SCALED if key in trainer}
         recipe = {
@@ -63,15 +83,27 @@ def training_stages(folder: Path, sizes: Sizes, model: str | None, effort: float
             "model": before,
             "data": {
                 "folder": str(folder / "data"),
-                "train": [{"path": "train.jsonl"}, {"path": "renamed.jsonl"}],
+                "train": [{"path": file} for file in rows.files],
                 "held_out": [{"path": "validation.jsonl"}],
             },
             **own,
             "trainer": {"precision": "fp32", "log_every": 20, **trainer, **scaled},
         }
-        stages.append(Stage(name, f"mrl/{script}.py", recipe))
+        stages.append(Stage(name, f"mrl/{script}.py", recipe, notes))
         before = {"path": str(folder / name)}
     return stages
+
+
+def _gentle(own: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a stage for a converted model: its own weights stay, as in mrl/config/smollm2/memory_sft.yaml,
+    and a batch is as large as there."""
+    frozen = {**own["optimizer"].get("lr_multipliers", {}), "decoder": 0, "embedding": 0}
+    small = {"batch_size": 8} if "batch_size" in own["trainer"] else {}
+    return {
+        **own,
+        "optimizer": {**own["optimizer"], "lr_multipliers": frozen},
+        "trainer": {**own["trainer"], **small},
+    }
 
 
 def _new(sizes: Sizes) -> dict[str, Any]:
@@ -141,6 +173,7 @@ def _mrl(sizes: Sizes) -> dict[str, Any]:
 
 
 def as_yaml(stage: Stage) -> str:
-    """A recipe as it is written: with the command that runs it."""
-    head = f"# uv run {stage.script} --config-path recipes/{stage.name}.yaml\n"
-    return head + yaml.safe_dump(dict(stage.recipe), sort_keys=False, width=120, allow_unicode=True)
+    """A recipe as it is written: with the command that runs it, and what is to be known of it."""
+    head = [f"uv run {stage.script} --config-path recipes/{stage.name}.yaml", *stage.notes]
+    lines = "".join(f"# {line}\n" for line in head)
+    return lines + yaml.safe_dump(dict(stage.recipe), sort_keys=False, width=120, allow_unicode=True)

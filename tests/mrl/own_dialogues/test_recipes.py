@@ -2,6 +2,7 @@
 
 import argparse
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from mrl import remember
 from mrl.dialogues.dataset import Conversation, Exchange, parse_row
 from mrl.dialogues.tokenization import encode_dialogues
 from mrl.own_dialogues.plan import Sizes, choose_sizes, explain, vocabulary_size
-from mrl.own_dialogues.recipes import as_yaml, tokenizer_stage, training_stages
+from mrl.own_dialogues.recipes import Rows, as_yaml, tokenizer_stage, training_stages
 from mrl.own_dialogues.rows import write_rows
+from mrl.own_dialogues.start import Start
 from mrl.recipes.reinforcement import MRLStage
 from mrl.recipes.supervised import MemoryPretrainStage, MemorySFTStage, PretrainStage
 from pipeline.config import load_config
@@ -21,6 +23,7 @@ from pipeline.errors import InputError
 from tests.mrl.conftest import episode
 
 SIZES = Sizes(interaction_limit=56, answer_limit=20, slots=24, steps=11, mrl_turns=(8, 11))
+ROWS = Rows(["train.jsonl", "untold.jsonl"], "“Nobody told me.” (of the dialogues)")
 CLASSES = {
     "pretrain": PretrainStage, "interaction_sft": PretrainStage, "memory_pretrain": MemoryPretrainStage,
     "memory_sft": MemorySFTStage, "mrl": MRLStage,
@@ -33,7 +36,7 @@ def conversations(steps: int, count: int) -> list[Conversation]:
 
 
 def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path):
-    stages = training_stages(tmp_path, SIZES, None, effort=0.5, seed=7)
+    stages = training_stages(tmp_path, ROWS, SIZES, None, effort=0.5, seed=7)
     assert [stage.name for stage in stages] == list(CLASSES)
     before = None
     for stage in stages:
@@ -42,6 +45,8 @@ def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path)
         config = load_config(CLASSES[stage.name], path)
         assert config.seed == 7
         assert config.model.path == before
+        assert [source.path for source in config.data.train] == ["train.jsonl", "untold.jsonl"]
+        assert "untold.jsonl answers “Nobody told me.” (of the dialogues)." in path.read_text()
         before = str(tmp_path / stage.name)
     assert stages[0].recipe["trainer"]["max_steps"] == 60, "half of 120: 40 steps learnt next to nothing"
     objective = stages[3].recipe["objective"]
@@ -49,28 +54,67 @@ def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path)
     assert objective["other_turns"] * objective["other_share"] >= 0.25
     assert config.rollout.max_new_tokens == 20
     assert config.trainer.max_steps == 24, "half of 48"
-    path.write_text(as_yaml(tokenizer_stage(tmp_path, 1024, 7)))
-    assert load_config(TokenizerConfig, path).vocab_size == 1024
+    path.write_text(as_yaml(tokenizer_stage(tmp_path, ROWS.files, 1024, 7)))
+    config = load_config(TokenizerConfig, path)
+    assert config.vocab_size == 1024
+    assert list(map(str, config.datasets)) == [str(tmp_path / "data" / name) for name in ROWS.files]
 
 
 def test_a_given_model_takes_the_place_of_fresh_weights(tmp_path):
-    stages = training_stages(tmp_path, SIZES, "given/model", effort=1, seed=7)
+    start = Start("given/model", "given/model/model", interaction_limit=90, slots=12, converted=False)
+    stages = training_stages(tmp_path, ROWS, SIZES, start, effort=1, seed=7)
     assert [stage.name for stage in stages] == list(CLASSES)[1:]
     assert stages[0].recipe["model"] == {"path": "given/model"}
+
+
+def test_a_converted_model_learns_to_remember_and_nothing_else(tmp_path):
+    start = Start("given", "given/model", interaction_limit=90, slots=12, converted=True)
+    stages = training_stages(tmp_path, Rows(["train.jsonl"]), SIZES, start, effort=1, seed=7)
+    assert [stage.name for stage in stages] == ["memory_sft", "mrl"], "joint pre-training is for new models"
+    assert stages[0].recipe["model"] == {"path": "given"}
+    path = tmp_path / "stage.yaml"
+    for stage in stages:
+        path.write_text(as_yaml(stage))
+        config = load_config(CLASSES[stage.name], path)
+        assert config.optimizer.lr_multipliers["decoder"] == config.optimizer.lr_multipliers["embedding"] == 0
+        assert "untold" not in path.read_text()
+    assert config.optimizer.lr_multipliers["critic"] == 4.0
+    assert stages[0].recipe["trainer"]["batch_size"] == 8
 
 
 def test_sizes_follow_from_the_rows(tokenizer):
     rows = [*conversations(3, 60), *conversations(7, 40)]
     data = encode_dialogues(rows, tokenizer, max_length=100)
-    sizes = choose_sizes(data)
+    sizes = choose_sizes(data, rows)
     # The longest turn is [BOS] [Q] Ann has the cat . [A] noted [EOS], 10 tokens; the longest answer [A] cat [EOS],
     # and one to spare.
     assert sizes == Sizes(interaction_limit=32, answer_limit=4, slots=16, steps=7, mrl_turns=(7,))
-    assert len(explain(sizes, data, 100)) == 5
+    assert explain(sizes, data, 100)[0].startswith("vocabulary 100: bytes")
+    start = Start("given", "given/model", interaction_limit=9, slots=12, converted=True)
+    given = choose_sizes(data, rows, start)
+    assert given == Sizes(interaction_limit=9, answer_limit=4, slots=12, steps=7, mrl_turns=(7,))
+    lines = explain(given, data, 100, start)
+    assert (lines[0], lines[2]) == ("vocabulary 100: those of given/model", "memory_slots 12: those of given/model")
+    statements = sum(e.query.endswith(".") for c in rows for e in c.exchanges)  # ten tokens, the questions have eight
+    assert lines[1].endswith(f"10 at most; {statements / len(data.lengths):.2%} are longer and cut")
     twice = Conversation((Exchange("one two", "two"), Exchange("one", "three")), "here")
     assert (
         vocabulary_size([twice]) == 320
     )  # 256 bytes, 8 of the frame, four times the 2 words said again: in sixty-fours
+
+
+def test_reinforced_lengths_can_be_watched(tokenizer):
+    """mrl/train.py refuses turns that no dialogue to watch by has, when all else is trained already."""
+    data = encode_dialogues([*conversations(3, 40), *conversations(7, 60)], tokenizer, max_length=100)
+    assert choose_sizes(data, conversations(8, 2)).mrl_turns == (7,)
+    assert choose_sizes(data, conversations(5, 2)).mrl_turns == (5,), "of 6 turns"
+    late = replace(conversations(7, 1)[0], exchanges=(Exchange("a", "b", asks=False),) * 7 + (Exchange("c", "d"),))
+    assert choose_sizes(data, [late]).mrl_turns == (7,), "asks in its last turn"
+    # Of those that suffice for 4 turns the shorter one is taken, which asks nothing there.
+    silent = replace(late, exchanges=(Exchange("a", "b", asks=False),) * 5)
+    asking = replace(late, exchanges=(Exchange("a", "b", asks=False), Exchange("c", "d"), *silent.exchanges[:4]))
+    assert choose_sizes(data, [silent, asking]).mrl_turns == (5,)
+    assert choose_sizes(data, [silent]).mrl_turns == (7,), "none can be: the stage says so"
 
 
 def options(tmp_path: Path, *files: str, held_out: tuple[str, ...] = ()) -> argparse.Namespace:
@@ -85,7 +129,9 @@ def test_rows_are_split_and_each_held_out_file_stands_by_itself(tmp_path):
     chats, near, far = map(str, files.values())
     remember.prepare_rows(options(tmp_path, chats, held_out=(near, far)), tmp_path / "out")
     names = sorted(str(p.relative_to(tmp_path / "out" / "data")) for p in (tmp_path / "out" / "data").rglob("*.jsonl"))
-    assert names == ["held_out/far.jsonl", "held_out/near.jsonl", "renamed.jsonl", "train.jsonl", "validation.jsonl"]
+    # Words that more than a tenth of the dialogues have aren't renamed, here all: a file without rows would be refused.
+    files = ["held_out/far.jsonl", "held_out/near.jsonl", "train.jsonl", "untold.jsonl", "validation.jsonl"]
+    assert names == files
 
 
 def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_over(tmp_path):
@@ -102,6 +148,12 @@ def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_o
     wrong.effort = 0.0
     with pytest.raises(InputError, match="--effort one above 0"):
         remember.main(wrong)
+    wrong.effort, wrong.untold = 1.0, 0.25
+    with pytest.raises(InputError, match=r"was made from another --untold \(0\.5, now 0\.25\)"):
+        remember.main(wrong)
+    wrong.untold = 1.5
+    with pytest.raises(InputError, match="--untold one from 0 to 1"):
+        remember.main(wrong)
 
 
 def test_dialogues_that_ask_for_nothing_are_refused(tmp_path):
@@ -114,7 +166,7 @@ def test_dialogues_that_ask_for_nothing_are_refused(tmp_path):
 def test_a_stage_runs_by_the_recipe_that_stands_there(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(remember, "build_missing", ran.extend)
-    (stage,) = training_stages(tmp_path, SIZES, None, effort=1, seed=7)[:1]
+    (stage,) = training_stages(tmp_path, ROWS, SIZES, None, effort=1, seed=7)[:1]
     remember.run_stage(stage, tmp_path)
     path = tmp_path / "recipes" / "pretrain.yaml"
     assert yaml.safe_load(path.read_text())["seed"] == 7
