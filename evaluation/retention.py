@@ -81,13 +81,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         whole = measure_full_latency(*baseline, longest, min(20, options.repeats))
         latency["latency"] |= whole.pop("latency")
         latency |= whole
+    abstention = tallies[options.name].abstention()
     return {
         "recall": {name: tally.figures()["recall"] for name, tally in tallies.items()},
         "token_f1": {name: tally.figures()["token_f1"] for name, tally in tallies.items()},
         "all": {name: tally.overall() for name, tally in tallies.items()},
         "intervals": {name: tally.intervals() for name, tally in tallies.items()},
         "by_kind": {name: tally.by_kind() for name, tally in tallies.items()},
-        "abstention": tallies[options.name].abstention(),
+        "abstention": abstention,
+        # Beside those of other models in a report, which keeps the last `abstention` that it reads.
+        "abstention_by_model": {options.name: abstention} if abstention else {},
         "unfinished": {name: tally.unfinished for name, tally in tallies.items()},
         "thoughts": {name: tally.thoughts() for name, tally in tallies.items()},
         "questions": tallies[options.name].sizes(),

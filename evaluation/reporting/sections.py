@@ -10,6 +10,9 @@ from evaluation.reporting.records import Results
 from evaluation.reporting.summary import REASONING, STAGE_FIGURES, pooled, reasoning
 from evaluation.study.tables import NOTE, study_tables
 
+ABSTENTION = {"untold": "untold, said so", "told": "told, recalled", "told_abstained": "told, called untold"}
+"""Columns of the table of untold questions, by their keys in a retention file."""
+
 
 def stage_section(results: Results) -> str:
     """Time, memory, speed and loss by stage, and whatever else a stage reported as one number."""
@@ -89,6 +92,15 @@ def memory_section(report: Mapping[str, Any]) -> str:
             f"over dialogues; *mean* is over the distances {', '.join(d for d in MEAN_OVER if d in gains)}.\n"
         )
         parts.append(table(["distance", "gain", "questions"], rows) + "\n")
+    if by_model := report.get("abstention_by_model"):
+        rows = [
+            [name.replace("_", " "), *(f"{100 * found[key]:.1f}" if key in found else "–" for key in ABSTENTION),
+             *(number(found["n"][part]) for part in ("untold", "told"))]
+            for name, found in by_model.items()
+        ]  # fmt: skip
+        head = ["model", *ABSTENTION.values(), "untold", "told"]
+        parts.append("Questions for what was never told, in per cent, and how many questions that is:\n")
+        parts.append(table(head, rows) + "\n")
     if (ratio := report.get("latency_ratio_64_1")) is not None:
         parts.append(f"Time to first token at turn 64, as a multiple of turn 1: {number(ratio)}.\n")
     if samples := report.get("retention_samples"):

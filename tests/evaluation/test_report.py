@@ -144,3 +144,30 @@ def test_answers_from_memory_are_shown(tmp_path):
     put(tmp_path / "in" / "retention.json", {"recall": {"memory_sft": {"8": 0.5}}, "retention_samples": [asked]})
     write_report(read_results([tmp_path / "in"]), tmp_path / "out")
     assert "| Where \\| does Ann live? | Wien | Graz | 8 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_what_each_model_says_where_nothing_was_told(tmp_path):
+    for name, untold in (("memory_sft", 0.25), ("mrl", 0.5)):
+        found = {"untold": untold, "told": 0.8, "told_abstained": 0.05, "n": {"untold": 40, "told": 1200}}
+        figures = {"recall": {name: {"1": 0.8}}, "abstention": found, "abstention_by_model": {name: found}}
+        put(tmp_path / "in" / name / "retention.json", figures)
+    put(tmp_path / "in" / "third" / "retention.json", {"recall": {"third": {"1": 0.8}}, "abstention_by_model": {}})
+    write_report(read_results([tmp_path / "in"]), tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| model | untold, said so | told, recalled | told, called untold | untold | told |" in text
+    assert "| memory sft | 25.0 | 80.0 | 5.0 | 40 | 1,200 |" in text
+    assert "| mrl | 50.0 | 80.0 | 5.0 | 40 | 1,200 |" in text
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["abstention_by_model"]) == [
+        "memory_sft",
+        "mrl",
+    ]
+
+
+def test_rows_that_were_made_are_counted(tmp_path):
+    made = {"dialogues": 2000, "counts": {"copies with other names": 6000}, "untold_answer": "“Nobody told me.” (own)"}
+    put(tmp_path / "in" / "derived.json", made)
+    write_report(read_results([tmp_path / "in"]), tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| dialogues to learn from | 2,000 |\n| copies with other names | 6,000 |" in text
+    assert "Asked for what was never told, these copies answer “Nobody told me.” (own)." in text
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["derived"] == made

@@ -13,25 +13,30 @@ from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from evaluation import report, retention
-from mrl import memory_sft, remember, train
+from mrl import memory_pretrain, memory_sft, pretrain, remember, train
+from mrl.model import ReactiveConfig, ReactiveForCausalLM
 from mrl.own_dialogues.start import read_start
 from mrl.recipes import prerequisites
 from mrl.recipes.conversion import ConvertStage
 from mrl.recipes.reinforcement import MRLStage
-from mrl.recipes.supervised import MemorySFTStage
+from mrl.recipes.supervised import MemoryPretrainStage, MemorySFTStage, PretrainStage
 from mrl.stages.convert import run_stage
+from mrl.training.model_io import save_reactive
 from pipeline.config import load_config, parse_config
 from pipeline.errors import InputError
 from pipeline.run import open_run
 from tests.mrl.in_process import run_here
-from tests.mrl.own_dialogues.conftest import of_bytes
+from tests.mrl.own_dialogues.conftest import FRAME_OF_BYTES, of_bytes
 
 NAMES = "Ann Bob Cid Dora Emil Fay Gus Hal Ida Jon Kay Leo Mia Ned Ola Pia Quin Ron Sue Tim Uma Vic Wim Yin".split()
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-STAGES = {"mrl/memory_sft.py": (MemorySFTStage, memory_sft), "mrl/train.py": (MRLStage, train)}
+STAGES = {
+    "mrl/pretrain.py": (PretrainStage, pretrain), "mrl/memory_pretrain.py": (MemoryPretrainStage, memory_pretrain),
+    "mrl/memory_sft.py": (MemorySFTStage, memory_sft), "mrl/train.py": (MRLStage, train),
+}  # fmt: skip
 READERS = {"evaluation/retention.py": retention, "evaluation/report.py": report}
 
 
@@ -100,7 +105,22 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     for module in (prerequisites, remember):
         monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=in_this_process))
     out = tmp_path / "own"
-    given = ["--data", str(chats), "--model", str(converted), "--output-dir", str(out), "--copies", "1"]
+    held = tmp_path / "held.jsonl"
+    untold = {"query": "How old am I?", "answer": "Nobody told me.", "facts": []}
+    rows = [json.loads(line) for line in chats.read_text().splitlines()[:4]]
+    held.write_text("".join(json.dumps({**r, "interactions": [*r["interactions"], untold]}) + "\n" for r in rows))
+    given = [
+        "--data",
+        str(chats),
+        "--held-out",
+        str(held),
+        "--model",
+        str(converted),
+        "--output-dir",
+        str(out),
+        "--copies",
+        "1",
+    ]
     options = remember.parse_options([*given, "--effort", "0.001", "--untold", "1"])
     with caplog.at_level("INFO"):
         remember.main(options)
@@ -120,17 +140,20 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     derived = json.loads((out / "derived.json").read_text())
     made = {name: len((out / "data" / f"{name}.jsonl").read_text().splitlines()) for name in ("renamed", "untold")}
     counts = derived["counts"]
-    assert counts["copies with other names"] == made["renamed"] == derived["dialogues"] == 21
-    assert counts["copies with a question for what was never told"] == made["untold"] > 21
+    assert counts["copies with other names"] == made["renamed"] == derived["dialogues"] == 23
+    assert counts["copies with a question for what was never told"] == made["untold"] > 23
     assert (
-        f"made of those to learn from: 21 copies with other names, {made['untold']} copies with a question"
+        f"made of those to learn from: 23 copies with other names, {made['untold']} copies with a question"
         in caplog.text
     )
     assert "copies answer “You haven't told me that yet.” (the default, for the dialogues have none)" in caplog.text
     assert "You haven't told me that yet." in (out / "recipes" / "memory_sft.yaml").read_text()
     written = json.loads((out / "report.json").read_text())
     assert written["derived"] == derived
-    assert set(written["recall"]) >= {"memory_sft", "mrl", "reset_control", "foreign_control"}
+    sizes = {name: (found["n"]["untold"], found["n"]["told"]) for name, found in written["abstention_by_model"].items()}
+    assert sizes == {"memory_sft_held": (4, 8), "mrl_held": (4, 8)}
+    controls = {"memory_sft_held_reset_control", "mrl_held_foreign_control"}
+    assert set(written["recall"]) >= {"memory_sft_held", "mrl_held"} | controls
     assert f"| copies with other names | {made['renamed']} |" in (out / "report.md").read_text()
 
     finished = [*out.rglob("metrics.json"), *out.rglob("retention.json")]
@@ -138,6 +161,27 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     remember.main(options)
     assert len(times) == 4
     assert [path.stat().st_mtime_ns for path in finished] == times, "started again, it does nothing twice"
+
+
+@pytest.mark.slow
+def test_from_a_model_of_these_stages(tmp_path, byte_tokenizer, chats, monkeypatch):
+    """All stages but the first, with its tokenizer, its interaction limit and its slots."""
+    monkeypatch.setattr(prerequisites, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(remember, "measure", lambda folder, sizes: None)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "memory_slots": 20}
+    config = ReactiveConfig(
+        vocab_size=len(byte_tokenizer), max_interaction_length=80, initial_state="learned", **shape, **FRAME_OF_BYTES
+    )
+    save_reactive(ReactiveForCausalLM(config), byte_tokenizer, tmp_path / "given")
+    out = tmp_path / "own"
+    given = ["--data", str(chats), "--model", str(tmp_path / "given"), "--output-dir", str(out), "--copies", "1"]
+    remember.main(remember.parse_options([*given, "--effort", "0.001", "--untold", "0"]))
+    stages = ["interaction_sft", "memory_pretrain", "memory_sft", "mrl"]
+    assert [json.loads((out / name / "metrics.json").read_text())["steps"] for name in stages] == [2] * 4
+    plan = json.loads((out / "plan.json").read_text())
+    assert (plan["interaction_limit"], plan["slots"]) == (80, 20)
+    assert not (out / "data" / "untold.jsonl").exists()
+    assert json.loads((out / "derived.json").read_text())["untold_answer"] is None
 
 
 def test_the_model_is_looked_at_before_anything_is_made(tmp_path, converted, chats):
