@@ -6,7 +6,9 @@ _NOT = r"(?:(?:have|has|did|do|does|was|were)(?:n['’]t|\s+not)|never|(?:have|h
 _PATTERN = re.compile(
     rf"\b(?:you|nobody|no\s+one)\b(?:\s+{_NOT})(?:\s+yet)?\s+(?:told|mentioned|said|shared|tell|mention|say|share)\b"
     r"|\b(?:nobody|no\s+one)\s+(?:has\s+)?(?:told|mentioned|said)\b"
-    rf"|\bI\s+(?:{_NOT}(?:\s+yet)?\s+(?:know|been\s+told)|can['’]t\s+know)\b|\bI\s+was\s+never\s+told\b",
+    # Not "I didn't know that!", which says that now it is known, nor "I never know what to wear".
+    r"|\bI\s+(?:do(?:n['’]t|\s+not)(?:\s+yet)?\s+know|can['’]t\s+know)\b"
+    rf"|\bI\s+{_NOT}(?:\s+yet)?\s+been\s+told\b|\bI\s+was\s+never\s+told\b",
     re.IGNORECASE,
 )
 

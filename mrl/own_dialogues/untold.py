@@ -70,7 +70,8 @@ def admission_of(conversations: Sequence[Conversation]) -> Admission:
     answers: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     for conversation in conversations:
-        said = [e.answer for e in conversation.exchanges if abstains(e.answer)]
+        # Where nothing is marked an "I don't know" is said of anything.
+        said = [e.answer for e in conversation.exchanges if e.facts and abstains(e.answer)]
         answers.update(dict.fromkeys(said, 1))
         forms.update(form for answer in said if (form := abstention_of(answer)))
     usual = [answer for answer, count in answers.most_common() if count > 1]

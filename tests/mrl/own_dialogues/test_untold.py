@@ -166,6 +166,8 @@ def test_the_answer_is_the_dialogues_own_where_two_have_it():
     once = admission_of([dialogue(TALK, named), dialogue(TALK, TALK)])
     assert (once.answer, once.own) == (ADMISSION, False), "a single dialogue's may name what was asked"
     assert once.fact == ("You haven't told", "You never mentioned")
+    chat = dialogue(*({k: v for k, v in t.items() if k != "facts"} for t in (TALK, short)))
+    assert admission_of([chat, chat]) == DEFAULT, "no word of it is marked"
     own = admission_of([dialogue(TALK, named), dialogue(TALK, short), dialogue(TALK, short, short)])
     assert (own.answer, own.own) == ("Nobody told me.", True)
     assert own.fact == ("Nobody told", "You never mentioned"), "its own form first"
