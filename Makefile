@@ -37,9 +37,9 @@ smollm2: uv  ## SmolLM2-135M-Instruct through all stages, asked before and after
 smollm2-memory: uv  ## SmolLM2-135M-Instruct is given a memory (about four hours); QUICK=1 shortened, OUT=DIR elsewhere
 	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2_memory,$(OUT)) sh smollm2_memory.sh
 
-remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own)
+remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own); HELD_OUT=FILE, MODEL=FOLDER
 	@test -n "$(DATA)" || { echo "say which dialogues: make remember DATA=chats.jsonl" >&2; exit 2; }
-	@uv run mrl/remember.py --data $(DATA) $(if $(HELD_OUT),--held-out $(HELD_OUT)) --output-dir $(if $(filter file,$(origin OUT)),outputs/own,$(OUT))
+	@uv run mrl/remember.py --data $(DATA) $(if $(HELD_OUT),--held-out $(HELD_OUT)) $(if $(MODEL),--model $(MODEL)) --output-dir $(if $(filter file,$(origin OUT)),outputs/own,$(OUT))
 
 control: uv  ## the quickstart's memory beside a plain decoder that reads the whole history (four minutes of training)
 	@uv run data/data_collection.py --config-path data/config/quickstart/memory_chats.yaml --output-dir "$(OUT)/data/memory_chats"

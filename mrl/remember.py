@@ -25,7 +25,7 @@ from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
 from mrl.own_dialogues.derived import Derived, derive
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
 from mrl.own_dialogues.recipes import TOKENIZER, Rows, Stage, as_yaml, tokenizer_stage, training_stages
-from mrl.own_dialogues.rows import Split, split_dialogues, write_rows
+from mrl.own_dialogues.rows import Split, asks_back, split_dialogues, write_rows
 from mrl.own_dialogues.start import read_start
 from mrl.own_dialogues.untold import UNTOLD
 from mrl.recipes.data import RowSource
@@ -50,7 +50,7 @@ def read(paths: list[str], bad_rows: BadRowsRule) -> list[Conversation]:
         found += read_conversations(RowSource(path=path, bad_rows=bad_rows), counts)
     counts.update(check_dialogues(found))
     logger.info("%s: %s", ", ".join(paths), ", ".join(lines_of(counts)))
-    if not any(exchange.asks for conversation in found for exchange in conversation.exchanges[1:]):
+    if not any(map(asks_back, found)):
         raise InputError(f"{paths[0]}: no turn asks for anything said before; mark `facts` (docs/own_dialogues.md)")
     return found
 

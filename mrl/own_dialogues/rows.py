@@ -31,7 +31,8 @@ class Split:
 
 
 def split_dialogues(given: Sequence[Conversation], held_out: Sequence[Conversation], seed: int) -> Split:
-    """Whole dialogues, drawn by the seed; equal ones stay together. Raises InputError where there are too few."""
+    """Whole dialogues, drawn by the seed; equal ones stay together. Of those that ask for what was told every part has
+    its share, one at least: of the others nothing can be measured. Raises InputError where there are too few."""
     distinct: dict[tuple[Any, ...], list[Conversation]] = {}
     for conversation in given:
         distinct.setdefault(spoken(conversation), []).append(conversation)
@@ -41,14 +42,28 @@ def split_dialogues(given: Sequence[Conversation], held_out: Sequence[Conversati
     if len(groups) < FEWEST:
         raise InputError(f"--data: {len(groups)} different dialogues to learn from; give at least {FEWEST}")
     random.Random(seed).shuffle(groups)
+    asking = [group for group in groups if asks_back(group[0])]
+    silent = [group for group in groups if not asks_back(group[0])]
+    portion = len(asking) / len(groups)
     parts = []
     sizes = [(VALIDATION, MOST_VALIDATION), *([] if held_out else [(HELD_OUT, MOST_HELD_OUT)])]
     for share, most in sizes:
         count = min(most, max(1, round(share * len(distinct))))
-        parts.append([group[0] for group in groups[:count]])
-        groups = groups[count:]
-    train = [conversation for group in groups for conversation in group]
+        some = max(1, round(portion * count), count - len(silent))
+        parts.append([group[0] for group in (*asking[:some], *silent[: count - some])])
+        asking, silent = asking[some:], silent[count - some :]
+    train = [conversation for group in (*asking, *silent) for conversation in group]
+    if not all(any(map(asks_back, part)) for part in (train, *parts)):
+        raise InputError(
+            f"--data: {sum(map(asks_back, given))} dialogues ask for anything said before, too few to learn from some, "
+            "watch training by others and measure on others; mark `facts` (docs/own_dialogues.md)"
+        )
     return Split(train, parts[0], list(held_out) if held_out else parts[1])
+
+
+def asks_back(conversation: Conversation) -> bool:
+    """Whether a dialogue asks for facts that it has told: then recall can be rewarded and measured."""
+    return any(exchange.facts and exchange.distance for exchange in conversation.exchanges)
 
 
 def write_rows(path: Path, conversations: Iterable[Conversation]) -> None:

@@ -1,6 +1,7 @@
 """The way of mrl/remember.py without its trainings: sizes that follow from rows, recipes that the stages accept."""
 
 import argparse
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -157,10 +158,14 @@ def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_o
 
 
 def test_dialogues_that_ask_for_nothing_are_refused(tmp_path):
+    """Also chats without marks: the last stage would refuse them, for nothing in them can be rewarded."""
+    silent = '{"query": "a", "answer": "b", "facts": [], "interactions": []}\n'
+    chat = {"messages": [{"role": r, "content": c} for r, c in (("user", "hi"), ("assistant", "ho"))] * 2}
     path = tmp_path / "chats.jsonl"
-    path.write_text('{"query": "a", "answer": "b", "facts": [], "interactions": []}\n' * 30)
-    with pytest.raises(InputError, match="no turn asks for anything said before; mark `facts`"):
-        remember.prepare_rows(options(tmp_path, str(path)), tmp_path / "out")
+    for line in (silent, json.dumps(chat) + "\n"):
+        path.write_text(line * 30)
+        with pytest.raises(InputError, match="no turn asks for anything said before; mark `facts`"):
+            remember.prepare_rows(options(tmp_path, str(path)), tmp_path / "out")
 
 
 def test_a_stage_runs_by_the_recipe_that_stands_there(tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from data import tokenizer
+from data.tokenizer import TokenizerConfig
 from evaluation import report, retention
 from mrl import memory_pretrain, memory_sft, pretrain, remember, train
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
@@ -34,6 +36,7 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 STAGES = {
+    "data/tokenizer.py": (TokenizerConfig, tokenizer),
     "mrl/pretrain.py": (PretrainStage, pretrain), "mrl/memory_pretrain.py": (MemoryPretrainStage, memory_pretrain),
     "mrl/memory_sft.py": (MemorySFTStage, memory_sft), "mrl/train.py": (MRLStage, train),
 }  # fmt: skip
@@ -42,17 +45,17 @@ READERS = {"evaluation/retention.py": retention, "evaluation/report.py": report}
 
 def causal(folder: Path) -> Path:
     """A tiny Llama with a chat template, as anybody's."""
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_bytes(["<unk>"]), eos_token="<|im_end|>")
+    words = PreTrainedTokenizerFast(tokenizer_object=of_bytes(["<unk>"]), eos_token="<|im_end|>")
     marks = [AddedToken(mark, special=True) for mark in ("<|im_start|>", "<think>", "</think>")]
-    tokenizer.add_special_tokens({"additional_special_tokens": marks})
-    tokenizer.chat_template = CHATML
+    words.add_special_tokens({"additional_special_tokens": marks})
+    words.chat_template = CHATML
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(words), hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, eos_token_id=words.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(5)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    words.save_pretrained(folder)
     return folder
 
 
@@ -163,23 +166,34 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     assert [path.stat().st_mtime_ns for path in finished] == times, "started again, it does nothing twice"
 
 
-@pytest.mark.slow
-def test_from_a_model_of_these_stages(tmp_path, byte_tokenizer, chats, monkeypatch):
-    """All stages but the first, with its tokenizer, its interaction limit and its slots."""
-    monkeypatch.setattr(prerequisites, "subprocess", SimpleNamespace(run=in_this_process))
-    monkeypatch.setattr(remember, "measure", lambda folder, sizes: None)
+def given_model(folder: Path, words: PreTrainedTokenizerFast) -> Path:
+    """A model as the stages of mrl/ leave one."""
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "memory_slots": 20}
     config = ReactiveConfig(
-        vocab_size=len(byte_tokenizer), max_interaction_length=80, initial_state="learned", **shape, **FRAME_OF_BYTES
+        vocab_size=len(words), max_interaction_length=80, initial_state="learned", **shape, **FRAME_OF_BYTES
     )
-    save_reactive(ReactiveForCausalLM(config), byte_tokenizer, tmp_path / "given")
+    save_reactive(ReactiveForCausalLM(config), words, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [False, True])
+def test_from_a_model_of_these_stages_and_from_nothing(tmp_path, byte_tokenizer, chats, monkeypatch, fresh):
+    """A given model goes through all stages but the first, with its tokenizer, interaction limit and slots."""
+    monkeypatch.setattr(prerequisites, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(remember, "measure", lambda folder, sizes: None)
     out = tmp_path / "own"
-    given = ["--data", str(chats), "--model", str(tmp_path / "given"), "--output-dir", str(out), "--copies", "1"]
-    remember.main(remember.parse_options([*given, "--effort", "0.001", "--untold", "0"]))
-    stages = ["interaction_sft", "memory_pretrain", "memory_sft", "mrl"]
-    assert [json.loads((out / name / "metrics.json").read_text())["steps"] for name in stages] == [2] * 4
+    options = ["--data", str(chats), "--output-dir", str(out), "--copies", "1", "--effort", "0.001", "--untold", "0"]
+    if not fresh:
+        options += ["--model", str(given_model(tmp_path / "given", byte_tokenizer))]
+    remember.main(remember.parse_options(options))
+    stages = [*(["pretrain"] if fresh else []), "interaction_sft", "memory_pretrain", "memory_sft", "mrl"]
+    assert [json.loads((out / name / "metrics.json").read_text())["steps"] for name in stages] == [2] * len(stages)
+    assert sorted(p.stem for p in (out / "recipes").iterdir()) == sorted(stages + ["tokenizer"] * fresh)
     plan = json.loads((out / "plan.json").read_text())
-    assert (plan["interaction_limit"], plan["slots"]) == (80, 20)
+    config = json.loads((out / "mrl" / "model" / "config.json").read_text())
+    assert (plan["interaction_limit"], plan["slots"]) == (config["max_interaction_length"], config["memory_slots"])
+    assert ((plan["interaction_limit"], plan["slots"]) == (80, 20)) is not fresh
     assert not (out / "data" / "untold.jsonl").exists()
     assert json.loads((out / "derived.json").read_text())["untold_answer"] is None
 

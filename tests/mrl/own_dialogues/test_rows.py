@@ -4,12 +4,15 @@ import pytest
 
 from mrl.dialogues.check import spoken
 from mrl.dialogues.dataset import Conversation, Exchange, RowSource, fingerprint, parse_row, read_conversations
-from mrl.own_dialogues.rows import split_dialogues, write_rows
+from mrl.own_dialogues.rows import asks_back, split_dialogues, write_rows
 from pipeline.errors import InputError
 
 
 def numbered(count: int) -> list[Conversation]:
-    return [Conversation((Exchange(f"q{i}", "a"), Exchange("why", f"b{i}")), str(i)) for i in range(count)]
+    return [
+        Conversation((Exchange(f"q{i}", "a"), Exchange("why", f"b{i}", facts=("b",), distance=1)), str(i))
+        for i in range(count)
+    ]
 
 
 def test_no_dialogue_is_in_two_parts():
@@ -27,6 +30,18 @@ def test_given_held_out_dialogues_are_not_trained_on():
     assert len(split.held_out) == 30
     assert len(split.train) + len(split.validation) == 70
     assert not {spoken(c) for c in split.train} & {spoken(c) for c in split.held_out}
+
+
+def test_every_part_has_dialogues_that_ask():
+    """Where few are marked, a part without a question would be refused by the last stage, or by retention."""
+    silent = [Conversation((Exchange(f"s{i}", "a"), Exchange("why", "b")), str(i)) for i in range(90)]
+    for marked, expected in ((10, [1, 1, 8]), (3, [1, 1, 1]), (90, [4, 9, 77])):
+        split = split_dialogues([*silent, *numbered(marked)], [], seed=1)
+        parts = (split.validation, split.held_out, split.train)
+        assert sum(map(len, parts)) == 90 + marked
+        assert [sum(map(asks_back, part)) for part in parts] == expected
+    with pytest.raises(InputError, match="--data: 2 dialogues ask for anything said before, too few"):
+        split_dialogues([*silent, *numbered(2)], [], seed=1)
 
 
 def test_too_few_are_refused():

@@ -133,6 +133,10 @@ def test_distances_that_were_given_follow():
 def test_questions_that_leave_open_whom_they_mean_are_not_taken():
     hers = turn("And where does she live?", "In Lisbon.", "Lisbon")
     assert copy_of(turn("My aunt Ann lives in Oslo."), TALK, CLARA, TALK, hers) is None
+    garden = turn("Where is her garden?", "In Lisbon.", "Lisbon")
+    assert copy_of(turn("The garden of Clara is in Lisbon."), TALK, garden) is None, "though a rare word is in both"
+    named = turn("Where does Clara have her garden?", "In Lisbon.", "Lisbon")
+    assert copy_of(turn("The garden of Clara is in Lisbon."), TALK, named) == said(TALK, {**named, "answer": ADMISSION})
     mine = turn("Where do I live?", "In Lisbon.", "Lisbon")
     assert copy_of(turn("I moved to Lisbon."), TALK, mine) == said(TALK, {**mine, "answer": ADMISSION})
     assert copy_of(turn("They moved to Lisbon."), TALK, mine) is None
