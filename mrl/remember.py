@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mrl.dialogues.check import check_dialogues, lines_of
 from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import encode_dialogues, load_tokenizer
-from mrl.own_dialogues.derived import Derived, derive
+from mrl.own_dialogues.derived import Derived, derive, untold_to_measure
 from mrl.own_dialogues.plan import choose_sizes, explain, vocabulary_size
 from mrl.own_dialogues.recipes import TOKENIZER, Rows, Stage, as_yaml, tokenizer_stage, training_stages
 from mrl.own_dialogues.rows import Split, asks_back, split_dialogues, write_rows
@@ -84,7 +84,8 @@ def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[Split, Deri
     keep_to_one_data_set(
         folder,
         {
-            "dialogues": fingerprint(given),
+            "data": fingerprint(given),
+            "held-out": fingerprint([c for part in apart.values() for c in part]),
             **{name: getattr(options, name) for name in ("seed", "copies", "untold", "model")},
         },
     )
@@ -92,7 +93,14 @@ def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[Split, Deri
     derived = derive(split.train, options.copies, options.untold, options.seed)
     write_rows(folder / "data" / TRAIN, split.train)
     write_rows(folder / "data" / "validation.jsonl", split.validation)
-    for name, part in (apart or {HELD_OUT: split.held_out}).items():
+    measured = apart or {HELD_OUT: split.held_out}
+    if derived.untold:
+        copies = {
+            f"{name}_untold": untold_to_measure(part, split.train, derived.admission, options.seed)
+            for name, part in measured.items()
+        }
+        measured = {name: part for name, part in copies.items() if part} | measured
+    for name, part in measured.items():
         write_rows(folder / "data" / HELD_OUT / f"{name}.jsonl", part)
     for name, made in derived.files.items():
         write_rows(folder / "data" / name, made)
@@ -103,6 +111,8 @@ def prepare_rows(options: argparse.Namespace, folder: Path) -> tuple[Split, Deri
     logger.info("made of those to learn from: %s", ", ".join(lines_of(derived.counts)) or "nothing")
     if derived.untold:
         logger.info("asked for what was never told, copies answer %s", derived.untold)
+    if made := [f"{len(copied)} in {name}" for name, copied in measured.items() if name not in (*apart, HELD_OUT)]:
+        logger.info("no held-out dialogue asks for that: copies that do are measured on too, %s", ", ".join(made))
     write_json(folder / DERIVED, {"dialogues": len(split.train), **derived.as_dict()})
     return split, derived
 

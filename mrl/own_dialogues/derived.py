@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mrl.dialogues.abstention import abstains
 from mrl.dialogues.dataset import Conversation
 from mrl.own_dialogues.joining import joined_questions, with_joined_questions
 from mrl.own_dialogues.renaming import renamed_copies
+from mrl.own_dialogues.rows import asks_back
 from mrl.own_dialogues.untold import Admission, admission_of, untold_copies
 
 RENAMED, UNTOLD = "renamed.jsonl", "untold.jsonl"
@@ -50,3 +52,14 @@ def derive(train: Sequence[Conversation], copies: int, untold: float, seed: int)
     files = {name: with_joined_questions(given, seed) for name, given in made.items() if given}
     counts[JOINED] = sum(joined_questions(made[name], file) for name, file in files.items())
     return Derived(files, admission, counts)
+
+
+def untold_to_measure(
+    held_out: Sequence[Conversation], train: Sequence[Conversation], admission: Admission, seed: int
+) -> list[Conversation]:
+    """Copies of held-out dialogues with a question for what was never told: without them nothing would show whether
+    that was learnt. None where the dialogues have such questions of their own."""
+    if any(abstains(exchange.answer) and exchange.facts for c in held_out for exchange in c.exchanges):
+        return []
+    made = untold_copies(held_out, admission, 1.0, seed, language=train)
+    return made if any(map(asks_back, made)) else []

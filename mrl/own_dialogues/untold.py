@@ -87,11 +87,13 @@ def untold_copies(
     share: float,
     seed: int,
     counts: Counter[str] | None = None,
+    language: Sequence[Conversation] | None = None,
 ) -> list[Conversation]:
     """For a share of the conversations, drawn by the seed, a copy of each in which one question asks for what wasn't
-    told, where one can be made. counts: takes in how many were made, and what was left out of them."""
-    said = said_words(conversations)
-    common = {word for word, count in said.items() if count > len(conversations) / 10}
+    told, where one can be made. counts: takes in how many were made, and what was left out of them; language: the
+    dialogues by which words are common or rare, where these are too few to show it."""
+    shown = conversations if language is None else language
+    common = {word for word, count in said_words(shown).items() if count > len(shown) / 10}
     made = []
     found = Counter({COPIES: 0, LEFT_OUT: 0, IMPOSSIBLE: 0})
     for number, conversation in enumerate(conversations):

@@ -131,8 +131,9 @@ def test_rows_are_split_and_each_held_out_file_stands_by_itself(tmp_path):
     remember.prepare_rows(options(tmp_path, chats, held_out=(near, far)), tmp_path / "out")
     names = sorted(str(p.relative_to(tmp_path / "out" / "data")) for p in (tmp_path / "out" / "data").rglob("*.jsonl"))
     # Words that more than a tenth of the dialogues have aren't renamed, here all: a file without rows would be refused.
-    files = ["held_out/far.jsonl", "held_out/near.jsonl", "train.jsonl", "untold.jsonl", "validation.jsonl"]
-    assert names == files
+    # No held-out dialogue asks for what was never told, so copies that do are measured on as well.
+    measured = ["held_out/far.jsonl", "held_out/far_untold.jsonl", "held_out/near.jsonl", "held_out/near_untold.jsonl"]
+    assert names == [*measured, "train.jsonl", "untold.jsonl", "validation.jsonl"]
 
 
 def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_over(tmp_path):
@@ -141,10 +142,12 @@ def test_a_folder_stays_with_its_dialogues_and_nothing_that_is_read_is_written_o
     write_rows(second, conversations(7, 80))
     for _ in range(2):
         remember.prepare_rows(options(tmp_path, str(first)), tmp_path / "out")
-    with pytest.raises(InputError, match="was made from another --dialogues"):
+    with pytest.raises(InputError, match="was made from another --data"):
         remember.prepare_rows(options(tmp_path, str(second)), tmp_path / "out")
     with pytest.raises(InputError, match=r"data/train\.jsonl would be written over"):
         remember.main(options(tmp_path, str(tmp_path / "out" / "data" / "train.jsonl")))
+    with pytest.raises(InputError, match="was made from another --held-out"):
+        remember.prepare_rows(options(tmp_path, str(first), held_out=(str(second),)), tmp_path / "out")
     wrong = options(tmp_path, str(first))
     wrong.effort = 0.0
     with pytest.raises(InputError, match="--effort one above 0"):

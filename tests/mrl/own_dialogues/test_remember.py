@@ -109,27 +109,14 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
         monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=in_this_process))
     out = tmp_path / "own"
     held = tmp_path / "held.jsonl"
-    untold = {"query": "How old am I?", "answer": "Nobody told me.", "facts": []}
-    rows = [json.loads(line) for line in chats.read_text().splitlines()[:4]]
-    held.write_text("".join(json.dumps({**r, "interactions": [*r["interactions"], untold]}) + "\n" for r in rows))
-    given = [
-        "--data",
-        str(chats),
-        "--held-out",
-        str(held),
-        "--model",
-        str(converted),
-        "--output-dir",
-        str(out),
-        "--copies",
-        "1",
-    ]
-    options = remember.parse_options([*given, "--effort", "0.001", "--untold", "1"])
+    held.write_text("".join(line + "\n" for line in chats.read_text().splitlines()[:4]))
+    files = ["--data", str(chats), "--held-out", str(held), "--output-dir", str(out)]
+    options = remember.parse_options(
+        [*files, "--model", str(converted), "--copies", "1", "--effort", "0.001", "--untold", "1"]
+    )
     with caplog.at_level("INFO"):
         remember.main(options)
-    assert sorted(p.stem for p in (out / "recipes").iterdir()) == ["memory_sft", "mrl"], (
-        "it speaks, and has a tokenizer"
-    )
+    assert sorted(p.stem for p in (out / "recipes").iterdir()) == ["memory_sft", "mrl"], "it speaks already"
     for stage in ("memory_sft", "mrl"):
         found = json.loads((out / stage / "metrics.json").read_text())
         assert (found["status"], found["steps"]) == ("complete", 2)
@@ -143,18 +130,17 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     derived = json.loads((out / "derived.json").read_text())
     made = {name: len((out / "data" / f"{name}.jsonl").read_text().splitlines()) for name in ("renamed", "untold")}
     counts = derived["counts"]
-    assert counts["copies with other names"] == made["renamed"] == derived["dialogues"] == 23
-    assert counts["copies with a question for what was never told"] == made["untold"] > 23
-    assert (
-        f"made of those to learn from: 23 copies with other names, {made['untold']} copies with a question"
-        in caplog.text
-    )
+    assert counts["copies with other names"] == made["renamed"] == derived["dialogues"] == 24 - 4 - 1
+    assert counts["copies with a question for what was never told"] == made["untold"] == 2 * 19
+    assert f"to learn from: 19 copies with other names, {made['untold']} copies with a question" in caplog.text
     assert "copies answer “You haven't told me that yet.” (the default, for the dialogues have none)" in caplog.text
     assert "You haven't told me that yet." in (out / "recipes" / "memory_sft.yaml").read_text()
     written = json.loads((out / "report.json").read_text())
     assert written["derived"] == derived
     sizes = {name: (found["n"]["untold"], found["n"]["told"]) for name, found in written["abstention_by_model"].items()}
-    assert sizes == {"memory_sft_held": (4, 8), "mrl_held": (4, 8)}
+    # Asked in copies alone, for no held-out dialogue asks so: where Ann lives, and still what sings.
+    assert sizes == {"memory_sft_held_untold": (4, 4), "mrl_held_untold": (4, 4)}
+    assert "copies that do are measured on too, 4 in held_untold" in caplog.text
     controls = {"memory_sft_held_reset_control", "mrl_held_foreign_control"}
     assert set(written["recall"]) >= {"memory_sft_held", "mrl_held"} | controls
     assert f"| copies with other names | {made['renamed']} |" in (out / "report.md").read_text()
@@ -162,7 +148,7 @@ def test_from_a_converted_model_to_a_report(tmp_path, converted, chats, monkeypa
     finished = [*out.rglob("metrics.json"), *out.rglob("retention.json")]
     times = [path.stat().st_mtime_ns for path in finished]
     remember.main(options)
-    assert len(times) == 4
+    assert len(times) == 6
     assert [path.stat().st_mtime_ns for path in finished] == times, "started again, it does nothing twice"
 
 

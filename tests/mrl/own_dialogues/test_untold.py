@@ -15,6 +15,7 @@ from mrl.dialogues.check import check_dialogues
 from mrl.dialogues.dataset import Conversation, Exchange, RowSource, parse_row, read_conversations
 from mrl.dialogues.tokenization import FACT, encode_dialogues
 from mrl.model import ReactiveConfig
+from mrl.own_dialogues.derived import untold_to_measure
 from mrl.own_dialogues.rows import write_rows
 from mrl.own_dialogues.untold import ADMISSION, COPIES, IMPOSSIBLE, LEFT_OUT, admission_of, untold_copies
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
@@ -161,6 +162,27 @@ def test_a_share_of_the_dialogues_drawn_by_the_seed():
     assert made == untold_copies(given, DEFAULT, 0.25, 3)
     assert made != untold_copies(given, DEFAULT, 0.25, 4)
     assert untold_copies(given, DEFAULT, 0.0, 3) == []
+
+
+def test_few_dialogues_take_what_is_rare_from_others():
+    """By themselves they would show every word to be a common one."""
+    part = turn("Boris has an old Lisbon map.")
+    two = turn("Where does Clara live now?", "In Lisbon Oriente.", ["Lisbon Oriente", "Oriente"])
+    given = [dialogue(turn("Clara has a flat in Lisbon Oriente."), part, TALK, two)]
+    (made,) = untold_copies(given, DEFAULT, 1.0, 0, language=OTHERS)
+    assert [(e.query, e.answer) for e in made.exchanges] == said(TALK, {**two, "answer": ADMISSION})
+    (alone,) = untold_copies(given, DEFAULT, 1.0, 0)
+    assert alone.exchanges[0].query == part["query"]
+
+
+def test_held_out_dialogues_are_copied_where_none_asks_for_what_was_never_told():
+    given = [dialogue(CLARA, BORIS, TALK, WHERE, WHAT)]
+    (made,) = untold_to_measure(given, OTHERS, DEFAULT, 0)
+    assert [e.kind for e in made.exchanges] == ["", "", "untold", ""]
+    own = dialogue(CLARA, TALK, turn("How old is Clara?", "Nobody told me."), WHERE)
+    assert untold_to_measure([*given, own], OTHERS, DEFAULT, 0) == []
+    alone = [dialogue(CLARA, TALK, WHERE)]
+    assert untold_to_measure(alone, OTHERS, DEFAULT, 0) == [], "retention needs a told question as well"
 
 
 def test_the_answer_is_the_dialogues_own_where_two_have_it():
