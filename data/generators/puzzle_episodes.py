@@ -5,22 +5,18 @@ who is where and what a letter stands for, told in one turn and asked for in a l
       kind: puzzle_episodes   # or puzzle_chats: the same as rows of `messages`
       steps: 8                # keys of kind: episodes; `words`, `chat` and `pair` have no meaning here
 
-Names are few, so what no training row has is a pair: of the values that a name can have some are told in the last fact
-of held-out dialogues only (`values_of`). A right answer to the last question then names a value that the model has
-never seen with this name.
+Every answer is a note of two words, `Kim market`, to a statement as to a question. All splits speak of the same few
+names; what a dialogue tells, in its order, belongs to one split only (`content`): no answer can be known without it.
 """
 
-import math
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from data.generators.episode_topics import as_chats
-from data.generators.episode_world import NOTED, SHARES, Attribute
+from data.generators.episode_world import Attribute, share_of
 from data.generators.episodes import Episode, EpisodeOptions, Fact, Names, batches
 from data.generators.puzzles import LETTERS, NAMES, PLACES, TOP
 from pipeline.config import parse_config
@@ -63,19 +59,10 @@ class PuzzleEpisodeOptions(EpisodeOptions):
                 raise SettingError(
                     name, f"{name} is {getattr(self, name)}; the puzzles' world has no words for that: leave it out"
                 )
+        if self.facts >= (names := len(NAMES) + len(LETTERS)):
+            raise SettingError("facts", f"facts is {self.facts}; with {names} names there is room for fewer")
         if self.words != EpisodeOptions.words:
             raise SettingError("words", f"words is {self.words}; the puzzles' world has its own number: leave it out")
-
-
-@cache
-def values_of(subject: str, attribute: Attribute) -> dict[str, frozenset[str]]:
-    """The values of each split, in an order that the letters of subject and value decide: at least one of each."""
-    ranked = sorted(attribute.values, key=lambda value: (zlib.crc32(f"{subject} {value}".encode()), value))
-    found = {}
-    for split, share in SHARES.items():
-        count = max(1, math.floor(share * len(attribute.values)))
-        found[split], ranked = frozenset(ranked[:count]), ranked[count:]
-    return found | {"train": frozenset(ranked)}
 
 
 @dataclass
@@ -83,12 +70,6 @@ class PuzzleNames(Names):
     """Names that all splits share, and which split speaks of them."""
 
     split: str
-
-    def values(self, subject: str, attribute: Attribute, *, last: bool) -> list[str]:
-        """What a name may be said to have; last: where that is asked for at the end."""
-        if last or self.split == "train":
-            return [value for value in attribute.values if value in values_of(subject, attribute)[self.split]]
-        return list(attribute.values)
 
 
 @dataclass
@@ -99,30 +80,39 @@ class PuzzleEpisode(Episode):
     of_things: ClassVar[tuple[Attribute, ...]] = (NUMBER,)
 
     names: PuzzleNames
-    telling_last: bool = False
-    """Whether the fact that is asked for at the end is being told."""
 
     @classmethod
     def names_of(cls, split: str, options: EpisodeOptions) -> PuzzleNames:
         """The same of every split."""
         return PuzzleNames(list(NAMES), list(LETTERS), split)
 
-    def tell(self, turn: int, may_pair: bool = True) -> tuple[str, str]:
-        """State a new fact; the one that is asked for at the end comes without a second one (may_pair)."""
-        self.telling_last = not may_pair
-        return super().tell(turn, may_pair)
+    def row(self) -> dict[str, Any]:
+        """Make dialogues until one belongs to the split."""
+        while True:
+            row = super().row()
+            if share_of(content(row)) == self.names.split:
+                return row
+            self.turns, self.facts, self.subjects, self.things, self.kept = [], {}, [], set(), None
 
-    def new_fact(self, subject: str, turn: int) -> Fact:
-        """A fact with a value that the split has for this name."""
-        fact = super().new_fact(subject, turn)
-        fact.value = self.random.choice(self.names.values(subject, fact.attribute, last=self.telling_last))
-        return fact
+    def new_subject(self) -> str:
+        """A name that isn't there yet, of a kind that has one left."""
+        free = [[name for name in kind if name not in self.subjects] for kind in (self.names.people, self.names.things)]
+        [names] = self.random.choices(free, [share * bool(left) for share, left in zip((0.7, 0.3), free, strict=True)])
+        self.subjects.append(name := self.random.choice(names))
+        if names is free[1]:
+            self.things.add(name)
+        return name
 
-    def change(self, turn: int, fact: Fact) -> None:
-        """Overwrite a fact by another value."""
-        choices = self.names.values(fact.subject, fact.attribute, last=False)
-        fact.value, fact.turn = self.random.choice([value for value in choices if value != fact.value]), turn
-        self.say(self.random.choice(fact.attribute.change).format(s=fact.subject, v=fact.value), NOTED)
+    def say(self, query: str, answer: str, facts: list[Fact] | None = None) -> None:
+        """One turn. Its answer is a note, name and value side by side, as the puzzles' thoughts have them: such a model
+        copies the name first and then what stood behind it."""
+        [noted] = facts or [max(self.facts.values(), key=lambda fact: fact.turn)]
+        super().say(query, f"{noted.subject} {noted.value}", facts)
+
+
+def content(row: Mapping[str, Any]) -> str:
+    """What a dialogue tells, in its order: no two splits have one with the same."""
+    return " ".join(turn["query"] for turn in (row, *row["interactions"]) if not turn["facts"])
 
 
 def generate(options: Mapping[str, Any], entries: int | None, split: str, seed: int) -> Iterator[pa.RecordBatch]:
