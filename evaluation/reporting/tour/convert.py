@@ -51,9 +51,9 @@ def section(files: Files) -> str:
     recalled = f"{100 * shown[MODEL]:.1f} per cent{interval}; {controls}" if MODEL in shown else "not measured"
     return (
         "## A memory for the reasoner\n\n"
-        f"Stage 3's model with a memory: on one interaction its logits differed by {found['logit_difference']:.1e} "
-        f"before it was trained. Afterwards it recalls at distance {AT}: {recalled}. Its puzzles ({total} held-out "
-        f"ones): {100 * found['reasoning_accuracy_before']:.1f} per cent before, "
+        "Stage 3's model, after conversations, with a memory: on one interaction its logits differed by "
+        f"{found['logit_difference']:.1e} before it was trained. Afterwards it recalls at distance {AT}: {recalled}. "
+        f"Its puzzles ({total} held-out ones): {100 * found['reasoning_accuracy_before']:.1f} per cent before, "
         f"{100 * found['reasoning_accuracy_after']:.1f} after.\n"
     )
 
