@@ -123,17 +123,17 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
         "pretrain": {
             "objective": {"noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 20},
-            "trainer": {"max_steps": 120, "batch_size": 128, "eval_every": 120},
+            "trainer": {"max_steps": 180, "batch_size": 128, "eval_every": 180},
         },
         "interaction_sft": {
             "objective": {"scored": "answer", "noise": 0.05, "hidden_share": 0.1},
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
-            "trainer": {"max_steps": 60, "batch_size": 128, "eval_every": 60},
+            "trainer": {"max_steps": 90, "batch_size": 128, "eval_every": 90},
         },
         "memory_pretrain": {
             "optimizer": {"learning_rate": 5.0e-4, "warmup_steps": 10},
             "max_turns": 5,
-            "trainer": {"max_steps": 20, "batch_size": 64, "eval_every": 20},
+            "trainer": {"max_steps": 30, "batch_size": 64, "eval_every": 30},
         },
         "memory_sft": {
             "objective": {"bptt_steps": None, "other_turns": 1.0, "other_share": 0.25},
@@ -142,7 +142,7 @@ def _own_sections(name: str, sizes: Sizes) -> dict[str, Any]:
                 "max_batch_turns": 400,
             },
             "optimizer": {"learning_rate": 1.0e-3, "warmup_steps": 50, "schedule": "linear", "decay_share": 0.7},
-            "trainer": {"max_steps": 600, "batch_size": 64, "eval_every": 300, "save_every": 100},
+            "trainer": {"max_steps": 900, "batch_size": 64, "eval_every": 450, "save_every": 150},
             "held_out_dialogues": 150,
         },
     }[name]  # fmt: skip
@@ -166,7 +166,7 @@ def _mrl(sizes: Sizes) -> dict[str, Any]:
             "learning_rate": 2.5e-4, "warmup_steps": 10, "schedule": "linear", "decay_share": 0.7,
             "lr_multipliers": {"critic": 4.0},
         },
-        "trainer": {"max_steps": 48, "restore_best": False, "log_every": 16, "save_every": 48},
+        "trainer": {"max_steps": 72, "restore_best": False, "log_every": 16, "save_every": 72},
         "rounds_per_epoch": 8,
         "held_out_dialogues": 128,
     }  # fmt: skip

@@ -49,12 +49,12 @@ def test_every_stage_accepts_its_recipe_and_starts_from_the_one_before(tmp_path)
         assert [source.path for source in config.data.train] == ["train.jsonl", "untold.jsonl"]
         assert "untold.jsonl answers “Nobody told me.” (of the dialogues)." in path.read_text()
         before = str(tmp_path / stage.name)
-    assert stages[0].recipe["trainer"]["max_steps"] == 60, "half of 120: 40 steps learnt next to nothing"
+    assert stages[0].recipe["trainer"]["max_steps"] == 90, "half of 180: 40 steps learnt next to nothing"
     objective = stages[3].recipe["objective"]
     # With 0.2 of 0.15 of the weight of questions small talk was answered with facts (18 per cent of it right).
     assert objective["other_turns"] * objective["other_share"] >= 0.25
     assert config.rollout.max_new_tokens == 20
-    assert config.trainer.max_steps == 24, "half of 48"
+    assert config.trainer.max_steps == 36, "half of 72"
     path.write_text(as_yaml(tokenizer_stage(tmp_path, ROWS.files, 1024, 7)))
     config = load_config(TokenizerConfig, path)
     assert config.vocab_size == 1024
