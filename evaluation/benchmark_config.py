@@ -1,6 +1,7 @@
 """What evaluation/benchmarks.py asks for (evaluation/config/smollm2.yaml)."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.ranges import NonNegativeInt, PositiveInt, Text
 from pipeline.stage_config import StageConfig
@@ -26,3 +27,5 @@ class BenchmarksConfig(StageConfig):
     """Folder of a model or of the stage that made it."""
     tasks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     batch_size: PositiveInt = 16
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The weights' type while they are asked. bfloat16 is several times faster on AMX; compare only alike."""

@@ -102,12 +102,13 @@ def ask_all(config: BenchmarksConfig, run: Run) -> None:
     lm = None
     for name, task in config.tasks.items():
         folder = run.dir / name
-        asked = {"kind": "benchmark", "model": path, "seed": config.seed, **asdict(task)}
+        asked = {"kind": "benchmark", "model": path, "seed": config.seed, "dtype": config.dtype, **asdict(task)}
         done = read_manifest(folder) or {}
         if all(done.get(key) == value for key, value in asked.items()):
             continue
         if lm is None:
-            lm = CountingLM(pretrained=path, dtype="float32", device=str(best_device()), batch_size=config.batch_size)
+            device = str(best_device())
+            lm = CountingLM(pretrained=path, dtype=config.dtype, device=device, batch_size=config.batch_size)
             tokenizer: Any = lm.tokenizer
             lm.think_end_token = CLOSE if CLOSE in tokenizer.get_vocab() else None
         with atomic_dir(folder, asked) as partial:

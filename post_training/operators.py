@@ -81,10 +81,16 @@ def root_mean_square_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> 
 
 
 class _LabelLogProbs(torch.autograd.Function):
-    """log p(label) of each row, and whether the label is the likeliest token, without keeping all logits at once."""
+    """log p(label) of each row, and whether the label is the likeliest token, without keeping all logits at once.
+
+    Matrix products take blocks of many rows, because each of them reads or writes as much as the whole `weight`; what
+    is done with single logits takes pieces of few rows, because these stay in the cache.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, rows: int) -> Any:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, block: int, piece: int
+    ) -> Any:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
@@ -95,18 +101,19 @@ class _LabelLogProbs(torch.autograd.Function):
         keep &= len(labels) * len(weight) * narrow_weight.element_size() <= _STORED_LOGITS_BYTES
         kept = []
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(labels), rows):
-                piece = slice(start, start + rows)
-                logits = narrow_hidden[piece] @ narrow_weight.T
-                wide = logits.float()
-                chosen = wide.gather(1, labels[piece, None])[:, 0]
-                normalisers[piece] = wide.logsumexp(dim=1)
-                log_probs[piece] = chosen - normalisers[piece]
-                top[piece] = chosen >= wide.amax(dim=1)
+            for first in range(0, len(labels), block):
+                logits = narrow_hidden[first : first + block] @ narrow_weight.T
+                for start in range(0, len(logits), piece):
+                    rows = slice(first + start, min(first + start + piece, first + block))
+                    wide = logits[start : start + piece].float()
+                    chosen = wide.gather(1, labels[rows, None])[:, 0]
+                    normalisers[rows] = wide.logsumexp(dim=1)
+                    log_probs[rows] = chosen - normalisers[rows]
+                    top[rows] = chosen >= wide.amax(dim=1)
                 if keep:
                     kept.append(logits)
         ctx.save_for_backward(narrow_hidden, narrow_weight, labels, normalisers)
-        ctx.kept, ctx.rows, ctx.types = kept, rows, (hidden.dtype, weight.dtype)
+        ctx.kept, ctx.block, ctx.piece, ctx.types = kept, block, piece, (hidden.dtype, weight.dtype)
         ctx.mark_non_differentiable(top)
         return log_probs, top
 
@@ -117,22 +124,27 @@ class _LabelLogProbs(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
         kept, ctx.kept = ctx.kept, []
-        for index, start in enumerate(range(0, len(labels), ctx.rows)):
-            piece = slice(start, start + ctx.rows)
-            logits = kept[index] if kept else hidden[piece] @ weight.T
-            # d log p(label) / d logits = onehot(label) - p
-            slope = logits.float().sub_(normalisers[piece, None]).exp_().mul_(-grad[piece, None])
-            slope.scatter_add_(1, labels[piece, None], grad[piece, None].to(slope.dtype))
-            slope = slope.to(hidden.dtype)
-            grad_hidden[piece] = slope @ weight
-            grad_weight += slope.T @ hidden[piece]
-        return grad_hidden.to(ctx.types[0]), grad_weight.to(ctx.types[1]), None, None
+        for index, first in enumerate(range(0, len(labels), ctx.block)):
+            block = slice(first, first + ctx.block)
+            logits = kept[index] if kept else hidden[block] @ weight.T
+            for start in range(0, len(logits), ctx.piece):
+                rows = slice(first + start, min(first + start + ctx.piece, first + ctx.block))
+                # d log p(label) / d logits = onehot(label) - p
+                slope = logits[start : start + ctx.piece].float().sub_(normalisers[rows, None]).exp_()
+                slope.mul_(-grad[rows, None]).scatter_add_(1, labels[rows, None], grad[rows, None].to(slope.dtype))
+                logits[start : start + ctx.piece] = slope
+            grad_hidden[block] = logits @ weight
+            if weight.dtype == grad_weight.dtype:
+                grad_weight.addmm_(logits.T, hidden[block])
+            else:
+                grad_weight += logits.T @ hidden[block]
+        return grad_hidden.to(ctx.types[0]), grad_weight.to(ctx.types[1]), None, None, None
 
 
 def label_log_probs(
     hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """fp32 log-probability of `labels` [n] under softmax(hidden [n, dim] @ weight.T [dim, vocabulary]), top-1 hits."""
-    budget = 2**19 if hidden.device.type == "cpu" else 2**26  # elements of one piece of logits
-    rows = max(16, budget // weight.shape[0])
-    return _LabelLogProbs.apply(hidden, weight, labels, rows)
+    piece_size, block_size = (2**19, 2**25) if hidden.device.type == "cpu" else (2**26, 2**26)  # in logits
+    piece = max(16, piece_size // weight.shape[0])
+    return _LabelLogProbs.apply(hidden, weight, labels, max(piece, block_size // weight.shape[0]), piece)

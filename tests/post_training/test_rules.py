@@ -10,7 +10,7 @@ from data.sources.messages import BadRow
 from data.sources.pairs.rows import pair_row
 from pipeline.errors import InputError
 from post_training.chat import IGNORED, ChatEncoder, Encoded
-from post_training.operators import causal_products, label_log_probs, root_mean_square_norm
+from post_training.operators import _LabelLogProbs, causal_products, label_log_probs, root_mean_square_norm
 from post_training.policy import PolicyConfig, add_special_tokens, agree_on_turn_end, load_policy
 from post_training.ragged import lay_end_to_end
 from post_training.rows import Conversation
@@ -197,6 +197,28 @@ def test_operators_have_the_values_and_gradients_of_plain_ones():
         torch.autograd.grad(ours.sum(), (hidden, table)), torch.autograd.grad(plain.sum(), (hidden, table)), strict=True
     ):
         torch.testing.assert_close(g, h, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stored", [2**20, 0])
+@pytest.mark.parametrize(("block", "piece"), [(4, 2), (5, 3), (3, 4), (100, 2)])
+def test_blocks_and_pieces_of_rows_leave_probabilities_and_gradients_as_they_are(monkeypatch, block, piece, stored):
+    monkeypatch.setattr("post_training.operators._STORED_LOGITS_BYTES", stored)
+    torch.manual_seed(0)
+    hidden, table = torch.randn(11, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
+    labels, weights = torch.randint(0, 30, (11,)), torch.rand(11)
+    ours, top = _LabelLogProbs.apply(hidden, table, labels, block, piece)
+    logits = hidden @ table.T
+    plain = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(ours, plain)
+    assert torch.equal(top, logits.argmax(-1) == labels)
+    mine = torch.autograd.grad(ours @ weights, (hidden, table))
+    for g, h in zip(mine, torch.autograd.grad(plain @ weights, (hidden, table)), strict=True):
+        torch.testing.assert_close(g, h, atol=1e-5, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow, _ = _LabelLogProbs.apply(hidden, table, labels, block, piece)
+    for g, h in zip(torch.autograd.grad(narrow @ weights, (hidden, table)), mine, strict=True):
+        assert g.dtype == torch.float32
+        assert (g - h).norm() < 0.02 * h.norm()
 
 
 def test_a_preference_pair_is_its_shared_beginning_and_two_ends():
