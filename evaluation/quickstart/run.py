@@ -1,11 +1,11 @@
-"""Runs the commands of quickstart.yaml or tour.yaml, two lists at a time, and says what they show.
+"""Runs the commands of quickstart.yaml or tour.yaml, two at a time, and says what they show.
 
     uv run evaluation/quickstart/run.py                       # the quickstart, into outputs/quickstart
     uv run evaluation/quickstart/run.py --output-dir DIR --quick
     uv run evaluation/quickstart/run.py --config-path tour.yaml       # the longer stages, in the same folder
 
 Every command's output goes to a log of its own below OUT/logs (the tour's: OUT/tour/logs); when one fails, the end of
-its log is shown and the other list is stopped. commands.json says how long each took. What is there already is taken
+its log is shown and the other command is stopped. commands.json says how long each took. What is there already is taken
 up or done again as each script says.
 """
 
@@ -16,7 +16,7 @@ import shlex
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,9 @@ class Row:
     def ended(self) -> bool:
         return self.at == len(self.steps)
 
-    def left(self, now: float) -> float:
-        """Seconds on the reference machine that are left of it, what is under way included."""
-        rest = sum(step.seconds for step in self.steps[self.at :])
-        return max(0.0, rest - min(now - self.began, self.steps[self.at].seconds)) if self.pid else rest
+    def waits(self, over: set[str]) -> bool:
+        """Whether its next command needs one that isn't over."""
+        return not over.issuperset(self.steps[self.at].needs)
 
 
 @dataclass
@@ -71,11 +70,17 @@ class Walk:
     quick: bool
     fork: bool
     cores: int
+    share: int
+    """Threads of a command that isn't to have all cores."""
     began: float = field(default_factory=time.time)
     commands: list[dict[str, Any]] = field(default_factory=list)
     former: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Times of an earlier run by command: they stay those of what is not done again."""
     told: set[str] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    """What the commands that have ended do, or that were over already."""
+    renewed: set[str] = field(default_factory=set)
+    """Those of them that have written something."""
     expected: float = 0.0
     taken: float = 0.0
     """Of the commands that have ended: what was expected and what they took."""
@@ -93,12 +98,16 @@ class Walk:
 
     def skip(self, row: Row) -> None:
         """Pass the commands of a list that are over already."""
-        while not row.ended and not row.changed and row.steps[row.at].finished(self.values):
-            command = shlex.join(row.steps[row.at].words(self.values, self.quick))
+        while not (row.ended or row.changed or row.waits(self.over)):
+            step = row.steps[row.at]
+            if self.renewed.intersection(step.needs) or not step.finished(self.values):
+                return
+            command = shlex.join(step.words(self.values, self.quick))
             self.commands += [self.former[command]] if command in self.former else []
+            self.over.add(step.does)
             row.at += 1
 
-    def begin(self, row: Row, threads: int) -> None:
+    def begin(self, row: Row) -> None:
         """Start the next command of a list."""
         step = row.steps[row.at]
         words = step.words(self.values, self.quick)
@@ -106,6 +115,7 @@ class Walk:
         when = "" if self.quick else f" ({about(step.seconds * self.pace())})"
         self.say(f"{number}: {step.does}{when}")
         row.began = time.time()
+        threads = self.cores if step.cores == "all" or row.name == LAST else self.share
         row.pid = start(words, self.log(row), threads, self.fork)
         self.commands.append({"command": shlex.join(words), "wall_s": None, "start_s": None, "list": row.name})
 
@@ -139,6 +149,9 @@ class Walk:
             entry |= self.former.get(entry["command"], {})
         self.write_commands()
         row.changed |= done
+        self.over.add(step.does)
+        if done:
+            self.renewed.add(step.does)
         row.at += 1
         return True
 
@@ -156,7 +169,7 @@ class Walk:
         new = shown if everything else [line for line in shown if line not in self.told]
         self.told.update(shown)
         if everything:
-            left = longest([row.left(time.time()) for row in rows]) * self.pace()
+            left = rest(rows, self.over, time.time()) * self.pace()
             self.say(f"so far: {'; '.join(new) or 'data is made, models are being trained'}")
             coming = "; ".join(row.steps[row.at].does for row in rows if row.pid)
             self.say(f"under way: {coming}" + ("" if self.quick else f". Left: {about(left)}"))
@@ -175,12 +188,28 @@ def read_commands(file: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def longest(seconds: list[float]) -> float:
-    """Seconds until lists that are worked off in their order, AT_ONCE at a time, have all ended."""
-    ends = [0.0] * AT_ONCE
-    for each in seconds:
-        ends[ends.index(min(ends))] += each
-    return max(ends)
+def due(rows: list[Row], over: set[str]) -> list[Row]:
+    """The lists whose next command is to begin now, the first ones that wait for nothing."""
+    free = AT_ONCE - sum(row.pid is not None for row in rows)
+    return [row for row in rows if row.pid is None and not row.ended and not row.waits(over)][:free]
+
+
+def rest(rows: list[Row], over: set[str], now: float) -> float:
+    """Seconds on the reference machine until all lists have ended: what `work` will do, played through."""
+    rows, over = [replace(row) for row in rows], set(over)
+    ends = {row.name: row.steps[row.at].seconds - (now - row.began) for row in rows if row.pid is not None}
+    elapsed = 0.0
+    while True:
+        for row in due(rows, over):
+            row.pid, ends[row.name] = 0, elapsed + row.steps[row.at].seconds
+        if not ends:
+            return elapsed
+        elapsed = max(elapsed, min(ends.values()))
+        for row in rows:
+            if ends.get(row.name, elapsed + 1) <= elapsed:
+                del ends[row.name]
+                over.add(row.steps[row.at].does)
+                row.pid, row.at = None, row.at + 1
 
 
 def wrote(command: str, began: float) -> list[Path]:
@@ -200,24 +229,22 @@ def start_seconds(command: str, began: float) -> float | None:
 
 
 def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
-    """Work off the lists, AT_ONCE at a time, each on its share of the cores; what ends last has all of them."""
+    """Work off the lists, AT_ONCE of them at a time."""
     loaded = not (walk.fork and modules)
     try:
         while True:
             for row in rows:
                 if row.pid is None:
                     walk.skip(row)
-            busy = [row for row in rows if not row.ended][:AT_ONCE]
-            if not busy:
+            if all(row.ended for row in rows):
                 return
-            for row in busy:
-                if row.pid is None:
-                    walk.begin(row, max(1, walk.cores // len(busy)))
+            for row in due(rows, walk.over):
+                walk.begin(row)
             if not loaded:  # while the first commands, which need none of it, are at work
                 load(modules)
                 loaded = True
             time.sleep(0.1)
-            ended = [walk.ended(row) for row in busy]  # of all of them, hence no generator
+            ended = [walk.ended(row) for row in rows]  # of all of them, hence no generator
             if any(ended):
                 walk.tell(rows)
             if time.time() - walk.began > walk.next_word and not all(row.ended for row in rows):
@@ -262,9 +289,11 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(
             f"--output-dir: {notes} can't be written: {error.strerror}; choose another with OUT=DIR"
         ) from None
-    walk = Walk(folder, notes, options.quick, fork=can_fork(), cores=cores(), former=read_commands(notes / COMMANDS))
+    here = cores()
+    former = read_commands(notes / COMMANDS)
+    walk = Walk(folder, notes, options.quick, fork=can_fork(), cores=here, share=plan.share(here), former=former)
     rows = [Row(name, steps) for name, steps in plan.lists.items()]
-    total = longest([row.left(0.0) for row in rows])
+    total = rest(rows, set(), now=0.0)
     if not options.quick:
         walk.say(f"{sum(len(row.steps) for row in rows) + len(plan.report)} commands, {about(total)} on two cores")
     work(walk, rows, plan.loaded_once)

@@ -54,7 +54,7 @@ def command_section(results: Results) -> str:
         for c in sorted(results.commands, key=lambda c: -(c["wall_s"] or 0.0))
     ]
     total = sum(c["wall_s"] or 0.0 for c in results.commands)
-    note = f"{len(rows)} commands, {total:.0f} s; two lists of them at the same time, on half of the cores each."
+    note = f"{len(rows)} commands, {total:.0f} s; two of them at the same time, on half of the cores each."
     return (
         "\n\n".join(["## Time by command", note, table(["command", "wall s", "of it loading s"], rows, text=1)]) + "\n"
     )

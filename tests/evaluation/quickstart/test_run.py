@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.quickstart.plan import Plan, Step
 from evaluation.quickstart.progress import about, clock, shown_so_far
-from evaluation.quickstart.run import Row, Walk, longest, start_seconds
+from evaluation.quickstart.run import Row, Walk, rest, start_seconds
 from pipeline.config import load_config, parse_config
 from pipeline.errors import InputError
 
@@ -148,12 +148,101 @@ def test_what_is_shown_so_far_is_read_off_the_figures(tmp_path):
     ]
 
 
+def rows(**lists: list[tuple[str, float, list[str]]]) -> list[Row]:
+    """Lists of commands by name, each what it does, its seconds and its needs."""
+    return [
+        Row(name, [Step(does=does, command="uv run x", seconds=s, needs=needs) for does, s, needs in steps])
+        for name, steps in lists.items()
+    ]
+
+
 def test_the_rest_is_estimated_by_what_commands_took():
-    steps = [parse_config(Step, step("x", Path("a.py")))]
-    walk = Walk(Path("out"), Path("out"), quick=False, fork=False, cores=2, expected=30.0, taken=60.0)
-    assert (walk.pace(), Row("memory", steps * 5).left(now=0.0)) == (2.0, 5.0)
-    assert longest([5.0, 1.0, 2.0, 4.0]) == 7.0, "two at a time, in their order: 5 beside 1, 2 and 4"
+    walk = Walk(Path("out"), Path("out"), quick=False, fork=False, cores=2, share=1, expected=30.0, taken=60.0)
+    assert walk.pace() == 2.0
+    assert rest(rows(one=[(str(n), 1.0, []) for n in range(5)]), set(), now=0.0) == 5.0
+    four = rows(**{str(n): [(str(n), seconds, [])] for n, seconds in enumerate((5.0, 1.0, 2.0, 4.0))})
+    assert rest(four, set(), now=0.0) == 7.0, "two at a time, in their order: 5 beside 1, 2 and 4"
+    four[0].pid, four[0].began = 17, 100.0
+    assert rest(four, set(), now=102.0) == 7.0, "3 are left of the first"
+    assert rest(four, set(), now=200.0) == 5.0, "longer than expected, and over at any moment"
+    assert four[0].pid == 17, "nothing is changed by asking"
     assert (clock(425), about(41.7), about(150)) == ("7:05", "about 42 s", "about 2 min")
+
+
+def test_the_estimate_begins_a_command_once_what_it_needs_is_over():
+    lists = rows(long=[("a", 2.0, []), ("b", 5.0, [])], short=[("c", 3.0, [])], aside=[("d", 4.0, ["a"])])
+    assert rest(lists, set(), now=0.0) == 7.0, "d from 3, when c leaves its core, to 7"
+    lists[1].steps[0].needs.append("b")
+    assert rest(lists, set(), now=0.0) == 10.0, "d from 2 to 6, c after b from 7"
+
+
+def plan_of(*needs: str) -> dict:
+    lists = {"one": [step("a", Path("a.py")), step("b", Path("b.py"))], "two": [step("c", Path("c.py"))]}
+    lists["one"][0]["needs"] = list(needs)
+    return {"lists": lists, "report": [step("last", Path("d.py"))]}
+
+
+@pytest.mark.parametrize(
+    ("needs", "why"),
+    [
+        ("cc", r"lists.one\[0\].needs: 'cc' is no command; did you mean c\?"),
+        ("b", r"lists.one\[0\].needs: 'a' would wait for what comes after it"),
+    ],
+)
+def test_needs_that_cannot_be_met_are_refused_before_anything_begins(needs, why):
+    with pytest.raises(InputError, match=why):
+        parse_config(Plan, plan_of(needs))
+    assert parse_config(Plan, plan_of("c")).lists["one"][0].needs == ["c"]
+
+
+def test_threads_are_the_same_however_long_the_commands_take():
+    plan = load_config(Plan, ROOT / "quickstart.yaml")
+    assert (plan.share(1), plan.share(2), plan.share(16)) == (1, 1, 8)
+    on_all = [each.does for steps in plan.lists.values() for each in steps if each.cores == "all"]
+    assert on_all == ["what is recalled after memory reinforcement learning"], "the last command before the report"
+    assert plan.lists["memory"][-1].does == on_all[0]
+
+
+def test_the_supervised_model_is_asked_beside_reinforcement_and_not_before_it():
+    plan = load_config(Plan, ROOT / "quickstart.yaml")
+    lists = [Row(name, steps) for name, steps in plan.lists.items()]
+    alone = rest([row for row in lists if row.name == "memory"], set(), now=0.0)
+    assert rest(lists, set(), now=0.0) == alone, "nothing is added to the longest list"
+
+
+@pytest.mark.slow
+def test_a_command_begins_when_what_it_needs_is_over_on_its_share_of_the_cores(tmp_path, script):
+    lists = {
+        "main": [step("teach", script, "0.8", "teach"), step("reinforce", script, "1.2", "reinforce")],
+        "other": [step("puzzles", script, "0.2", "puzzles")],
+        "aside": [step("asked", script, "0", "asked") | {"needs": ["teach"]}],
+        "later": [step("free", script, "0", "free") | {"cores": "all"}],
+    }
+    done = quickstart(tmp_path, {"lists": lists, "report": [step("last", script, "0")]}, "--quick")
+    assert done.returncode == 0, done.stderr
+    begun = [line.split(": ")[1] for line in done.stdout.splitlines() if "/" in line and ": " in line]
+    assert begun == ["teach", "puzzles", "free", "reinforce", "asked", "last"]
+    cores = len(os.sched_getaffinity(0))
+    threads = {name: (tmp_path / f"out/logs/{name}_01.log").read_text().split()[-1] for name in lists}
+    share = str(max(1, cores // 2))
+    assert threads == {"main": share, "other": share, "aside": share, "later": str(cores)}
+    assert (tmp_path / "out/logs/main_02.log").read_text().split()[-1] == share, "though nothing else is at work"
+
+
+@pytest.mark.slow
+def test_what_is_there_is_made_again_when_what_it_needs_was(tmp_path, script, finished):
+    there = finished / "there.json"
+    there.write_text("{}")
+    lists = {
+        "main": [step("teach", script, "0", "teach") | {"leaves": "$OUT/absent.json"}],
+        "aside": [step("asked", script, "0", "asked") | {"leaves": str(there), "needs": ["teach"]}],
+        "other": [step("over", script, "0", "over") | {"leaves": str(there)}],
+        "after": [step("after it", script, "0", "after") | {"needs": ["over"]}],
+    }
+    done = quickstart(tmp_path, {"goes_on": True, "lists": lists, "report": [step("last", script, "0")]})
+    assert done.returncode == 0, done.stderr
+    begun = [line.split("] ")[1].split(":")[0] for line in done.stdout.splitlines() if ": " in line and "/" in line]
+    assert sorted(begun) == ["after 1/1", "aside 1/1", "main 1/1", "report 1/1"]
 
 
 def test_a_command_that_nobody_could_type_is_refused():
