@@ -28,4 +28,4 @@ class BenchmarksConfig(StageConfig):
     tasks: dict[str, BenchmarkConfig] = field(default_factory=dict)
     batch_size: PositiveInt = 16
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The weights' type while they are asked. bfloat16 is several times faster on AMX; compare only alike."""
+    """The weights' type while they are asked; bfloat16 only where a processor multiplies it. Compare only alike."""

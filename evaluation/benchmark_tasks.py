@@ -1,5 +1,6 @@
 """lm_eval's tasks on some of their items, and how the answers that a model writes end."""
 
+import logging
 import random
 from dataclasses import asdict
 from math import ceil
@@ -13,13 +14,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from evaluation.benchmark_config import BenchmarkConfig, BenchmarksConfig
-from pipeline.artifact import atomic_dir, read_manifest
+from pipeline.artifact import atomic_dir, contents_digest, read_manifest
 from pipeline.config import nearest
-from pipeline.device import best_device
+from pipeline.device import best_device, cpu_has_bf16
 from pipeline.errors import InputError
 from pipeline.run import Run
 from post_training.policy import resolve_model
 
+logger = logging.getLogger(__name__)
 TASKS = Path(__file__).parent / "tasks"
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -99,16 +101,23 @@ def ask_all(config: BenchmarksConfig, run: Run) -> None:
         if name not in manager.all_tasks:
             raise InputError(f"tasks.{name}: evaluation/tasks has none{nearest(name, manager.all_tasks)}")
     path = resolve_model(config.model)
+    dtype = config.dtype
+    if dtype == "bfloat16" and best_device().type == "cpu" and not cpu_has_bf16():
+        logger.warning("dtype: this CPU has no bf16 instructions, so the model is asked in float32")
+        dtype = "float32"
+    # A stage that was trained anew leaves its model under the same name.
+    same = {"kind": "benchmark", "model": path, "seed": config.seed, "dtype": dtype}
+    same |= {"weights": contents_digest(Path(path), "*.safetensors")} if Path(path).is_dir() else {}
     lm = None
     for name, task in config.tasks.items():
         folder = run.dir / name
-        asked = {"kind": "benchmark", "model": path, "seed": config.seed, "dtype": config.dtype, **asdict(task)}
+        asked = {**same, **asdict(task)}
         done = read_manifest(folder) or {}
         if all(done.get(key) == value for key, value in asked.items()):
             continue
         if lm is None:
             device = str(best_device())
-            lm = CountingLM(pretrained=path, dtype=config.dtype, device=device, batch_size=config.batch_size)
+            lm = CountingLM(pretrained=path, dtype=dtype, device=device, batch_size=config.batch_size)
             tokenizer: Any = lm.tokenizer
             lm.think_end_token = CLOSE if CLOSE in tokenizer.get_vocab() else None
         with atomic_dir(folder, asked) as partial:

@@ -115,6 +115,13 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def contents_digest(path: Path, pattern: str) -> str:
+    """SHA-256 that stands for the files of a folder whose names match `pattern`, by name and content."""
+    return hashlib.sha256(
+        "".join(f"{file.name} {_digest(file)}\n" for file in sorted(path.glob(pattern))).encode()
+    ).hexdigest()
+
+
 def damage(path: Path) -> str | None:
     """What is wrong with a finished folder, None where every file holds what its manifest says.
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evaluation.benchmark_config import BenchmarkConfig, BenchmarksConfig
-from evaluation.benchmark_tasks import ask_all, chosen, counted, summary
+from evaluation.benchmark_tasks import CountingLM, ask_all, chosen, counted, summary
 from evaluation.benchmarks import main
 from evaluation.reporting.reader import read_results
 from pipeline.errors import InputError
@@ -71,7 +71,13 @@ def test_models_are_asked_the_same_items_once(tmp_path, monkeypatch, caplog):
     }
     assert found["one"].answers["quickstart_sums"]["n"] == 4
 
-    monkeypatch.setattr("evaluation.benchmark_tasks.CountingLM", None)  # it isn't loaded where all is done
+    loaded = []
+    real = CountingLM.__init__
+    monkeypatch.setattr(CountingLM, "__init__", lambda lm, **kw: (loaded.append(kw["dtype"]), real(lm, **kw))[1])
     assert asked("one") == items[0]
+    assert loaded == []  # it isn't loaded where all is done
+    toy.save(tmp_path / "one", seed=2)  # other weights under the same name are asked anew
+    asked("one")
+    assert loaded == ["float32"]
     with pytest.raises(InputError, match="tasks.local_gsm8: evaluation/tasks has none; did you mean local_gsm8k"):
         ask_all(BenchmarksConfig(output_dir=tmp_path, model="x", tasks={"local_gsm8": BenchmarkConfig(items=1)}), None)
