@@ -6,6 +6,8 @@
     config.num_labels scores a text; config.classifier_reads_memory: whether a `memory` has to be given
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -103,9 +105,7 @@ class ReactiveForSequenceClassification(ReactivePreTrainedModel):
             init.zeros_(module.out.bias)
 
     @classmethod
-    def from_causal_lm(
-        cls, model: ReactivePreTrainedModel, *, num_labels: int = 1, reads_memory: bool = True
-    ) -> "ReactiveForSequenceClassification":
+    def from_causal_lm(cls, model: ReactivePreTrainedModel, *, num_labels: int = 1, reads_memory: bool = True) -> Self:
         """A scorer with the embedding, the encoder and (reads_memory) the memory cross-attention of a
         `ReactiveForCausalLM`, and a new head; the weights are copies. Raises ValueError for a model that has no such
         encoder: one without memory, or one that keeps token states."""

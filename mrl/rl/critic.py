@@ -3,9 +3,9 @@
     memory          reads what the actor sees before the first word of its answer: its state after the question and the
                     memory, and how sure it is (`opening_critic`)
 
-The others have an encoder that starts as a copy of the actor's. They read the saved data, which is the interaction that
-the dialogue's strategy compares the answer with (the first, one some turns ago, the newest, or all of them for the last
-question of a cumulative dialogue), and the query. Kept to compare with (mrl/RESULTS.md):
+The others (`text_critic`) have an encoder that starts as a copy of the actor's. They read the saved data, which is the
+interaction that the dialogue's strategy compares the answer with (the first, one some turns ago, the newest, or all of
+them for the last question of a cumulative dialogue), and the query. Kept to compare with (mrl/RESULTS.md):
 
     text_memory     also reads the memory that the actor answers from, through cross-attention of its own that starts as
                     a copy of the decoder's and learns
@@ -20,15 +20,16 @@ from torch import Tensor
 
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.memory_model import MemoryModel
-from mrl.model import MemoryHistory, ReactiveForCausalLM, ReactiveForSequenceClassification, Sampling, join_rows
+from mrl.model import MemoryHistory, ReactiveForCausalLM, Sampling
 from mrl.recipes.reinforcement import CriticConfig
 from mrl.rl.algorithms.advantages import credited_turns
-from mrl.rl.opening_critic import OpeningCritic, with_openings
-from mrl.rl.rewards import saved_data
+from mrl.rl.opening_critic import OpeningCritic
+from mrl.rl.text_critic import TextCritic
 from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
 from pipeline.errors import InputError
 
-Critic = OpeningCritic | ReactiveForSequenceClassification
+Critic = OpeningCritic | TextCritic
+"""Both have `turn_values`, `opened` (what is read beside the rollout) and `calibrate` (what a first round teaches)."""
 
 
 def build_critic(actor: ReactiveForCausalLM, kind: str) -> Critic:
@@ -37,7 +38,7 @@ def build_critic(actor: ReactiveForCausalLM, kind: str) -> Critic:
     if kind == "memory":
         return OpeningCritic(actor.config.hidden_size).to(actor.device)
     try:
-        critic = ReactiveForSequenceClassification.from_causal_lm(actor, reads_memory=kind != "classic")
+        critic = TextCritic.from_causal_lm(actor, reads_memory=kind != "classic")
     except ValueError as error:
         raise InputError(f"critic.kind: {kind} can't be built, for {error}; set memory") from None
     if critic.model.readers is not None:
@@ -50,36 +51,10 @@ def turn_values(
 ) -> Tensor:
     """Values [B, K], in units of reward, of all turns or the `wanted` [B, K], 0 elsewhere; history: of the leaders, one
     row a group."""
-    batch, turns = rollout.batch, rollout.turns if wanted is None else wanted
+    turns = rollout.turns if wanted is None else wanted
     if not bool(turns.any()):
         return torch.zeros(turns.shape, device=turns.device)
-    if isinstance(critic, OpeningCritic):
-        if rollout.opening is None:
-            raise ValueError("a critic that reads openings needs a rollout that has them: with_openings")
-        values = critic(rollout.opening[turns])
-        return torch.zeros(turns.shape, device=values.device).index_put(turns.nonzero(as_tuple=True), values)
-    saved = saved_data(batch)
-    several = saved.sum(-1) > 1
-    values = torch.zeros(turns.shape, device=turns.device)
-    for chosen in (turns & ~several, turns & several):  # apart: one interaction isn't padded to the length of all
-        if bool(chosen.any()):
-            row, turn = place = chosen.nonzero(as_tuple=True)
-            text = rollout.writes[row].flatten(1), (rollout.writes_mask[row] & saved[place][..., None]).flatten(1)
-            ids, mask, _ = join_rows(*text, batch.query_ids[place], batch.query_mask[place])
-            memory = None
-            if critic.config.classifier_reads_memory:
-                if history is None:
-                    raise ValueError("a critic that reads the memory needs the states of the rollout")
-                memory = history.detach().after(turn + 1, row // rollout.group)
-            values = values.index_put(place, critic(ids, mask, memory).logits.squeeze(-1).float())
-    return values
-
-
-def set_value_bias(critic: ReactiveForSequenceClassification, value: float) -> None:
-    """Let a fresh critic say `value` of everything. One that is told the mean return learns at once what lies above and
-    below it; left to find the mean by itself it is still there when a short run ends (mrl/RESULTS.md)."""
-    with torch.no_grad():
-        critic.score.out.bias.fill_(value)
+    return critic.turn_values(rollout, history, turns)
 
 
 def value_turns(batch: TrainingBatch, config: CriticConfig) -> Tensor:
@@ -131,7 +106,7 @@ def opened(
 ) -> ScoredRollout:
     """The rollout with what its critic reads beside it: openings of the turns that some reward can speak for. history:
     of the leaders, one row a group."""
-    if not isinstance(critic, OpeningCritic) or history is None:
+    if critic is None or history is None:
         return scored
     wanted = credited_turns(scored.turns, scored.rewarded, looks_ahead=looks_ahead)
-    return with_openings(model, scored, history, wanted, sampling, groups_at_once(scored, history, config))
+    return critic.opened(model, scored, history, wanted, sampling, groups_at_once(scored, history, config))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryHistory, MemoryState, Sampling
 from mrl.model.sampling import adjust
-from mrl.rl.trajectory import Rollout
+from mrl.rl.trajectory import Rollout, TrainingBatch
 
 SURENESS = 4
 """Figures of a distribution: largest log-prob, entropy, sum of squares, second largest probability."""
@@ -45,6 +45,28 @@ class OpeningCritic(nn.Module):
     def forward(self, opening: Tensor) -> Tensor:
         with torch.autocast(opening.device.type, enabled=False):  # so small that bf16 would save nothing
             return self.out(nn.functional.silu(self.dense((opening - self.shift) * self.scale))).squeeze(-1)
+
+    def turn_values(self, rollout: Rollout, history: MemoryHistory | None, turns: Tensor) -> Tensor:
+        """Values [B, K] of the given turns [B, K], 0 elsewhere. Raises ValueError for a rollout without openings."""
+        if rollout.opening is None:
+            raise ValueError("a critic that reads openings needs a rollout that has them: with_openings")
+        values = self(rollout.opening[turns])
+        return torch.zeros(turns.shape, device=values.device).index_put(turns.nonzero(as_tuple=True), values)
+
+    def opened[R: Rollout](
+        self, model: MemoryModel, rollout: R, history: MemoryHistory, wanted: Tensor, sampling: Sampling, groups: int
+    ) -> R:
+        """The rollout with the openings of its `wanted` turns [B, K], read `groups` groups at a time."""
+        return with_openings(model, rollout, history, wanted, sampling, groups)
+
+    def calibrate(self, batch: TrainingBatch, warmup_epochs: int) -> Tensor:
+        """Learn the first round; values [B, K] as they are then. Raises ValueError for a round without openings."""
+        if batch.opening is None:
+            raise ValueError("a critic that reads openings needs a round that has them")
+        openings, returns = (x[batch.credited].to(self.shift.device) for x in (batch.opening, batch.returns))
+        self.warm_up(openings, returns, warmup_epochs)
+        with torch.no_grad():
+            return batch.values.masked_scatter(batch.credited, self(openings).to(batch.values))
 
     def warm_up(self, openings: Tensor, returns: Tensor, epochs: int) -> None:
         """Learn the returns [n] of a first round, before the policy moves: what is usual, then `epochs` passes. The

@@ -19,8 +19,7 @@ from mrl.recipes.reinforcement import CriticConfig, UpdateConfig
 from mrl.rl.algorithms import ALGORITHMS
 from mrl.rl.algorithms.advantages import credited_turns, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
-from mrl.rl.critic import Critic, set_value_bias, turn_values, value_turns
-from mrl.rl.opening_critic import OpeningCritic
+from mrl.rl.critic import Critic, turn_values, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
 from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
 
@@ -54,18 +53,8 @@ def calibrate_critic(critic: Critic, batch: TrainingBatch, config: PPOConfig, wa
     openings learns it, any other is told its mean return. The round as it is valued then."""
     if not bool(batch.credited.any()):
         return batch
-    returns = batch.returns[batch.credited]
-    if isinstance(critic, OpeningCritic):
-        if batch.opening is None:
-            raise ValueError("a critic that reads openings needs a round that has them")
-        device = critic.shift.device
-        critic.warm_up(batch.opening[batch.credited].to(device), returns.to(device), warmup_epochs)
-        with torch.no_grad():
-            values = critic(batch.opening[batch.credited].to(device)).to(batch.values)
-        return credit(batch, batch.values.masked_scatter(batch.credited, values), config, batch.reference_log_probs)
-    mean = float(returns.mean())
-    set_value_bias(critic, mean)
-    return credit(batch, batch.values + mean * batch.credited, config, batch.reference_log_probs)
+    values = critic.calibrate(batch, warmup_epochs)
+    return credit(batch, values, config, batch.reference_log_probs)
 
 
 def normalized(batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:

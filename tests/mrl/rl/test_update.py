@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mrl.rl.algorithms import PPOConfig
-from mrl.rl.critic import CriticConfig, build_critic, predict_values, set_value_bias, value_turns
+from mrl.rl.critic import CriticConfig, build_critic, predict_values, value_turns
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.replay import memory_of, reference_loss, replay, said_references
 from mrl.rl.rewards import RewardConfig, score
@@ -78,7 +78,7 @@ def test_turns_without_a_reward_move_neither_policy_nor_critic(model, dataset, v
     ppo = PPOConfig(gamma=0.0, normalize_advantages=False, entropy_coef=0.0, minibatch_episodes=6)
     delayed = replace(batch_of(dataset), strategies=(Strategy(kind="long_term"),))
     critic = build_critic(model.eval(), "text_memory").eval()
-    set_value_bias(critic, 0.7)  # a critic that expects something
+    critic.set_bias(0.7)  # a critic that expects something
     batch = round_of(model, delayed, vocabulary, ppo, critic)
     last = torch.arange(3).expand_as(batch.turns) == batch.turns.sum(1, keepdim=True) - 1
     assert torch.equal(batch.credited, batch.turns & last)
