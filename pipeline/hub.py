@@ -3,14 +3,13 @@
 import logging
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from pipeline.connection import unreachable
 from pipeline.errors import InputError, shown
 from pipeline.redaction import redact
 
@@ -27,6 +26,10 @@ def offline() -> bool:
         os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
     )
+
+
+def _why_offline() -> str:
+    return "the Hub can't be reached" if os.environ.get(_UNREACHABLE) else "HF_HUB_OFFLINE is set"
 
 
 def is_hub_name(name: str) -> bool:
@@ -64,8 +67,7 @@ def first_line(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None and offline():
         if any(name in f"{type(seen).__name__} {seen}" for name in ("OfflineModeIsEnabled", "LocalEntryNotFoundError")):
-            why = "the Hub can't be reached" if os.environ.get(_UNREACHABLE) else "HF_HUB_OFFLINE is set"
-            return f"{why} and it isn't in the cache"
+            return f"{_why_offline()} and it isn't in the cache"
         seen = seen.__cause__ or seen.__context__
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
@@ -101,8 +103,7 @@ def check_push(repo_id: str, *, repo_type: Literal["model", "dataset"], key: str
     from huggingface_hub.utils import validate_repo_id
 
     if offline() or constants.HF_HUB_OFFLINE:
-        why = "the Hub can't be reached" if os.environ.get(_UNREACHABLE) else "HF_HUB_OFFLINE is set"
-        raise InputError(f"{key}: {why}, so nothing can be pushed; mend that or leave the push out")
+        raise InputError(f"{key}: {_why_offline()}, so nothing can be pushed; mend that or leave the push out")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -211,11 +212,51 @@ def logged_in_to_wandb() -> bool:
 def keep_wandb_offline_if_unreachable(seconds: float = 3.0) -> None:
     """Where wandb has a key but its server doesn't answer, set WANDB_MODE=offline with a warning: wandb itself would
     try for minutes and then end the run."""
-    if logged_in_to_wandb() and (fault := _unreachable(os.environ.get("WANDB_BASE_URL", WANDB), seconds)):
+    if logged_in_to_wandb() and (fault := unreachable(os.environ.get("WANDB_BASE_URL", WANDB), seconds)):
         os.environ["WANDB_MODE"] = "offline"
         logger.warning(
             "wandb can't be reached (%s); this run is tracked without it, or offline where the YAML asks for it", fault
         )
+
+
+def refuse_unreachable(
+    name: str, key: str, *, kind: Literal["model", "dataset"] = "model", seconds: float = 3.0
+) -> None:
+    """For a name of the Hub, before the libraries that read it are loaded, which takes longer than anything here: raise
+    InputError, beginning with `key`, where the Hub can't be asked and its cache holds nothing of that name."""
+    from huggingface_hub import constants
+
+    if _may_be_cached(name, kind):
+        return
+    if offline():
+        why = _why_offline()
+    elif fault := unreachable(constants.ENDPOINT, seconds):
+        why = f"the Hub can't be reached ({fault})"
+    else:
+        return
+    raise InputError(
+        f"{key}: {name} is nothing on this disk, {why} and it isn't in the cache; mend the network, or give a path"
+    )
+
+
+def _may_be_cached(name: str, kind: str) -> bool:
+    """Whether the clients' caches hold anything of that name; whether it is whole, the clients know."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
+    if any((folder / "snapshots").glob("*/*")):
+        return True
+    if kind != "dataset":
+        return False
+    settings = sys.modules.get("datasets.config")
+    prepared = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
+    cache = Path(settings.HF_DATASETS_CACHE if settings else prepared)
+    return any(_plain(path.name) == _plain(name.replace("/", "___")) for path in cache.glob("*"))
+
+
+def _plain(name: str) -> str:
+    """A name as it is in spite of what `datasets` does to it: NoneSet becomes none_set."""
+    return name.lower().replace("_", "")
 
 
 def keep_hub_offline_if_unreachable(seconds: float = 3.0) -> None:
@@ -223,26 +264,13 @@ def keep_hub_offline_if_unreachable(seconds: float = 3.0) -> None:
     warning: they themselves would try for minutes. To be called before a name is asked for."""
     from huggingface_hub import constants
 
-    if offline() or not (fault := _unreachable(constants.ENDPOINT, seconds)):
+    if offline() or not (fault := unreachable(constants.ENDPOINT, seconds)):
         return
     logger.warning("the Hub can't be reached (%s); only what is in its cache can be used", fault)
     os.environ["HF_HUB_OFFLINE"] = os.environ[_UNREACHABLE] = "1"
     constants.HF_HUB_OFFLINE = True
     if settings := sys.modules.get("datasets.config"):
         settings.__dict__.update(HF_HUB_OFFLINE=True, HF_DATASETS_OFFLINE=True)
-
-
-def _unreachable(address: str, seconds: float) -> str | None:
-    """Why nobody can be spoken to at an address, or at the proxy on the way there; None where somebody can."""
-    server = urlsplit(address)
-    proxy = os.environ.get(f"{server.scheme}_proxy") or os.environ.get(f"{server.scheme.upper()}_PROXY")
-    asked = urlsplit(proxy) if proxy else server
-    port = asked.port or (80 if asked.scheme == "http" else 443)
-    try:
-        socket.create_connection((asked.hostname or "", port), timeout=seconds).close()
-    except OSError as error:
-        return f"{asked.hostname}:{port}: {error.strerror or error}"
-    return None
 
 
 def tracker() -> Literal["wandb", "tensorboard"]:
@@ -259,6 +287,7 @@ __all__ = [
     "logged_in_to_wandb",
     "push_folder",
     "redact",
+    "refuse_unreachable",
     "retrying",
     "tracker",
 ]

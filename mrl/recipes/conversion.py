@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import InputError, SettingError
-from pipeline.hub import is_hub_name
+from pipeline.hub import is_hub_name, refuse_unreachable
 from pipeline.ranges import NonNegativeInt, PositiveInt, PositiveShare, Text
 from pipeline.stage_config import StageConfig
 
@@ -66,9 +66,11 @@ class ConvertStage(StageConfig):
     """Most tokens of one interaction, query and answer together."""
 
     def source(self) -> str:
-        """The folder or Hub name that is loaded. Raises InputError where there is no such folder."""
+        """The folder or Hub name that is loaded. Raises InputError where there is no such folder, or the Hub can't be
+        asked."""
         name = self.model.name
         if is_hub_name(name):
+            refuse_unreachable(name, "model.name")
             return name
         for folder in (Path(name) / "model", Path(name)):
             if (folder / "config.json").is_file():

@@ -6,7 +6,7 @@ from typing import Literal
 
 from data.sources.files import FileQuery, find_files, is_local
 from data.sources.folds import check_fold
-from pipeline.hub import is_hub_name
+from pipeline.hub import is_hub_name, refuse_unreachable
 from pipeline.ranges import PositiveInt, Text
 
 KIND = "kind"
@@ -88,7 +88,10 @@ class CorpusConfig:
         ]
 
     def refuse_missing(self) -> None:
-        """Raises InputError where files of a source aren't there."""
-        for source in (*self.sources("train"), *self.sources("held_out")):
-            if not source.of_hub:
-                find_files(source.query())
+        """Raises InputError where files of a source aren't there, or the Hub can't be asked for its own."""
+        for split in ("train", "held_out"):
+            for source in self.sources(split):
+                if source.of_hub:
+                    refuse_unreachable(source.path, f"data.{split}", kind="dataset")
+                else:
+                    find_files(source.query())

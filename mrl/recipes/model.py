@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.artifact import is_complete, verify
 from pipeline.config import check_arguments
 from pipeline.errors import InputError
-from pipeline.hub import is_hub_name
+from pipeline.hub import is_hub_name, refuse_unreachable
 from pipeline.outline import outline
 from pipeline.ranges import NonNegativeFloat, Text
 
@@ -50,6 +50,9 @@ class ModelConfig:
         self.checked_new()
         if self.path is not None:
             resolve(self.path)
+        for key, source in (("path", self.path), ("tokenizer", self.tokenizer)):
+            if source is not None and is_hub_name(source):
+                refuse_unreachable(source, f"model.{key}")
 
 
 def resolve(path: str) -> Path | str:

@@ -6,6 +6,7 @@ from typing import Literal
 from data.sources.files import FileQuery, find_files, is_local
 from data.sources.messages import MessageOptions
 from pipeline.errors import SettingError
+from pipeline.hub import refuse_unreachable
 from pipeline.ranges import OpenShare, PositiveInt, ShareBelowOne, Text
 
 LENGTH = "length"
@@ -69,12 +70,14 @@ class DatasetConfig:
         return self.held_out is not None or bool(self.evaluate_on)
 
     def refuse_missing(self) -> None:
-        """Raises InputError where local files aren't there."""
+        """Raises InputError where local files aren't there, or the Hub can't be asked for its own."""
         sections: dict[str, DatasetConfig | EvaluationSetConfig] = {"dataset": self}
         sections |= {f"dataset.evaluate_on.{name}": section for name, section in self.evaluate_on.items()}
         for where, section in sections.items():
             if is_local(section.name):
                 find_files(FileQuery(path=section.name, subset=section.subset, split=section.split, where=where))
+            else:
+                refuse_unreachable(section.name, f"{where}.name", kind="dataset")
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import InputError, SettingError, nearest
+from pipeline.hub import refuse_unreachable
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ShareBelowOne, Text
 
 GGUF = ".gguf"
@@ -34,11 +35,15 @@ class PolicyConfig:
     trust_remote_code: bool = False
 
     def refuse_missing(self) -> None:
-        """Raises InputError for weights of which it can be told without reading them that they aren't there."""
+        """Raises InputError for weights, or a tokenizer, of which it can be told without reading them that they aren't
+        there."""
         check_gguf(self.name, self.gguf_file)
         name = self.name
         if not Path(name).exists() and (name.startswith((".", "/", "outputs/")) or name.count("/") > 1):
             raise InputError(f"model.name: there is no folder {name}; run the stage that makes it, or give a Hub name")
+        for key, source in (("name", name), ("tokenizer", self.tokenizer)):
+            if source is not None and not Path(source).exists():
+                refuse_unreachable(source, f"model.{key}")
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.errors import SettingError
+from pipeline.hub import is_hub_name, refuse_unreachable
 from pipeline.ranges import NonNegativeFloat, PositiveInt, Text
 from pipeline.stage_config import StageConfig, TrainingStageConfig
 from post_training.recipes.dataset import ConversationsConfig, DatasetConfig, PairsConfig, PromptsConfig
@@ -139,9 +140,11 @@ class InitialiseConfig(StageConfig):
                 raise SettingError(key, f"{key} has no effect on weights that are there; leave it out")
 
     def refuse_missing(self) -> None:
-        """Raises InputError for weights that aren't there."""
+        """Raises InputError for weights or a tokenizer that aren't there."""
         if self.model is not None:
             self.model.refuse_missing()
+        if self.tokenizer is not None and is_hub_name(self.tokenizer):
+            refuse_unreachable(self.tokenizer, "tokenizer")
 
 
 def default_config(name: str) -> Path:

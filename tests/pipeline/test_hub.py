@@ -15,6 +15,7 @@ from pipeline.hub import (
     keep_wandb_offline_if_unreachable,
     logged_in_to_wandb,
     redact,
+    refuse_unreachable,
     retrying,
     tracker,
 )
@@ -127,6 +128,46 @@ def test_wandb_that_does_not_answer_is_kept_offline(monkeypatch, closed_port, ca
     keep_wandb_offline_if_unreachable()
     assert (os.environ["WANDB_MODE"], tracker()) == ("offline", "tensorboard")
     assert f"wandb can't be reached (127.0.0.1:{closed_port}: Connection refused)" in caplog.text
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path, closed_port):
+    """A Hub that refuses connections; returns the folder of its models' cache, which is empty."""
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "TRLM_HUB_UNREACHABLE", "http_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "sets")
+    return tmp_path / "hub"
+
+
+def test_a_name_is_refused_where_neither_the_hub_nor_its_cache_can_give_it(no_hub, closed_port, monkeypatch):
+    with pytest.raises(InputError) as error:
+        refuse_unreachable("org/none", "model.name")
+    assert str(error.value).startswith(
+        f"model.name: org/none is nothing on this disk, the Hub can't be reached (127.0.0.1:{closed_port}: Connection "
+        "refused) and it isn't in the cache"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        refuse_unreachable("org/none", "model.name")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(InputError, match="dataset.name: org/none is .*HF_HUB_OFFLINE is set and it isn't in"):
+            refuse_unreachable("org/none", "dataset.name", kind="dataset")
+
+
+def test_a_name_that_the_cache_may_hold_is_left_to_the_clients(no_hub, tmp_path):
+    (no_hub / "models--org--known/snapshots/1a").mkdir(parents=True)
+    with pytest.raises(InputError):  # a download that broke off before its first file
+        refuse_unreachable("org/known", "model.name")
+    (no_hub / "models--org--known/snapshots/1a/config.json").write_text("{}")
+    refuse_unreachable("org/known", "model.name")
+    with pytest.raises(InputError):
+        refuse_unreachable("org/known", "dataset.name", kind="dataset")
+    (tmp_path / "sets/org___my_set-v1.1").mkdir(parents=True)  # what `datasets` makes of a name in capitals
+    refuse_unreachable("org/MySet-v1.1", "dataset.name", kind="dataset")
 
 
 def refused(repo_id="tester/new"):
