@@ -102,8 +102,9 @@ class MemoryModel(Protocol):
         generator: torch.Generator | None = None,
         seeds: list[int] | None = None,
         stop: int | Iterable[int] | None = None,
+        samples: Tensor | None = None,
     ) -> Answers:
-        """Sample an answer to each query [B, T], with the log-probs of its tokens."""
+        """Sample an answer to each query [B, T], or `samples` [B] of them, with the log-probs of its tokens."""
         ...
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

@@ -1,7 +1,8 @@
 """Answering: batched sampling with log-probs for training, and streaming for people.
 
 generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=64, max_think_tokens=64,
-                 forced="answer", sampling=Sampling(), generator=None, seeds=None, stop=None) -> Answers
+                 forced="answer", sampling=Sampling(), generator=None, seeds=None, stop=None,
+                 samples=None) -> Answers
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
 Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where
 only the checkpoint is at hand:
@@ -72,6 +73,7 @@ class AnswerGeneration:
         generator: torch.Generator | None = None,
         seeds: list[int] | None = None,
         stop: int | Iterable[int] | None = None,
+        samples: Tensor | None = None,
     ) -> Answers:
         """Answer queries [B, T] (`[BOS][Q]query`, padded on either side), each read against its row of the state.
 
@@ -80,8 +82,9 @@ class AnswerGeneration:
         word, drawn as any word), or None. A thought is no part of max_new_tokens: [A] closes it after max_think_tokens,
         or where an answer of max_new_tokens (or half of the interaction's room, if that is less) would no longer fit.
         stop: end tokens, by default the configuration's;
-        () for none. Randomness comes from `seeds` (one a row), `generator` or torch's own.
-        Raises ValueError for an empty query or one that leaves no room for an answer.
+        () for none. Randomness comes from `seeds` (one an answer), `generator` or torch's own. samples [B]: how many
+        answers each query gets, by default one; it is read once for all of them, and they stand one after another.
+        Raises ValueError for an empty query, one that leaves no room for an answer, or one that is to get none.
         """
         sampling = sampling or Sampling()
         present = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -93,12 +96,15 @@ class AnswerGeneration:
                 f"a query of {ids.shape[1]} tokens leaves no room for an answer within max_interaction_length "
                 f"{self.config.max_interaction_length}: shorten it"
             )
+        if samples is not None and (samples.shape != ids.shape[:1] or bool((samples < 1).any())):
+            raise ValueError(f"samples must be {ids.shape[0]} counts of at least 1, one a query")
         # In the precision of the weights: the packed products of a step write into buffers, which autocast leaves as
         # they are while it casts the attention between them.
         state = None if state is None else state.to(dtype=self.dtype)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            run = _Run(self, ids, mask, state, max_new_tokens, self._stop_tokens(stop), forced, max_think_tokens)
-            numbers = None if sampling.greedy else uniforms(ids.shape[0], run.room, generator, seeds, ids.device)
+            stops = self._stop_tokens(stop)
+            run = _Run(self, ids, mask, state, max_new_tokens, stops, forced, max_think_tokens, samples)
+            numbers = None if sampling.greedy else uniforms(run.rows, run.room, generator, seeds, ids.device)
             run.begin(numbers, sampling)
             while run.column < run.room and not run.done():
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
@@ -196,7 +202,7 @@ class _Run:
 
     def __init__(
         self, model, ids: Tensor, mask: Tensor, state: MemoryState | None, longest: int, stop: Tensor,
-        forced: Forced | None, max_think_tokens: int,
+        forced: Forced | None, max_think_tokens: int, samples: Tensor | None = None,
     ):  # fmt: skip
         self.model, self.stop, self.forced_by = model, stop, forced
         self.frame = frame = model.config.frame
@@ -215,6 +221,12 @@ class _Run:
         hidden, self.cache = prefill(model, *given, state, self.room - len(lead), last_only=True)
         last = given[0].gather(1, (given[1].sum(1) - 1)[:, None])
         self._logits = model.logits(hidden, last, self.cache.windows)[:, 0]
+        if samples is not None and bool((samples > 1).any()):
+            # The query, its memory and the first word's distribution are the same for all answers to it.
+            again = torch.arange(rows, device=ids.device).repeat_interleave(samples)
+            self.cache.select(again)
+            self._logits, lengths, rows = self._logits[again], lengths[again], len(again)
+        self.rows = rows
         self.pending: Tensor | None = None
         self.column = self.forced = len(lead)
         # How many tokens each row may add; told apart from `room` only where the limit really binds.

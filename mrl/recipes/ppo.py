@@ -69,6 +69,10 @@ class PPOConfig:
     """Whether every token counts alike or every answer."""
     group_size: int = 1
     """Answers sampled from the same memory at every turn; grpo needs at least 2."""
+    even_groups: Literal["keep", "drop"] = "keep"
+    """Of grpo's groups whose answers all earned the same, which teach nothing. keep: they count in what the loss is
+    divided by, so that a round of few surprises makes small steps. drop: neither they nor dialogues without another
+    group take part in an update; what `keep_fraction` would have left out takes their place (DAPO: Yu et al. 2025)."""
 
     def __post_init__(self) -> None:
         """Refuse unknown algorithms and numbers out of range."""
@@ -95,6 +99,8 @@ class PPOConfig:
             raise ValueError(f"clip_range is {self.clip_range}; it must lie below 1, for no ratio is below 0")
         if self.algorithm == "grpo" and self.group_size < 2:
             raise ValueError("algorithm grpo compares answers to the same question: set group_size to 2 or more")
+        if self.even_groups != "keep" and self.algorithm != "grpo":
+            raise ValueError(f"even_groups is {self.even_groups}; only grpo compares the answers of a group")
         if self.minibatch_episodes % self.group_size:
             raise ValueError(
                 f"minibatch_episodes {self.minibatch_episodes} must be a multiple of group_size {self.group_size}"

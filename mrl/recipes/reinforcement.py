@@ -45,6 +45,9 @@ class RolloutConfig:
     auto where some turn of the data thinks, else answer."""
     teacher_forcing: bool = False
     """Write the reference answers into memory instead of the policy's own."""
+    decode: Literal["needed", "all"] = "needed"
+    """needed: `ppo.group_size` answers are drawn where a reward may speak of them, or of what follows from them; any
+    other turn is answered once for its group, if that answer is written. all: every turn by every row of a group."""
 
     def __post_init__(self) -> None:
         """Refuse answers without words, and greedy rollouts: they explore nothing."""

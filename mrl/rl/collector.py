@@ -20,6 +20,7 @@ from mrl.dialogues.collation import distance_ranges
 from mrl.dialogues.sampler import BucketBatchSampler
 from mrl.losses.memory_model import MemoryModel
 from mrl.model import MemoryState
+from mrl.rl.algorithms.advantages import group_spread
 from mrl.rl.curriculum import Curriculum, Draw
 from mrl.rl.episode_dataset import EpisodeDataset
 from mrl.rl.memory_pool import MemoryPool
@@ -148,39 +149,56 @@ class PhaseTimer:
 
 def round_metrics(batch: TrainingBatch) -> dict[str, float]:
     """Reward, recall, length, memory and critic of a round, for the log."""
-    turns, rewarded, exact = batch.turns, batch.rewarded, batch.exact
-    asked = turns & ~exact.isnan()
+    answered, rewarded, exact = batch.answered, batch.rewarded, batch.exact
+    asked = answered & ~exact.isnan()
     metrics = {
         "reward": mean_over(batch.rewards, rewarded),
-        "answer_length": mean_over((batch.answer_mask.sum(-1) - batch.thought).float(), turns),
-        "finished": mean_over(batch.finished.float(), turns),
+        "answer_length": mean_over((batch.answer_mask.sum(-1) - batch.thought).float(), answered),
+        "finished": mean_over(batch.finished.float(), answered),
         "episode_turns": float(batch.batch.steps),
         "episodes": float(len(batch)),
     }
+    metrics |= spread_metrics(batch)
     metrics |= thought_metrics(batch)
     if asked.any():
         metrics["recall"] = mean_over(exact, asked)
     if len(batch.terms) > 1:
-        said = {name: turns & ~term.isnan() for name, term in batch.terms.items()}
+        said = {name: answered & ~term.isnan() for name, term in batch.terms.items()}
         metrics |= {f"term_{name}": mean_over(batch.terms[name], here) for name, here in said.items() if here.any()}
     return metrics | {f"reward_{high}": value for high, value in by_distance(batch.rewards, rewarded, batch).items()}
+
+
+def spread_metrics(batch: TrainingBatch) -> dict[str, float]:
+    """Of the rewarded questions, and of the dialogues that have one, the share with a group whose answers didn't all
+    earn the same: what comparing them learns from. Nothing where there are no groups."""
+    rewarded = batch.turns & batch.rewarded
+    if batch.group == 1:
+        return {}
+    telling = group_spread(batch.rewards, rewarded, batch.group)
+    asked = rewarded.unflatten(0, (-1, batch.group)).any(1)
+    told = telling.unflatten(0, (-1, batch.group)).any(1)
+    return {
+        "groups_with_spread": mean_over(told.float(), asked),
+        "dialogues_with_spread": mean_over(told.any(1).float(), asked.any(1)),
+    }
 
 
 def thought_metrics(rollout: Rollout) -> dict[str, float]:
     """Share of the answers that thought first, tokens of a thought, share of the thoughts that were cut; nothing where
     none was thought and none of the answers was free to."""
-    thought = rollout.turns & (rollout.thought > 0)
+    answered = rollout.answered
+    thought = answered & (rollout.thought > 0)
     if not (thought.any() or rollout.sampled[..., 0].any()):
         return {}
     return {
-        "thinks": mean_over(thought.float(), rollout.turns),
+        "thinks": mean_over(thought.float(), answered),
         "thought_length": mean_over(rollout.thought.float(), thought),
         "thoughts_cut": mean_over(rollout.cut.float(), thought),
     }
 
 
 def mean_over(value: Tensor, here: Tensor) -> float:
-    """Mean of value [B, K] where `here` [B, K]; 0 where that is nowhere."""
+    """Mean of value where `here`, of one shape; 0 where that is nowhere."""
     return float(value[here].mean()) if bool(here.any()) else 0.0
 
 

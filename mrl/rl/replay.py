@@ -69,14 +69,18 @@ def replay(
     return Replayed(scores.log_probs, scores.entropy, scored, history, scores.aux_loss)
 
 
-def log_probs_again(model: MemoryModel, rollout: Rollout, sampling: Sampling, at_once: int) -> Tensor:
-    """Log-probs [B, K, A] of all sampled tokens under the model as it is, without gradients, `at_once` groups at a
-    time: for a reference policy, and where sampling and replay compute in different precisions."""
+def log_probs_again(
+    model: MemoryModel, rollout: Rollout, sampling: Sampling, at_once: int, wanted: Tensor | None = None
+) -> Tensor:
+    """Log-probs [B, K, A] of the sampled tokens of all turns, or the `wanted` [B, K], under the model as it is, 0
+    elsewhere; without gradients, `at_once` groups at a time: for a reference policy, and where sampling and replay
+    compute in different precisions."""
     pieces = []
     with torch.no_grad():
         for at in range(0, len(rollout), at_once):
             part = rollout.rows(slice(at, at + at_once))
-            again = replay(model, part, sampling)
+            turns = None if wanted is None else wanted[at * rollout.group : (at + at_once) * rollout.group]
+            again = replay(model, part, sampling, wanted=turns)
             blank = torch.zeros(part.sampled.shape, device=again.log_probs.device)
             pieces.append(blank.masked_scatter(again.scored, again.log_probs.float()))
     return torch.cat(pieces)

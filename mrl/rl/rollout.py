@@ -4,6 +4,9 @@ The first interaction is only written. Then, for every turn, the newest interact
 the state that this leaves, and the answer (its own, or the reference with `teacher_forcing`) becomes the next thing to
 write. The last answer is written nowhere. With groups, every query is answered several times from one and the same
 state; the first of these answers is the one that is written.
+
+Where it is known which answers are learnt from, only these are drawn several times. The others are there to be written:
+one for a group, and none at all where the reference is written instead, or nothing is because the dialogue is over.
 """
 
 from dataclasses import dataclass
@@ -35,11 +38,15 @@ def generate_rollouts(
     config: RolloutConfig,
     *,
     group: int = 1,
+    learnt: Tensor | None = None,
     greedy: bool = False,
     keep_history: bool = False,
 ) -> Played:
-    """Play all dialogues of a batch on the model's device. The rollout has `group` rows for each dialogue."""
+    """Play all dialogues of a batch on the model's device. The rollout has `group` rows for each dialogue. learnt
+    [B, K]: turns whose answers may be learnt from (default: all); of the others all rows of a group have the answer
+    that is written, an empty one where theirs isn't."""
     batch = batch.to(model.device)
+    learnt = batch.turns if learnt is None else batch.turns & learnt.to(model.device)
     sampling = Sampling(temperature=0.0) if greedy else config.sampling()
     with torch.no_grad():
         state = batch.start.state(model)
@@ -51,11 +58,21 @@ def generate_rollouts(
             writes.append(newest)
             if keep_history:
                 states.append(state)
-            answers.append(_answer(model, batch, turn, state, config, sampling, group))
+            samples = _samples(batch, turn, learnt, group, config.teacher_forcing)
+            answers.append(_answer(model, batch, turn, state, config, sampling, samples, group))
             if turn + 1 < batch.steps:
                 newest = _next_write(model, batch, turn, answers[-1], config.teacher_forcing, group)
     history = MemoryHistory.stack(states) if keep_history else None
     return Played(_record(batch, writes, answers, group), history, state)
+
+
+def _samples(batch: EpisodeBatch, turn: int, learnt: Tensor, group: int, teacher_forcing: bool) -> Tensor:
+    """How many answers [B] a turn is given: as many as a group has where they are learnt from, one where it is only
+    written, none where it isn't."""
+    written = torch.zeros_like(batch.turns[:, turn])
+    if not teacher_forcing and turn + 1 < batch.steps:
+        written = batch.turns[:, turn] & batch.turns[:, turn + 1]
+    return torch.where(learnt[:, turn], group, written.long())
 
 
 def _answer(
@@ -65,34 +82,36 @@ def _answer(
     state: MemoryState,
     config: RolloutConfig,
     sampling: Sampling,
+    samples: Tensor,
     group: int,
 ) -> dict[str, Tensor]:
-    """Answers of a turn in the batch's rows times `group`: ids, mask, sampled, log_probs [B * G, A], finished, thought,
-    cut [B * G]."""
-    leaders = batch.turns[:, turn].nonzero().squeeze(1)
+    """Answers of a turn in the batch's rows times `group`, of which `samples` [B] are drawn: ids, mask, sampled,
+    log_probs [B * G, A], finished, thought, cut [B * G]."""
+    leaders = samples.nonzero().squeeze(1)
     total = batch.size * group
     if not len(leaders):
         empty = torch.zeros(total, 1, dtype=torch.long, device=state.device)
         blank = {"ids": empty, "mask": empty.bool(), "sampled": empty.bool(), "log_probs": empty.float()}
         return blank | {"finished": empty[:, 0].bool(), "thought": empty[:, 0], "cut": empty[:, 0].bool()}
-    rows = leaders.repeat_interleave(group)
-    member = torch.arange(group, device=rows.device).repeat(len(leaders))
+    drawn = samples[leaders]
+    first = drawn.cumsum(0) - drawn
+    member = torch.arange(int(drawn.sum()), device=state.device) - first.repeat_interleave(drawn)
     width = int(batch.query_mask[leaders, turn].sum(-1).max())
     seeds = [
         derive_seed(s, Purpose.ANSWERS, turn, g)
-        for s, g in zip(batch.seeds[rows].tolist(), member.tolist(), strict=True)
+        for s, g in zip(batch.seeds[leaders].repeat_interleave(drawn).tolist(), member.tolist(), strict=True)
     ]
     made = model.generate_answers(
-        batch.query_ids[rows, turn, :width],
-        batch.query_mask[rows, turn, :width],
-        state.rows(rows),
+        batch.query_ids[leaders, turn, :width],
+        batch.query_mask[leaders, turn, :width],
+        state.rows(leaders),
         max_new_tokens=config.max_new_tokens,
         max_think_tokens=config.max_think_tokens,
         forced=config.forced or "answer",
         sampling=sampling,
         seeds=None if sampling.greedy else seeds,
+        samples=drawn,
     )
-    place = rows * group + member
     answer = {
         "ids": made.ids,
         "mask": made.mask.bool(),
@@ -102,9 +121,13 @@ def _answer(
         "thought": made.thought,
         "cut": made.cut,
     }
-    if len(place) == total:
+    if len(member) == total:
         return answer
-    return {name: x.new_zeros(total, *x.shape[1:]).index_copy(0, place, x) for name, x in answer.items()}
+    # Which of the answers drawn each row of a group has: its own, or the only one that there is.
+    every = torch.arange(group, device=state.device)
+    source = (first[:, None] + torch.minimum(every, drawn[:, None] - 1)).flatten()
+    place = (leaders[:, None] * group + every).flatten()
+    return {name: x.new_zeros(total, *x.shape[1:]).index_copy(0, place, x[source]) for name, x in answer.items()}
 
 
 def _next_write(

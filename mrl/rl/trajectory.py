@@ -133,6 +133,11 @@ class Rollout(RowRecord):
         """[B, K] True where there is a turn."""
         return self.batch.turns
 
+    @property
+    def answered(self) -> Tensor:
+        """[B, K] True where there is an answer: a turn that nothing is learnt from may have none."""
+        return self.turns & self.answer_mask.any(-1)
+
     def __len__(self) -> int:
         """Groups (dialogues, where group is 1): what is shared out over minibatches, slices and processes."""
         return self.batch.size // self.group

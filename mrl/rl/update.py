@@ -17,7 +17,7 @@ from mrl.model import Sampling
 from mrl.recipes.ppo import PPOConfig
 from mrl.recipes.reinforcement import CriticConfig, UpdateConfig
 from mrl.rl.algorithms import ALGORITHMS
-from mrl.rl.algorithms.advantages import credited_turns, normalize
+from mrl.rl.algorithms.advantages import credited_turns, group_spread, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
 from mrl.rl.critic import Critic, turn_values, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
@@ -39,6 +39,8 @@ def credit(
 ) -> TrainingBatch:
     """What is learnt from dialogues: advantages, returns and the turns that they count for, from values [B, K]."""
     credited = credited_turns(scored.turns, scored.rewarded, looks_ahead=config.looks_ahead)
+    if config.even_groups == "drop":
+        credited = credited & group_spread(scored.rewards, scored.turns & scored.rewarded, config.group_size)
     advantages, returns = ALGORITHMS[config.algorithm].advantages(
         scored.rewards, values, scored.turns, scored.rewarded, config
     )
@@ -206,6 +208,9 @@ class MinibatchBuffer:
         `update_epochs` times."""
         self.batch = batch
         chosen = select_by_advantage(batch, config.keep_fraction)
+        if config.even_groups == "drop":
+            telling = batch.credited.any(1)[batch.leaders].to(chosen.device)
+            chosen = chosen[telling[chosen]] if bool(telling.any()) else chosen[:1]  # a round ends with an update
         size = max(1, config.minibatch_episodes // config.group_size)
         self.order = []
         for _ in range(config.update_epochs):

@@ -17,16 +17,24 @@ from mrl.dialogues.seeding import Purpose, derive_seed
 from mrl.model import ReactiveForCausalLM
 from mrl.preferences.judges import load_judges
 from mrl.recipes.reinforcement import MRLStage
-from mrl.rl.algorithms.advantages import explained_variance
+from mrl.rl.algorithms.advantages import credited_turns, explained_variance
 from mrl.rl.collector import EpisodeSampler, PhaseTimer, gather, gather_states, round_metrics, shares
 from mrl.rl.critic import Critic, build_critic, opened, predict_values
 from mrl.rl.curriculum import Curriculum, turn_counts
 from mrl.rl.episode_dataset import EpisodeDataset, vocabulary_of
 from mrl.rl.memory_pool import MemoryPool
 from mrl.rl.replay import log_probs_again
-from mrl.rl.rewards import CustomRewardError, Judge, RunningScales, Vocabulary, score
+from mrl.rl.rewards import (
+    CustomRewardError,
+    Judge,
+    RewardConfig,
+    RunningScales,
+    Vocabulary,
+    may_be_rewarded,
+    score,
+)
 from mrl.rl.rollout import generate_rollouts
-from mrl.rl.trajectory import ScoredRollout, TrainingBatch
+from mrl.rl.trajectory import EpisodeBatch, ScoredRollout, TrainingBatch
 from mrl.rl.update import (
     MinibatchBuffer,
     Recipe,
@@ -114,12 +122,14 @@ def collect_round(
     batch = sampler.next(now.rollout.episodes, setup.policy)
     pieces, final = [], []
     for episodes in shares(batch, now.rollout.at_once, training.rank, training.world):
+        rewards = now.rewards.at(training.progress)
+        learnt = learnt_turns(now, rewards, episodes)
         with timer("rollout"):
             played = generate_rollouts(
-                setup.policy, episodes, now.rollout, group=now.ppo.group_size, keep_history=setup.critic is not None
-            )
+                setup.policy, episodes, now.rollout, group=now.ppo.group_size, learnt=learnt,
+                keep_history=setup.critic is not None,
+            )  # fmt: skip
         with timer("reward"):
-            rewards = now.rewards.at(training.progress)
             scales = setup.scales if rewards.match_scales else None
             scored = score(rewards, setup.vocabulary, played.rollout, setup.judges, scales)
         with timer("value"):
@@ -132,7 +142,7 @@ def collect_round(
         pieces.append(credit(scored, values, now.ppo, reference).to("cpu"))
         final.append(played.final.to("cpu"))
     whole = gather(pieces, batch.size, training.world)
-    setup.scales.update(whole.terms, whole.turns)
+    setup.scales.update(whole.terms, whole.answered)
     resets = setup.stages[batch.steps].curriculum.resets
     if resets.mode != "always":
         sampler.pool.put(batch, gather_states(final, batch.size, training.world), resets.pool_size)
@@ -145,18 +155,28 @@ def collect_round(
     return normalized(whole, now.ppo), metrics
 
 
+def learnt_turns(now: MRLStage, rewards: RewardConfig, episodes: EpisodeBatch) -> Tensor | None:
+    """Turns [B, K] whose answers may be learnt from; None: all are drawn alike."""
+    if now.rollout.decode == "all":
+        return None
+    return credited_turns(episodes.turns, may_be_rewarded(rewards, episodes), looks_ahead=now.ppo.looks_ahead)
+
+
 def exact_log_probs(
     setup: Setup, now: MRLStage, scored: ScoredRollout, training: Training
 ) -> tuple[ScoredRollout, Tensor | None]:
     """The rollout with log-probs as the update will compute them (in bf16 the sampler's differ by rounding), and those
-    of the policy that the run started from, if a distance to it is paid for."""
+    of the policy that the run started from, if a distance to it is paid for; of the turns that something is learnt
+    from."""
+    wanted = credited_turns(scored.turns, scored.rewarded, looks_ahead=now.ppo.looks_ahead)
     sampling = now.rollout.sampling()
     rows = max(1, now.critic.at_once(training.device) // (scored.batch.steps * scored.group))
     if training.precision != "fp32":
-        scored = replace(scored, log_probs=log_probs_again(setup.policy, scored, sampling, rows))
+        again = log_probs_again(setup.policy, scored, sampling, rows, wanted)
+        scored = replace(scored, log_probs=torch.where(wanted[..., None], again, scored.log_probs))
     if setup.reference is None or not now.ppo.kl_coef:
         return scored, None
-    return scored, log_probs_again(setup.reference, scored, sampling, rows)
+    return scored, log_probs_again(setup.reference, scored, sampling, rows, wanted)
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:

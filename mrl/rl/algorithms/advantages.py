@@ -55,6 +55,14 @@ def group_advantages(rewards: Tensor, rewarded: Tensor, size: int, *, scale_by_s
     return advantages.flatten(0, 1) * rewarded
 
 
+def group_spread(rewards: Tensor, rewarded: Tensor, size: int) -> Tensor:
+    """Turns [B, K] at which the `size` answers of a group didn't all earn the same: where a comparison tells anything.
+    rewards, rewarded [B, K]; rows of a group stand together."""
+    require_same_shape(rewards, rewarded)
+    spread = rewards.unflatten(0, (-1, size)).std(1, correction=0) > 1e-6
+    return spread.repeat_interleave(size, 0) & rewarded
+
+
 def normalize(advantages: Tensor, turns: Tensor) -> Tensor:
     """Shift and scale to mean 0 and deviation 1 over all turns given; outside `turns` it stays 0.
 

@@ -5,7 +5,7 @@ from mrl.rl.rewards.custom import CustomRewardError
 from mrl.rl.rewards.facts import fact_recall
 from mrl.rl.rewards.overlap import bleu, repetition
 from mrl.rl.rewards.scales import RunningScales
-from mrl.rl.rewards.silence import says_something
+from mrl.rl.rewards.silence import may_be_rewarded, says_something
 from mrl.rl.rewards.strategies import saved_data, strategy_table
 from mrl.rl.rewards.words import Vocabulary, content
 
@@ -18,6 +18,7 @@ __all__ = [
     "bleu",
     "content",
     "fact_recall",
+    "may_be_rewarded",
     "repetition",
     "saved_data",
     "says_something",

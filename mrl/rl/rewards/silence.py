@@ -1,9 +1,11 @@
-"""Whether a reward can say anything of given dialogues, asked before a run: a reward of nothing teaches nothing."""
+"""Of which turns a reward can say anything, asked before answers are there: before a run, for a reward of nothing
+teaches nothing, and before a rollout, for an answer that nothing is said of needn't be drawn many times."""
 
 import torch
 from torch import Tensor
 
 from mrl.rl.rewards.combined import RewardConfig, score
+from mrl.rl.rewards.strategies import strategy_table
 from mrl.rl.rewards.words import Vocabulary
 from mrl.rl.trajectory import EpisodeBatch, Rollout
 
@@ -13,6 +15,14 @@ def says_something(config: RewardConfig, vocabulary: Vocabulary, batch: EpisodeB
     if any(config.weights.get(name) for name in config.models):
         return True  # a reward model speaks of every answer
     return bool(score(config, vocabulary, as_answered(batch)).rewarded.any())
+
+
+def may_be_rewarded(config: RewardConfig, batch: EpisodeBatch) -> Tensor:
+    """Turns [B, K] of which the reward might say something, whatever is answered: no turn outside is ever rewarded.
+    Facts are silent where none are needed; of any other term it is only known once there are answers."""
+    table = strategy_table(batch.strategies, (batch.size, batch.steps), batch.strategy, batch.turns)
+    needs_facts = all(name == "facts" for name, weight in config.weights.items() if weight > 0)
+    return (table.factor > 0) & (batch.asks if needs_facts else batch.turns)
 
 
 def as_answered(batch: EpisodeBatch) -> Rollout:
@@ -42,4 +52,4 @@ def _widened(tokens: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(tokens, (0, width - tokens.shape[-1]))
 
 
-__all__ = ["as_answered", "says_something"]
+__all__ = ["as_answered", "may_be_rewarded", "says_something"]

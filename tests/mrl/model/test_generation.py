@@ -78,6 +78,37 @@ def test_answers_carry_the_log_probs_of_the_distribution_they_were_drawn_from(mo
             assert answers.log_probs[row, place].exp().item() == pytest.approx(probability, rel=1e-3)
 
 
+@pytest.mark.parametrize("read", ["cross", "joint"])
+@pytest.mark.parametrize("forced", ["answer", "auto", None])
+def test_several_answers_to_a_query_are_those_to_the_query_said_several_times(read, forced, monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "memory_slots": 5}
+    config = ReactiveConfig(**sizes, max_interaction_length=48, initial_state_std=1.0, memory_read=read)
+    model, ids = ReactiveForCausalLM(config).eval(), queries(3)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    state, samples = model.initial_state(seeds=[1, 2, 3]), torch.tensor([3, 1, 4])
+    row = torch.arange(3).repeat_interleave(samples)
+    options = {"max_new_tokens": 6, "max_think_tokens": 4, "forced": forced, "seeds": list(range(8))}
+    slow = model.generate_answers(ids[row], mask[row], state.rows(row), **options)
+    read_rows, prefill = [], generation.prefill
+    monkeypatch.setattr(
+        generation, "prefill", lambda *given, **more: read_rows.append(len(given[1])) or prefill(*given, **more)
+    )
+    fast = model.generate_answers(ids, mask, state, samples=samples, **options)
+    assert read_rows == [3], "a query is read once"
+    assert (slow.ids[0] != slow.ids[1]).any()
+    for name in ("ids", "mask", "sampled", "finished", "thought", "words_from", "cut"):
+        assert torch.equal(getattr(fast, name), getattr(slow, name)), name
+    torch.testing.assert_close(fast.log_probs, slow.log_probs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [[1, 0, 2], [2, 2]])
+def test_counts_of_answers_that_dont_fit_are_refused(model, samples):
+    with pytest.raises(ValueError, match="samples must be 3 counts"):
+        model.generate_answers(queries(3), None, model.initial_state(3), samples=torch.tensor(samples))
+
+
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(top_k=30)], ids=str)
 def test_an_answer_depends_neither_on_padding_nor_on_its_neighbours(model, sampling):
     ids, state = queries(4), model.initial_state(seeds=[1, 2, 3, 4])

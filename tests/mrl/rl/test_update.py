@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mrl.rl.algorithms import PPOConfig
+from mrl.rl.collector import round_metrics
 from mrl.rl.critic import CriticConfig, build_critic, predict_values, value_turns
 from mrl.rl.episode_start import EpisodeStart
 from mrl.rl.replay import memory_of, reference_loss, replay, said_references
@@ -195,6 +196,44 @@ def test_updates_are_made_from_the_dialogues_with_the_largest_advantages(model, 
     buffer = MinibatchBuffer()
     buffer.fill(batch, ppo, torch.Generator().manual_seed(3))
     assert sorted(i for part in buffer.order for i in part) == [1, 4, 5]
+
+
+def test_groups_whose_answers_all_earned_the_same_are_dropped_and_counted(model, dataset, vocabulary):
+    keep = PPOConfig(algorithm="grpo", group_size=2, minibatch_episodes=2, update_epochs=1, gamma=0.0, entropy_coef=0.0)
+    drop = replace(keep, even_groups="drop")
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, keep)
+    rewards = torch.full_like(batch.rewards, 0.5)
+    rewards[2, 0], rewards[7, 1], rewards[9, 2] = 1.0, 0.0, 0.25  # of dialogues 1, 3 and 4
+    rewarded = batch.turns.clone()
+    rewarded[8:10, 2] = False  # nothing is said of the third
+    told = {(2, 0), (3, 0), (6, 1), (7, 1)}
+    scored = replace(batch, rewards=rewards * rewarded, rewarded=rewarded)
+    every, few = (credit(scored, torch.zeros_like(rewards), ppo) for ppo in (keep, drop))
+    assert set(map(tuple, few.credited.nonzero().tolist())) == told
+    assert torch.equal(every.credited, rewarded)
+    assert torch.equal(few.advantages, every.advantages)
+    metrics = round_metrics(every)
+    assert metrics["groups_with_spread"] == pytest.approx(2 / (int(rewarded.sum()) / 2))
+    assert metrics["dialogues_with_spread"] == pytest.approx(2 / 6)
+    sections = recipe(drop)
+    counts = minibatch_counts(few, sections)
+    assert counts["tokens"] == sum(int(few.sampled[place].sum()) for place in told)
+    losses = [update_loss(model, None, whole, minibatch_counts(whole, sections), sections) for whole in (every, few)]
+    assert int(losses[1].metrics["scored_n"]) == counts["tokens"]
+    divided = minibatch_counts(every, sections)["tokens"] / counts["tokens"]
+    torch.testing.assert_close(losses[1].loss, losses[0].loss * divided, atol=1e-6, rtol=1e-4)
+    buffer = MinibatchBuffer()
+    buffer.fill(few, drop, torch.Generator().manual_seed(3))
+    assert sorted(i for part in buffer.order for i in part) == [1, 3]
+    buffer.fill(every, keep, torch.Generator().manual_seed(3))
+    assert sorted(i for part in buffer.order for i in part) == list(range(6))
+    level = credit(replace(scored, rewards=torch.zeros_like(rewards)), torch.zeros_like(rewards), drop)
+    buffer.fill(level, drop, torch.Generator().manual_seed(3))
+    loss = update_loss(model, None, buffer.next(), minibatch_counts(level, sections), sections).loss
+    assert not buffer, "a round in which nothing differs is over after one minibatch"
+    assert loss == 0
+    with pytest.raises(ValueError, match="only grpo compares"):
+        PPOConfig(even_groups="drop")
 
 
 def test_a_single_dialogue_of_a_single_turn_is_enough(model, dataset, vocabulary):
