@@ -172,6 +172,10 @@ class ChangingEpisode(Episode):
         """Every statement is about another one."""
         return self.new_subject()
 
+    def tells_by(self) -> str:
+        """Beyond `facts` statements go on where there is nothing else to say."""
+        return "facts" if self.small_talk else "steps"
+
 
 EPISODES = {"mixed": Episode, "extend": ExtendingEpisode, "change": ChangingEpisode}
 

@@ -283,13 +283,29 @@ class Episode:
         [kind] = self.random.choices((self.names.things, self.names.people), shares)
         known = [subject for subject in self.subjects if subject in kind]
         alike = self.names.alike(known)
-        choices = alike if alike and self.random.random() < self.options.likeness else kind
-        while (subject := self.random.choice(choices)) in self.subjects:
-            pass
+        subject = self.unused(alike if alike and self.random.random() < self.options.likeness else kind)
         self.subjects.append(subject)
         if kind is self.names.things:
             self.things.add(subject)
         return subject
+
+    def unused(self, names: list[str]) -> str:
+        """One of these names that isn't in use. Raises InputError where there is none: more is to be told than this
+        split has names for."""
+        if all(name in self.subjects for name in names):
+            key, words = self.tells_by(), self.options.words
+            raise InputError(
+                f"generator.{key} is {getattr(self.options, key)}, but this split of a world of {words} words has no "
+                f"more than {len(names)} names of a kind, and a dialogue has used them up; lower {key}"
+                + (", or raise words" if words < EpisodeOptions.words else "")
+            )
+        while (name := self.random.choice(names)) in self.subjects:
+            pass
+        return name
+
+    def tells_by(self) -> str:
+        """The key of the recipe by which there are so many statements."""
+        return "facts"
 
     def named(self, fact: Fact) -> str:
         return f"the {fact.subject}" if fact.subject in self.things else fact.subject

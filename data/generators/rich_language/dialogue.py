@@ -24,6 +24,7 @@ from data.generators.rich_language.world import (
     THINGS,
     RichAttribute,
 )
+from pipeline.errors import InputError
 
 ABSTENTION = "You haven't told me that yet."
 UNTOLD = 0.12
@@ -135,6 +136,11 @@ class RichEpisode(Episode):
             for kind, (attributes, share) in kinds.items()
             if any(a in self.sorts for a in attributes) and not (kind == "own" and ME in self.subjects)
         }
+        if not shares:  # the few sorts that were drawn are about the user alone
+            raise InputError(
+                f"generator.attributes is {self.options.attributes}, so that a dialogue can be about the user alone, "
+                "of whom there is no more to tell; raise attributes"
+            )
         [kind] = self.random.choices(list(shares), list(shares.values()))
         names = {"people": self.names.people, "things": self.names.things}
         subject = ME if kind == "own" else self._named(names[kind])
@@ -145,10 +151,7 @@ class RichEpisode(Episode):
         """A name of these that isn't in use, sometimes one that shares a word with another."""
         known = [subject for subject in self.subjects if subject in names]
         alike = self.names.alike(known)
-        choices = alike if alike and self.random.random() < self.options.likeness else names
-        while (subject := self.random.choice(choices)) in self.subjects:
-            pass
-        return subject
+        return self.unused(alike if alike and self.random.random() < self.options.likeness else names)
 
     def _stranger(self) -> str:
         return self._named(self.names.people)

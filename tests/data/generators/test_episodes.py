@@ -175,3 +175,24 @@ def test_chats_are_the_same_episodes():
         assert [m["role"] for m in chat["messages"]] == ["user", "assistant"] * 4
         assert [m["content"] for m in chat["messages"][::2]] == [turn["query"] for turn in turns]
         assert [m["content"] for m in chat["messages"][1::2]] == [turn["answer"] for turn in turns]
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "lower"),
+    [
+        ({"facts": 30, "attributes": 1, "steps": 32}, "facts", 3),
+        ({"facts": 60, "attributes": 9, "steps": 64, "language": "rich"}, "facts", 2),
+        ({"facts": 30, "entities": 30, "steps": 16, "topic": "change"}, "facts", 2),
+        ({"facts": 2, "entities": 30, "steps": 64, "topic": "change"}, "steps", 16),
+    ],
+)
+def test_more_to_tell_than_there_are_names_is_one_line_and_no_endless_search(options, key, lower):
+    begins = rf"^generator\.{key} is {options[key]}, but .* of a world of 6 words has no more than [47] names of a kind"
+    with pytest.raises(InputError, match=rf"{begins}, .*; lower {key}, or raise words$"):
+        episodes(200, words=6, **options)
+    assert len(episodes(200, words=6, **options | {key: lower})) == 200, "what the line says helps"
+
+
+def test_a_world_of_all_words_is_not_to_be_raised():
+    with pytest.raises(InputError, match="; lower facts$"):
+        episodes(1, steps=255, facts=200, entities=200, attributes=1, tell=1, ask=0, chat=0, change=0)

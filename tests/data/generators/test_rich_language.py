@@ -141,3 +141,9 @@ def test_rows_have_the_columns_of_the_schema_and_are_the_same_again():
 def test_options_without_effect_are_refused(options, key):
     with pytest.raises(InputError, match=key):
         rows(1, **options)
+
+
+def test_too_few_sorts_of_facts_for_what_is_to_be_told_are_one_line():
+    with pytest.raises(InputError, match=r"^generator\.attributes is 2, .*; raise attributes$"):
+        rows(400, attributes=2, facts=10)
+    assert len(rows(400, split="train", attributes=9, facts=10)) == 400
