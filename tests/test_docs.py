@@ -112,6 +112,19 @@ def test_targets_of_make_that_documents_name_are_there():
         assert named <= targets, (name, named - targets)
 
 
+def test_figures_that_other_documents_repeat_are_those_of_the_results():
+    results, readme = ((ROOT / "mrl" / name).read_text("utf-8") for name in ("RESULTS.md", "README.md"))
+    table = readme.split("## Results")[1]
+    rows = re.findall(r"^\| ([a-z].*)$", table, re.MULTILINE)
+    assert len(rows) == 5
+    # The supervised model's row names the model there, which the table here has no need to.
+    assert [row for row in rows if f"| {row}" not in results.replace("| reactive model after", "| after")] == []
+    grpo = (ROOT / "post_training" / "RESULTS.md").read_text("utf-8").split("## GRPO")[1].split("\n## ")[0]
+    before, after = re.search(r"^\| ([\d.]+) \| ([\d.]+) \|", grpo, re.MULTILINE).groups()
+    told = " ".join((ROOT / "docs" / "post_training.md").read_text("utf-8").split())
+    assert f"{before} per cent are right before and {after} after" in told
+
+
 def test_precision_and_platforms_are_what_the_document_says():
     text = " ".join((ROOT / "docs" / "trlm.md").read_text(encoding="utf-8").split())
     assert "Weights are fp32; the arithmetic is bf16 autocast" in text
