@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.exits import exit_status
-from pipeline.hub import is_hub_name
+from pipeline.hub import is_hub_name, refuse_unreachable
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -47,7 +47,9 @@ def check(options: argparse.Namespace) -> None:
         raise InputError(f"--temperature is {options.temperature}; give 0 (greedy) or more")
     if options.port is not None and not 1024 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}; give one of 1024 to 65535")
-    if not Path(options.model).exists() and not is_hub_name(options.model):
+    if is_hub_name(options.model):
+        refuse_unreachable(options.model, "--model")
+    elif not Path(options.model).exists():
         raise InputError(f"--model: there is no folder {options.model}; name a finished run, or a model of the Hub")
 
 

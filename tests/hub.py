@@ -214,9 +214,11 @@ def at_standin(hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The Hub's clients in this process talk to the stand-in, with caches of their own."""
     import datasets.config
     import huggingface_hub.constants as constants
+    from huggingface_hub.hf_api import api  # keeps the address of the test that imported it first
 
     for name, value in hub.env(tmp_path).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(api, "endpoint", hub.url)
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     for name, value in (("ENDPOINT", hub.url), ("HF_HUB_OFFLINE", False), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
         monkeypatch.setattr(constants, name, value)

@@ -1,6 +1,7 @@
 """Every script answers `--help`, a wrong key and a missing file before it has loaded torch and its kin."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,38 @@ def test_a_wrong_option_of_a_trainer_and_a_missing_model_are_refused_as_early():
         status, said, modules = found[script]
         assert (status, words in said) == (2, True), (script, said)
         assert not modules & HEAVY, (script, sorted(modules & HEAVY))
+
+
+UNREACHABLE = [
+    ("post_training/sft.py", ["--set", "model.name=org/none"], "model.name"),
+    ("post_training/sft.py", ["--set", "model.name=.", "--set", "dataset.name=org/none"], "dataset.name"),
+    ("post_training/dpo.py", ["--set", "model.name=org/none"], "model.name"),
+    ("post_training/grpo.py", ["--set", "model.name=.", "--set", "dataset.name=org/none"], "dataset.name"),
+    ("post_training/initialise.py", ["--set", "tokenizer=org/none"], "tokenizer"),
+    ("mrl/convert.py", ["--from", "org/none"], "model.name"),
+    ("mrl/memory_sft.py", ["--set", "model.path=org/none"], "model.path"),
+    ("mrl/chat.py", ["--model", "org/none", "--cli"], "--model"),
+    ("evaluation/retention.py", ["--model", "org/none", "--data", "x"], "model.path"),
+]
+
+
+@pytest.mark.slow
+def test_a_hub_that_refuses_connections_ends_a_script_before_it_loads_anything_heavy(monkeypatch, tmp_path):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "TRLM_HUB_UNREACHABLE", "http_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        for script, arguments, key in UNREACHABLE:
+            if takes_a_recipe(script):
+                arguments = [*arguments, "--log-level", "WARNING", "--output-dir", str(tmp_path / "out")]
+            status, said, modules = starts([(script, arguments)])[script]
+            assert (status, said.count("\n")) == (2, 1), (script, said)
+            assert f"{key}: org/none is nothing on this disk, the Hub can't be reached (127.0.0.1:" in said
+            assert not modules & HEAVY, (script, sorted(modules & HEAVY))
+    assert not (tmp_path / "out").exists()
 
 
 def takes_a_recipe(script: str) -> bool:

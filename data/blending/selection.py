@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from data.blending.texts import column_of, default_text_columns, text_leaves
 from data.sources.arrow_types import values_of
 from pipeline.errors import InputError, SettingError
+from pipeline.hub import refuse_unreachable
 from pipeline.ranges import NonNegativeInt, PositiveInt, Text
 
 
@@ -61,6 +62,8 @@ def _token_counter(name: str, where: str) -> Callable[[pa.Array], np.ndarray]:
     from tokenizers import Tokenizer
 
     path = Path(name).expanduser()
+    if not path.exists():
+        refuse_unreachable(name, f"{where}.tokenizer")
     try:
         if path.is_dir():
             path = path / "tokenizer.json"

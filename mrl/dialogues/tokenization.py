@@ -20,7 +20,7 @@ from mrl.dialogues.dataset import Conversation, Exchange
 from mrl.dialogues.facts import Fact, find_fact, ways_of
 from mrl.dialogues.turn_frame import frame_of
 from pipeline.errors import InputError
-from pipeline.hub import first_line, is_hub_name, retrying
+from pipeline.hub import first_line, is_hub_name, keep_hub_offline_if_unreachable, retrying
 
 if TYPE_CHECKING:  # the package of the model takes seconds to import
     from mrl.model import TurnFrame
@@ -38,6 +38,8 @@ def load_tokenizer(path: Path | str) -> Any:
         raise InputError(f"{missing}; train a tokenizer with data/tokenizer.py, or name what a stage has left")
     from transformers import AutoTokenizer  # takes seconds, which a wrong path shouldn't
 
+    if is_hub_name(str(path)):
+        keep_hub_offline_if_unreachable()
     try:
         # Of a model's own code nothing is asked or run: a tokenizer of this repository has none.
         load = partial(AutoTokenizer.from_pretrained, str(path), trust_remote_code=False)

@@ -12,7 +12,7 @@ from mrl.recipes.rewards import RewardConfig
 from mrl.recipes.stage import ReactiveStageConfig, TrainerConfig
 from pipeline.config import with_changes
 from pipeline.errors import InputError, SettingError
-from pipeline.hub import is_hub_name
+from pipeline.hub import is_hub_name, refuse_unreachable
 from pipeline.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Share
 from pipeline.resumable import RESUMABLE, WHOLE_RUN
 
@@ -174,7 +174,9 @@ class MRLStage(ReactiveStageConfig):
             self.at(int(turns)).data.refuse_missing()
         for turns in turn_counts(self.curriculum):
             for name, path in self.at(turns).rewards.models.items():
-                if not is_hub_name(path) and not Path(path).is_dir():
+                if is_hub_name(path):
+                    refuse_unreachable(path, f"rewards.models.{name}")
+                elif not Path(path).is_dir():
                     raise InputError(
                         f"rewards.models.{name}: there is no folder {path}; run mrl/reward_model.py first, or give a "
                         "sequence classifier"

@@ -1,5 +1,6 @@
 """A reactive model from a causal one: what mrl/convert.py does."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from mrl.recipes.model import MODEL_FOLDER
 from mrl.training.model_io import refuse_nonfinite, save_reactive
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
-from pipeline.hub import first_line, retrying
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable, retrying
 from pipeline.run import Run
 
 
@@ -33,6 +34,8 @@ def load_causal(source: str, revision: str | None, memory: ConvertedMemoryConfig
             first = first_line(error)
             raise InputError(f"{where} can't be loaded: {first}; check the name, files and network") from None
 
+    if not Path(source).exists():
+        keep_hub_offline_if_unreachable()
     config = loaded(AutoConfig)
     require_supported(config, where)
     memory.reading(config.num_hidden_layers)

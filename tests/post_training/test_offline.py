@@ -14,7 +14,6 @@ from pipeline.errors import InputError
 from pipeline.hub import keep_hub_offline_if_unreachable
 from post_training.dataset import DatasetConfig, load_splits
 from post_training.policy import PolicyConfig, load_policy
-from tests.test_starts import HEAVY, starts
 
 
 def test_models_datasets_and_blends_say_that_the_network_is_forbidden(offline):
@@ -31,33 +30,6 @@ def test_models_datasets_and_blends_say_that_the_network_is_forbidden(offline):
     assert time.monotonic() - started < 5
     assert [line.split(":")[0] for line in refused] == ["model.name", "dataset.name", "b.yaml"]
     assert all("HF_HUB_OFFLINE" in line for line in refused), refused
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", ["post_training/sft.py", "post_training/dpo.py", "post_training/grpo.py"])
-def test_a_hub_that_refuses_connections_ends_a_script_before_it_loads_anything_heavy(script, monkeypatch, tmp_path):
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "TRLM_HUB_UNREACHABLE", "http_proxy"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    model = tmp_path / "model"
-    model.mkdir()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        for key, given in (
-            ("model.name", ["model.name=org/none"]),
-            ("dataset.name", [f"model.name={model}", "dataset.name=org/none"]),
-        ):
-            options = ["--log-level", "WARNING", "--output-dir", str(tmp_path / "out")]
-            options += [word for value in given for word in ("--set", value)]
-            status, said, modules = starts([(script, options)])[script]
-            assert status == 2, said
-            assert said.startswith("error: "), said
-            assert said.count("\n") == 1
-            assert f"{key}: org/none is nothing on this disk, the Hub can't be reached (127.0.0.1:" in said
-            assert not modules & HEAVY
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_hub_that_does_not_answer_is_left_alone_at_once(monkeypatch, tmp_path, caplog):

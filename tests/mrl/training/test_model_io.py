@@ -1,5 +1,6 @@
 """Weights and rows of the Hub, in the recipes of mrl/."""
 
+import socket
 import time
 
 import pyarrow as pa
@@ -29,6 +30,21 @@ def test_a_model_of_the_hub_is_the_one_that_was_published(published, model, toke
     assert its_tokenizer.get_vocab() == tokenizer.get_vocab()
     own, _ = load_reactive(ModelConfig(tokenizer="me/model-v1.0", new={"hidden_size": 32, "num_hidden_layers": 1}))
     assert own.config.vocab_size == len(tokenizer)
+
+
+def test_a_model_in_the_cache_is_loaded_where_the_hub_is_gone(published, model, monkeypatch, caplog):
+    for name in ("HF_HUB_OFFLINE", "TRLM_HUB_UNREACHABLE"):
+        monkeypatch.setenv(name, "")  # so that what is found out here ends with this test
+    load_reactive(ModelConfig(path="me/model-v1.0"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        ModelConfig(path="me/model-v1.0").refuse_missing()
+        asked = len(published.requests)
+        loaded, _ = load_reactive(ModelConfig(path="me/model-v1.0"))
+    assert all(value.equal(model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert len(published.requests) == asked
+    assert "only what is in its cache can be used" in caplog.text
 
 
 def test_names_that_are_not_on_the_hub_are_one_line(published):
