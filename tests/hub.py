@@ -214,11 +214,14 @@ def at_standin(hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The Hub's clients in this process talk to the stand-in, with caches of their own."""
     import datasets.config
     import huggingface_hub.constants as constants
-    from huggingface_hub.hf_api import api  # keeps the address of the test that imported it first
+    import transformers.utils.hub
+    from huggingface_hub.hf_api import api
 
     for name, value in hub.env(tmp_path).items():
         monkeypatch.setenv(name, value)
+    # Each is made once a process and keeps the address that it found then: that of another test's stand-in.
     monkeypatch.setattr(api, "endpoint", hub.url)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     for name, value in (("ENDPOINT", hub.url), ("HF_HUB_OFFLINE", False), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
         monkeypatch.setattr(constants, name, value)
