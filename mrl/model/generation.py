@@ -208,13 +208,12 @@ class _Run:
         self.frame = frame = model.config.frame
         words, rows = longest - 1, ids.shape[0]
         markers = {"answer": frame.answer, "think": frame.think, "auto": frame.think[: frame.common], None: ()}
-        self.marker: tuple[int, ...] = markers[forced]
         direct = len(frame.answer) + words if forced else longest
         self.thinking = thinking = forced in ("think", "auto")
         self.ending = len(frame.think_end) + words
         self.room = len(frame.think) + max_think_tokens + self.ending if thinking else direct
-        # What has to be said first is read with the query, but for its last token, which begins the steps.
-        lead = self.marker if forced == "auto" else self.marker[:-1]
+        # What has to be said first is read with the query.
+        lead: tuple[int, ...] = markers[forced]
         lengths, given = mask.sum(1), (ids, mask)
         if lead:
             *given, _ = join_rows(ids, mask, ids.new_tensor(lead).expand(rows, -1), None)
@@ -238,6 +237,9 @@ class _Run:
         self.open = torch.full_like(self.allowed, forced == "think", dtype=torch.bool)
         self.alive: Tensor | None = None
         self.ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+        if self.limits is not None:  # rows with room for the marker and no word
+            self.ended |= self.limits <= self.column
+        # Tokens and their log-probs; None for the marker's, which come first.
         self.said: list[tuple[Tensor, Tensor | None]] = [(self.allowed.new_full((rows,), t), None) for t in lead]
         self.recent = [token for token, _ in self.said]
         self.ids = torch.full((rows, self.room), model.config.pad_token_id or 0, device=ids.device)
@@ -251,12 +253,9 @@ class _Run:
         return self._logits
 
     def begin(self, numbers: Tensor | None, sampling: Sampling) -> None:
-        """The marker of every row: forced, or with "auto" its last token drawn from the two that there are."""
+        """With "auto" the last token of every row's marker, drawn from the two that there are."""
         if self.forced_by == "auto" and self.frame.choice is not None:
             self.feed(*draw(only(self.logits(), self.frame.choice), self.numbers(numbers), sampling))
-        elif self.forced_by in ("answer", "think"):
-            assert self.marker, "both have one"
-            self.feed(torch.full_like(self.allowed, self.marker[-1]), None)
 
     def _follow_thoughts(self, token: Tensor) -> Tensor:
         """Say the markers of thoughts to their ends, close those that have reached their limit; an answer's own limit
@@ -284,15 +283,13 @@ class _Run:
             return None
         return uniform[:, self.column] if self.alive is None else uniform[self.alive, self.column]
 
-    def feed(self, token: Tensor, log_prob: Tensor | None) -> None:
-        """Append a token [alive] to every open row (log_prob None = forced, only before the first sampled one)."""
+    def feed(self, token: Tensor, log_prob: Tensor) -> None:
+        """Append a token [alive], drawn with that log-prob, to every open row."""
         if self.thinking:
             token = self._follow_thoughts(token)
         self.said.append((token, log_prob))
         self.column += 1
-        if log_prob is None:
-            self.forced += 1
-        elif self.stop.shape[0] == 1:
+        if self.stop.shape[0] == 1:
             self.ended |= token == self.stop
         elif self.stop.shape[0]:
             self.ended |= torch.isin(token, self.stop)
