@@ -90,7 +90,8 @@ def one_round(
     recipe = Recipe(ppo=ppo, update=update, critic=CriticConfig(), sampling=rollout.sampling())
     timer, started = PhaseTimer(torch.device("cpu")), time.perf_counter()
     with timer("rollout"):
-        played = generate_rollouts(model, random_batch(arguments), rollout, keep_history=True)
+        opening = critic.reads(recipe.sampling)
+        played = generate_rollouts(model, random_batch(arguments), rollout, keep_history=True, opening=opening)
     with timer("reward"):
         scored = score(RewardConfig(), vocabulary, played.rollout)
     with timer("values"):

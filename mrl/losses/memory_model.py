@@ -1,6 +1,6 @@
 """What a policy with a memory has to offer: all that losses and reinforcement learning know of a model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -103,8 +103,10 @@ class MemoryModel(Protocol):
         seeds: list[int] | None = None,
         stop: int | Iterable[int] | None = None,
         samples: Tensor | None = None,
+        opening: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Answers:
-        """Sample an answer to each query [B, T], or `samples` [B] of them, with the log-probs of its tokens."""
+        """Sample an answer to each query [B, T], or `samples` [B] of them, with the log-probs of its tokens and what
+        `opening` makes of the states [B, D] and logits [B, V] before the first token that is chosen."""
         ...
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

@@ -2,7 +2,7 @@
 
 generate_answers(input_ids, attention_mask=None, state=None, *, max_new_tokens=64, max_think_tokens=64,
                  forced="answer", sampling=Sampling(), generator=None, seeds=None, stop=None,
-                 samples=None) -> Answers
+                 samples=None, opening=None) -> Answers
 interact(tokenizer, query, state, ...) yields text, then writes the interaction and returns the new state
 Dialogue(model, tokenizer).ask(query) does the same and keeps the state; `model.dialogue(tokenizer)` makes one where
 only the checkpoint is at hand:
@@ -14,7 +14,7 @@ only the checkpoint is at hand:
         print()
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class Answers:
     chose; log_probs [B, n] fp32 under the sampled distribution, 0 elsewhere; finished [B] bool: ended by itself;
     thought [B]: tokens before the marker that ends a thought, [T] included, 0 where there is no thought; words_from
     [B]: place of the answer's first word; cut [B] bool: the thought was closed at its limit, or the end token came
-    inside it.
+    inside it; opening [B, ...]: what was asked for of the place before the first token that was chosen, or None.
     """
 
     ids: Tensor
@@ -50,6 +50,7 @@ class Answers:
     thought: Tensor
     words_from: Tensor
     cut: Tensor
+    opening: Tensor | None = None
 
 
 class AnswerGeneration:
@@ -74,6 +75,7 @@ class AnswerGeneration:
         seeds: list[int] | None = None,
         stop: int | Iterable[int] | None = None,
         samples: Tensor | None = None,
+        opening: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Answers:
         """Answer queries [B, T] (`[BOS][Q]query`, padded on either side), each read against its row of the state.
 
@@ -84,6 +86,8 @@ class AnswerGeneration:
         stop: end tokens, by default the configuration's;
         () for none. Randomness comes from `seeds` (one an answer), `generator` or torch's own. samples [B]: how many
         answers each query gets, by default one; it is read once for all of them, and they stand one after another.
+        opening: a function of the normed states [B, D] and logits [B, V] before the first token that is chosen, whose
+        rows come with the answers.
         Raises ValueError for an empty query, one that leaves no room for an answer, or one that is to get none.
         """
         sampling = sampling or Sampling()
@@ -105,10 +109,14 @@ class AnswerGeneration:
             stops = self._stop_tokens(stop)
             run = _Run(self, ids, mask, state, max_new_tokens, stops, forced, max_think_tokens, samples)
             numbers = None if sampling.greedy else uniforms(run.rows, run.room, generator, seeds, ids.device)
+            read = None if opening is None else opening(*run.beginning)
             run.begin(numbers, sampling)
             while run.column < run.room and not run.done():
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
-        return run.answers()
+        answers = run.answers()
+        if opening is not None:
+            answers.opening = read.clone() if samples is None else read.repeat_interleave(samples, 0)
+        return answers
 
     def dialogue(self: "ReactiveForCausalLM", tokenizer, state: MemoryState | None = None) -> "Dialogue":
         """A conversation that keeps its state: for chat loops."""
@@ -220,6 +228,7 @@ class _Run:
         hidden, self.cache = prefill(model, *given, state, self.room - len(lead), last_only=True)
         last = given[0].gather(1, (given[1].sum(1) - 1)[:, None])
         self._logits = model.logits(hidden, last, self.cache.windows)[:, 0]
+        self.beginning = (hidden[:, 0], self._logits)
         if samples is not None and bool((samples > 1).any()):
             # The query, its memory and the first word's distribution are the same for all answers to it.
             again = torch.arange(rows, device=ids.device).repeat_interleave(samples)

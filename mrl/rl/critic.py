@@ -29,7 +29,8 @@ from mrl.rl.trajectory import Rollout, ScoredRollout, TrainingBatch
 from pipeline.errors import InputError
 
 Critic = OpeningCritic | TextCritic
-"""Both have `turn_values`, `opened` (what is read beside the rollout) and `calibrate` (what a first round teaches)."""
+"""Both have `turn_values`, `reads` and `opened` (what a rollout keeps for them) and `calibrate` (what a first round
+teaches them)."""
 
 
 def build_critic(actor: ReactiveForCausalLM, kind: str) -> Critic:

@@ -3,10 +3,13 @@
 The actor has read the question against its memory and is about to choose a word. How it spreads its probability says
 how sure it is, and of the returns of a weak model that alone explains 31 per cent on rounds it hasn't seen: one that
 reads the texts and the memory with an encoder of its own explains at most 12 after having been fitted to as many rounds
-(mrl/RESULTS.md). It costs next to nothing: no encoder, and an update reads what the rollout has kept.
+(mrl/RESULTS.md). It costs next to nothing: no encoder; the rollout keeps what it saw on its way, and an update reads
+that.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +56,17 @@ class OpeningCritic(nn.Module):
         values = self(rollout.opening[turns])
         return torch.zeros(turns.shape, device=values.device).index_put(turns.nonzero(as_tuple=True), values)
 
+    def reads(self, sampling: Sampling) -> Callable[[Tensor, Tensor], Tensor]:
+        """What a rollout keeps for this critic of states [n, D] and logits [n, V] before an answer's first word."""
+        return partial(opening_of, sampling=sampling)
+
     def opened[R: Rollout](
         self, model: MemoryModel, rollout: R, history: MemoryHistory, wanted: Tensor, sampling: Sampling, groups: int
     ) -> R:
-        """The rollout with the openings of its `wanted` turns [B, K], read `groups` groups at a time."""
+        """The rollout with the openings of its `wanted` turns [B, K] alone: those that it has kept, or else read anew,
+        `groups` groups at a time."""
+        if rollout.opening is not None:
+            return replace(rollout, opening=rollout.opening * wanted[..., None])
         return with_openings(model, rollout, history, wanted, sampling, groups)
 
     def calibrate(self, batch: TrainingBatch, warmup_epochs: int) -> Tensor:
@@ -84,6 +94,15 @@ class OpeningCritic(nn.Module):
                     optimizer.zero_grad()
                     nn.functional.mse_loss(self(openings[chosen]), returns[chosen]).backward()
                     optimizer.step()
+
+
+def opening_of(hidden: Tensor, logits: Tensor, *, sampling: Sampling) -> Tensor:
+    """Openings [n, D + SURENESS] from the normed states [n, D] and logits [n, V] before the first word."""
+    log_probs = adjust(logits.float(), sampling).log_softmax(-1)
+    probs = log_probs.exp()
+    sureness = [log_probs.amax(-1), -(probs * log_probs.clamp(min=-1e4)).sum(-1), probs.square().sum(-1)]
+    sureness.append(probs.topk(2).values[:, 1])
+    return torch.cat([hidden.float(), torch.stack(sureness, 1)], 1)
 
 
 @torch.no_grad()
@@ -126,8 +145,4 @@ def _read(
     last = torch.zeros_like(mask)
     last[rows, mask.sum(1) - 1] = True
     out = model.decode(ids, mask, memory, logits_at=last)
-    log_probs = adjust(out.logits.float(), sampling).log_softmax(-1)
-    probs = log_probs.exp()
-    sureness = [log_probs.amax(-1), -(probs * log_probs.clamp(min=-1e4)).sum(-1), probs.square().sum(-1)]
-    sureness.append(probs.topk(2).values[:, 1])
-    return torch.cat([out.hidden[last].float(), torch.stack(sureness, 1)], 1)
+    return opening_of(out.hidden[last], out.logits, sampling=sampling)

@@ -9,6 +9,7 @@ Where it is known which answers are learnt from, only these are drawn several ti
 one for a group, and none at all where the reference is written instead, or nothing is because the dialogue is over.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,10 +42,12 @@ def generate_rollouts(
     learnt: Tensor | None = None,
     greedy: bool = False,
     keep_history: bool = False,
+    opening: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Played:
     """Play all dialogues of a batch on the model's device. The rollout has `group` rows for each dialogue. learnt
     [B, K]: turns whose answers may be learnt from (default: all); of the others all rows of a group have the answer
-    that is written, an empty one where theirs isn't."""
+    that is written, an empty one where theirs isn't. opening: what the rollout keeps of the states [n, D] and logits
+    [n, V] before an answer's first word, for a critic that reads it."""
     batch = batch.to(model.device)
     learnt = batch.turns if learnt is None else batch.turns & learnt.to(model.device)
     sampling = Sampling(temperature=0.0) if greedy else config.sampling()
@@ -59,7 +62,7 @@ def generate_rollouts(
             if keep_history:
                 states.append(state)
             samples = _samples(batch, turn, learnt, group, config.teacher_forcing)
-            answers.append(_answer(model, batch, turn, state, config, sampling, samples, group))
+            answers.append(_answer(model, batch, turn, state, config, sampling, samples, group, opening))
             if turn + 1 < batch.steps:
                 newest = _next_write(model, batch, turn, answers[-1], config.teacher_forcing, group)
     history = MemoryHistory.stack(states) if keep_history else None
@@ -84,9 +87,11 @@ def _answer(
     sampling: Sampling,
     samples: Tensor,
     group: int,
+    opening: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Answers of a turn in the batch's rows times `group`, of which `samples` [B] are drawn: ids, mask, sampled,
-    log_probs [B * G, A], finished, thought, cut [B * G]."""
+    log_probs [B * G, A], finished, thought, cut [B * G]; opening [B * G, ...] where one was asked for and there is an
+    answer."""
     leaders = samples.nonzero().squeeze(1)
     total = batch.size * group
     if not len(leaders):
@@ -111,6 +116,7 @@ def _answer(
         sampling=sampling,
         seeds=None if sampling.greedy else seeds,
         samples=drawn,
+        opening=opening,
     )
     answer = {
         "ids": made.ids,
@@ -121,6 +127,8 @@ def _answer(
         "thought": made.thought,
         "cut": made.cut,
     }
+    if made.opening is not None:
+        answer["opening"] = made.opening
     if len(member) == total:
         return answer
     # Which of the answers drawn each row of a group has: its own, or the only one that there is.
@@ -147,6 +155,8 @@ def _record(
     batch: EpisodeBatch, writes: list[tuple[Tensor, Tensor]], answers: list[dict[str, Tensor]], group: int
 ) -> Rollout:
     columns = {name: _stack([turn[name] for turn in answers]) for name in ("ids", "mask", "sampled", "log_probs")}
+    kept = next((turn["opening"] for turn in answers if "opening" in turn), None)
+    openings = None if kept is None else [turn.get("opening", torch.zeros_like(kept)) for turn in answers]
     return Rollout(
         batch=batch.repeat(group),
         writes=_stack([ids for ids, _ in writes]).repeat_interleave(group, 0),
@@ -156,6 +166,7 @@ def _record(
         sampled=columns["sampled"],
         log_probs=columns["log_probs"],
         **{name: torch.stack([turn[name] for turn in answers], dim=1) for name in ("finished", "thought", "cut")},
+        opening=None if openings is None else torch.stack(openings, dim=1),
         group=group,
     )
 

@@ -35,6 +35,9 @@ class TextCritic(ReactiveForSequenceClassification):
                 values = values.index_put(place, self(ids, mask, memory).logits.squeeze(-1).float())
         return values
 
+    def reads(self, sampling: Sampling) -> None:
+        """A rollout needn't keep anything for such a critic."""
+
     def opened[R: Rollout](
         self, model: MemoryModel, rollout: R, history: MemoryHistory, wanted: Tensor, sampling: Sampling, groups: int
     ) -> R:

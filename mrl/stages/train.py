@@ -128,6 +128,7 @@ def collect_round(
             played = generate_rollouts(
                 setup.policy, episodes, now.rollout, group=now.ppo.group_size, learnt=learnt,
                 keep_history=setup.critic is not None,
+                opening=None if setup.critic is None else setup.critic.reads(now.rollout.sampling()),
             )  # fmt: skip
         with timer("reward"):
             scales = setup.scales if rewards.match_scales else None

@@ -1,5 +1,7 @@
 """The critic that reads how sure the actor is before the first word of an answer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -20,6 +22,21 @@ def played_round(model, dataset, vocabulary, critic, group=1):
     scored = score(RewardConfig(), vocabulary, played.rollout)
     looks_ahead = {"looks_ahead": True}
     return played, opened(critic, model, scored, played.history, CriticConfig(), SAMPLING, **looks_ahead)
+
+
+@pytest.mark.parametrize(("group", "forced"), [(1, "answer"), (3, "answer"), (2, "auto"), (2, "think")])
+def test_what_a_rollout_keeps_on_its_way_is_what_is_read_anew_afterwards(model, dataset, group, forced):
+    critic, batch = OpeningCritic(model.config.hidden_size), batch_of(dataset)
+    options = replace(OPTIONS, forced=forced, max_think_tokens=3)
+    learnt = batch.asks
+    kept = {"keep_history": True, "opening": critic.reads(SAMPLING)}
+    played = generate_rollouts(model.eval(), batch, options, group=group, learnt=learnt, **kept)
+    wanted = learnt.repeat_interleave(group, 0)
+    anew = with_openings(model, played.rollout, played.history, wanted, SAMPLING, groups=2)
+    read = critic.opened(model, played.rollout, played.history, wanted, SAMPLING, groups=2)
+    assert anew.opening[wanted].any(-1).all()
+    torch.testing.assert_close(read.opening, anew.opening, atol=1e-4, rtol=1e-4)
+    assert not read.opening[~wanted].any()
 
 
 @torch.no_grad()
