@@ -114,7 +114,7 @@ class AnswerGeneration:
             while run.column < run.room and not run.done():
                 run.feed(*draw(run.logits(), run.numbers(numbers), sampling))
         answers = run.answers()
-        if opening is not None:
+        if read is not None:
             answers.opening = read.clone() if samples is None else read.repeat_interleave(samples, 0)
         return answers
 
