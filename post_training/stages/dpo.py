@@ -1,6 +1,7 @@
 """Preference tuning: what post_training/dpo.py does."""
 
 import copy
+import logging
 from typing import Any
 
 from trl import DPOConfig, DPOTrainer
@@ -18,6 +19,8 @@ from post_training.recipe import build_trainer, report_inputs
 from post_training.recipes.stages import DPOStage
 from post_training.results import finish, train
 from post_training.stage_trainer import StageTrainer
+
+logger = logging.getLogger(__name__)
 
 
 class PackedDPOTrainer(StageTrainer, DPOTrainer):
@@ -38,6 +41,18 @@ class PackedDPOTrainer(StageTrainer, DPOTrainer):
         """Lay documents end to end, unless a figure is asked for that only TRL's own forward has."""
         if not getattr(self.args, "use_weighting", False):
             lay_end_to_end(self.plain_model)
+
+
+def warn_of_spare_pairs(args: DPOConfig, pairs: int) -> None:
+    """Say how many pairs are scored by the start, which takes a forward pass of each, and never trained."""
+    read = args.max_steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.precompute_ref_log_probs and 0 < read < pairs:
+        logger.warning(
+            "the start is asked how likely it finds the answers of %d pairs, and trainer.max_steps reads %d of them;"
+            " dataset.rows leaves out the others",
+            pairs,
+            read,
+        )
 
 
 def run_stage(stage: DPOStage, run: Run) -> None:
@@ -67,6 +82,7 @@ def run_stage(stage: DPOStage, run: Run) -> None:
         PackedDPOTrainer, run, stage, policy, args, pairs, data_collator=collator, ref_model=reference
     )
     trainer.lay_out()
+    warn_of_spare_pairs(args, len(pairs.train))
     before = score_preferences(trainer.trained, pairs)
     train(trainer, run, continued)
     report_preferences(run, before, score_preferences(trainer.trained, pairs))

@@ -261,6 +261,15 @@ def test_a_reference_model_beside_the_policy_scores_as_the_one_computed_before(s
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+def test_pairs_that_are_scored_and_never_trained_are_told(start, pairs, tmp_path, caplog):
+    rows = toy.run("dpo", toy.recipe(start, pairs, tmp_path / "all", max_steps=1))["rows"]
+    assert rows > 4
+    assert f"of {rows} pairs, and trainer.max_steps reads 4 of them" in caplog.text
+    caplog.clear()
+    toy.run("dpo", toy.recipe(start, pairs, tmp_path / "four", dataset={"rows": 4}, max_steps=1))
+    assert "of them" not in caplog.text
+
+
 def test_a_batch_that_is_never_full_is_refused(start, chats, tmp_path):
     recipe = toy.recipe(start, chats, tmp_path, per_device_train_batch_size=64, dataloader_drop_last=True)
     with pytest.raises(InputError, match="40 examples fill no batch of 64"):
