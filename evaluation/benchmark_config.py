@@ -17,6 +17,8 @@ class BenchmarkConfig:
     """Longest answer of a task whose answers are written. Default: the task's own."""
     num_fewshot: NonNegativeInt | None = None
     """Default: the task's own."""
+    batch_size: PositiveInt | None = None
+    """Default: the run's own. Written answers take larger batches: their longest decides how long a batch takes."""
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -76,6 +76,7 @@ def ask(
     members = manager.load([name])["tasks"]
     samples = chosen({key: len(member.eval_docs) for key, member in members.items()}, task.items, config.seed)
     lm.forget()
+    lm.batch_size_per_gpu = task.batch_size or config.batch_size
     tracker = EvaluationTracker(output_path=str(folder))
     seed = config.seed
     limits = {"max_gen_toks": task.max_new_tokens} if task.max_new_tokens is not None else None
@@ -112,6 +113,7 @@ def ask_all(config: BenchmarksConfig, run: Run) -> None:
     for name, task in config.tasks.items():
         folder = run.dir / name
         asked = {**same, **asdict(task)}
+        asked.pop("batch_size")  # how many are asked at once isn't what is asked
         done = read_manifest(folder) or {}
         if all(done.get(key) == value for key, value in asked.items()):
             continue

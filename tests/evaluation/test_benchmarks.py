@@ -51,10 +51,10 @@ def test_models_are_asked_the_same_items_once(tmp_path, monkeypatch, caplog):
     toy.write_rows(tmp_path / "held_out" / "test.jsonl", puzzles)
     monkeypatch.setenv("TRLM_HELD_OUT", str(tmp_path / "held_out"))
 
-    def asked(name: str) -> list[int]:
+    def asked(name: str, at_once: int | None = None) -> list[int]:
         config = BenchmarksConfig(
             output_dir=tmp_path / "lm_eval" / name, model=str(tmp_path / name), seed=3, batch_size=4,
-            tasks={"quickstart_sums": BenchmarkConfig(items=4, max_new_tokens=5)},
+            tasks={"quickstart_sums": BenchmarkConfig(items=4, max_new_tokens=5, batch_size=at_once)},
         )  # fmt: skip
         with open_run(config, stage="benchmarks", output_dir=config.output_dir, seed=3) as run:
             main(config, run)
@@ -74,7 +74,7 @@ def test_models_are_asked_the_same_items_once(tmp_path, monkeypatch, caplog):
     loaded = []
     real = CountingLM.__init__
     monkeypatch.setattr(CountingLM, "__init__", lambda lm, **kw: (loaded.append(kw["dtype"]), real(lm, **kw))[1])
-    assert asked("one") == items[0]
+    assert asked("one", at_once=2) == items[0]
     assert loaded == []  # it isn't loaded where all is done
     toy.save(tmp_path / "one", seed=2)  # other weights under the same name are asked anew
     asked("one")
