@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from pipeline.progress import progress_bar
 from pipeline.run import Run
+from post_training.accuracy import compared
 from post_training.chat import IGNORED
 from post_training.examples import Examples
 from post_training.pairs import labels_of
@@ -50,12 +51,12 @@ def answer_scores(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tup
     return total, total / (batch["labels"][:, 1:] != IGNORED).sum(dim=1).clamp(min=1)
 
 
-def preference_accuracy(model: PreTrainedModel, pairs: Dataset, *, batch_size: int = 16) -> dict[str, float]:
-    """`mean` and `sum` accuracy over encoded pairs (columns of `pairs.COLUMNS`), and their number."""
+def preference_wins(model: PreTrainedModel, pairs: Dataset, *, batch_size: int = 16) -> dict[str, list[float]]:
+    """By `mean` and `sum`, for each encoded pair (columns of `pairs.COLUMNS`): 1 if the chosen answer is likelier."""
     was_training = model.training
     model.eval()
     device = model.device
-    won = {"mean": 0, "sum": 0}
+    won: dict[str, list[float]] = {"mean": [], "sum": []}
     for start in progress_bar(range(0, len(pairs), batch_size), desc="preference accuracy", unit="batch"):
         rows = pairs[start : start + batch_size]
         batch = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
@@ -64,32 +65,40 @@ def preference_accuracy(model: PreTrainedModel, pairs: Dataset, *, batch_size: i
             for answer in ("chosen", "rejected")
         ]
         (chosen_sum, chosen_mean), (rejected_sum, rejected_mean) = scores
-        won["sum"] += int((chosen_sum > rejected_sum).sum())
-        won["mean"] += int((chosen_mean > rejected_mean).sum())
+        won["sum"] += (chosen_sum > rejected_sum).float().tolist()
+        won["mean"] += (chosen_mean > rejected_mean).float().tolist()
     model.train(was_training)
-    return {"mean": won["mean"] / len(pairs), "sum": won["sum"] / len(pairs), "pairs": len(pairs)}
+    return won
 
 
-def score_preferences(model: PreTrainedModel, examples: Examples) -> dict[str, dict[str, float]]:
-    """`preference_accuracy` of each held-out set, by name."""
-    return {name: preference_accuracy(model, pairs) for name, pairs in examples.held_out.items()}
+type Wins = dict[str, dict[str, list[float]]]
+"""`preference_wins` of each held-out set, by name."""
 
 
-def report_preferences(run: Run, before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> None:
-    """Report accuracy before and after training: of the section `held_out`, and of every set where there are more."""
+def score_preferences(model: PreTrainedModel, examples: Examples) -> Wins:
+    """`preference_wins` of each held-out set, by name."""
+    return {name: preference_wins(model, pairs) for name, pairs in examples.held_out.items()}
+
+
+def report_preferences(run: Run, before: Wins, after: Wins) -> None:
+    """Report accuracy before and after training, and the 95 % interval of the change over the same pairs.
+
+    Of the section `held_out`, and of every set where there are more.
+    """
     main = "held_out" if "held_out" in after else next(iter(after), None)
     if main is None:
         return
+    changes = {name: compared(before[name]["mean"], after[name]["mean"]) for name in after}
+    by_sum = compared(before[main]["sum"], after[main]["sum"])
     run.report(
-        preference_accuracy=after[main]["mean"],
-        preference_accuracy_before=before[main]["mean"],
-        preference_accuracy_sum={"before": before[main]["sum"], "after": after[main]["sum"]},
-        preference_pairs=after[main]["pairs"],
-        preference_accuracy_before_after={"before": before[main]["mean"], "after": after[main]["mean"]},
+        preference_accuracy=changes[main]["after"],
+        preference_accuracy_before=changes[main]["before"],
+        preference_accuracy_sum={"before": by_sum["before"], "after": by_sum["after"]},
+        preference_pairs=changes[main]["n"],
+        preference_accuracy_before_after=changes[main],
     )
     if len(after) > 1:
-        sets = {name: {"before": before[name]["mean"], "after": after[name]["mean"]} for name in after}
-        run.report(preference_accuracy_by_set=sets)
+        run.report(preference_accuracy_by_set=changes)
 
 
-__all__ = ["answer_scores", "preference_accuracy", "report_preferences", "score_preferences"]
+__all__ = ["answer_scores", "preference_wins", "report_preferences", "score_preferences"]

@@ -125,8 +125,9 @@ def card(run: Run, examples: Examples, config: Mapping[str, Any]) -> str:
     figures = {k: run.facts[k] for k in ("final_loss", "tokens", "tokens_per_s", "steps") if k in run.facts}
     figures |= {name: value for name, value in examples.counts.items() if value}
     figures |= run.facts.get("evaluation") or {}
-    for name, value in (run.facts.get("preference_accuracy_before_after") or {}).items():
-        figures[f"preference accuracy {name}"] = value
+    if preferences := run.facts.get("preference_accuracy_before_after"):
+        figures |= {f"preference accuracy {name}": preferences[name] for name in ("before", "after")}
+        figures |= {f"its change, 95 % {name}": preferences[name] for name in ("low", "high")}
     recipe = {k: v for k, v in redact(config)["trainer"].items() if not isinstance(v, dict)}
     source = examples.source
     return model_card(

@@ -157,6 +157,9 @@ def test_dpo_uses_the_yamls_template_filters_long_prompts_and_reports_preference
     assert saved.chat_template == OTHER_TEMPLATE
     facts = json.loads((tmp_path / "dpo" / "metrics.json").read_text())
     assert facts["preference_accuracy"] > facts["preference_accuracy_before"]
+    change = facts["preference_accuracy_before_after"]
+    assert change["low"] < change["after"] - change["before"] < change["high"]
+    assert change["n"] == facts["preference_pairs"]
     assert facts["preference_pairs"] == 12
     assert "preference accuracy" in (tmp_path / "dpo" / "model" / "README.md").read_text()
 
