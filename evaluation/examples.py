@@ -102,7 +102,7 @@ def main(options: argparse.Namespace) -> None:
     """Read, choose, write."""
     if options.each < 1:
         raise InputError(f"--each {options.each}: give at least 1")
-    results = read_results(options.results, samples_per_task=100_000)
+    results = read_results(options.results)
     if not results.evaluations:
         raise InputError(f"{options.results[0]}: no results of lm_eval in there; run it with --log_samples")
     read = " ".join(path.as_posix() for path in options.results)

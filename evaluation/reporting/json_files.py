@@ -19,14 +19,12 @@ def read_json(file: Path, quiet: bool = False) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_lines(file: Path, limit: int | None = None) -> list[dict[str, Any]]:
+def read_lines(file: Path) -> list[dict[str, Any]]:
     """JSON lines; one that a kill cut in two is skipped."""
     rows: list[dict[str, Any]] = []
     if file.exists():
         with file.open(encoding="utf-8") as lines:
             for line in lines:
-                if limit is not None and len(rows) >= limit:
-                    break
                 try:
                     rows.append(json.loads(line))
                 except ValueError:

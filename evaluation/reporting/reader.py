@@ -32,14 +32,14 @@ TOUR = "tour"
 MAX_TABLE_BYTES = 2_000_000  # a JSON above this is data or a tokenizer, not a retention table
 
 
-def read_results(paths: Iterable[Path], samples_per_task: int = 40) -> Results:
+def read_results(paths: Iterable[Path]) -> Results:
     """Read every folder or file in `paths`. InputError where one is missing or nothing at all can be read."""
     results = Results()
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; name folders that a stage, lm_eval or retention.py has written")
         for file in _candidates(path):
-            _read_file(file, path if path.is_dir() else path.parent, results, samples_per_task)
+            _read_file(file, path if path.is_dir() else path.parent, results)
         if path.is_dir():
             results.tour += read_tour(path)
     if not results.files:
@@ -68,7 +68,7 @@ def _candidates(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) -> None:
+def _read_file(file: Path, root: Path, results: Results) -> None:
     """Put what one file holds, if it is one of ours, into `results`."""
     name, of_tour = file.name, file.relative_to(root).parts[0] == TOUR
     if name == STARTED and not of_tour:
@@ -85,7 +85,7 @@ def _read_file(file: Path, root: Path, results: Results, samples_per_task: int) 
             return  # it would stand among the quickstart's stages
         _add_results(file, root, results)
     elif re.fullmatch(r"samples_.+_\d{4}-\d\d-\d\dT.*\.jsonl", name):
-        _add_samples(file, results, samples_per_task)
+        _add_samples(file, results)
         return  # the results file beside it stands for both
     elif name == COMMANDS:
         results.commands += read_json(file).get("commands", [])
@@ -169,11 +169,11 @@ def _leaves(task: str, members: dict[str, list[str]]) -> list[str]:
     return [leaf for member in below for leaf in _leaves(member, members)] or [task]
 
 
-def _add_samples(file: Path, results: Results, limit: int) -> None:
+def _add_samples(file: Path, results: Results) -> None:
     # `results_` sorts before `samples_`, so the label is known; without results the samples belong to nothing.
     if label := results.labels.get(file.parent):
         task = re.sub(r"^samples_|_\d{4}-\d\d-\d\dT.*$", "", file.name)
-        results.evaluations[label].samples[task] = read_lines(file, limit)
+        results.evaluations[label].samples[task] = read_lines(file)
 
 
 def merge(into: dict[str, Any], more: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """The real model's table: figures under their names, changes over the same items."""
 
+import json
+
 import pytest
 
 from evaluation.reporting import smollm2
+from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Evaluation, Figure, Results
 
 
@@ -50,3 +53,16 @@ def test_other_results_have_no_such_table(labels):
     results = Results(evaluations={label: Evaluation(label) for label in labels})
     assert smollm2.keys(results) == {}
     assert smollm2.section({}) == ""
+
+
+def test_every_logged_item_counts_however_many_there_are(tmp_path):
+    for model, right in (("untouched", 0), ("stage_1", 60)):
+        folder = tmp_path / "lm_eval" / model / "local_gsm8k" / "x"
+        folder.mkdir(parents=True)
+        figures = {"exact_match,flexible-extract": right / 90, "exact_match_stderr,flexible-extract": 0.05}
+        results = {"results": {"local_gsm8k": figures}, "n-samples": {"local_gsm8k": {"original": 90, "effective": 90}}}
+        (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(results))
+        rows = [{"doc_id": i, "filter": "flexible-extract", "exact_match": float(i >= 90 - right)} for i in range(90)]
+        (folder / "samples_local_gsm8k_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    change = smollm2.keys(read_results([tmp_path]))["smollm2"]["stage_1"]["gsm8k"]["change"]
+    assert (change["difference"], change["n"]) == (0.6667, 90)
