@@ -14,7 +14,6 @@ MEASURES = {
     "bbh": "exact_match,get-answer",
     "boolq": "acc,none",
     "gsm8k": "exact_match,flexible-extract",
-    "gsm8k_zero_shot": "exact_match,flexible-extract",
     "ifeval": "prompt_level_strict_acc,none",
     "mmlu": "acc,none",
     "piqa": "acc_norm,none",
