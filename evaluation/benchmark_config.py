@@ -18,7 +18,7 @@ class BenchmarkConfig:
     num_fewshot: NonNegativeInt | None = None
     """Default: the task's own."""
     batch_size: PositiveInt | None = None
-    """Default: the run's own. Written answers take larger batches: their longest decides how long a batch takes."""
+    """Default: the run's own. More at once pays where prompts are short; beside long ones the cache costs as much."""
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from evaluation.benchmark_config import BenchmarkConfig, BenchmarksConfig
 from pipeline.artifact import atomic_dir, contents_digest, read_manifest
 from pipeline.config import nearest
-from pipeline.device import best_device, cpu_has_bf16
+from pipeline.device import best_device, has_bf16
 from pipeline.errors import InputError
 from pipeline.run import Run
 from post_training.policy import resolve_model
@@ -102,9 +102,9 @@ def ask_all(config: BenchmarksConfig, run: Run) -> None:
         if name not in manager.all_tasks:
             raise InputError(f"tasks.{name}: evaluation/tasks has none{nearest(name, manager.all_tasks)}")
     path = resolve_model(config.model)
-    dtype = config.dtype
-    if dtype == "bfloat16" and best_device().type == "cpu" and not cpu_has_bf16():
-        logger.warning("dtype: this CPU has no bf16 instructions, so the model is asked in float32")
+    device, dtype = best_device(), config.dtype
+    if dtype == "bfloat16" and not has_bf16(device):
+        logger.warning("dtype: this %s has no bf16 instructions, so the model is asked in float32", device.type)
         dtype = "float32"
     # A stage that was trained anew leaves its model under the same name.
     same = {"kind": "benchmark", "model": path, "seed": config.seed, "dtype": dtype}
@@ -118,8 +118,7 @@ def ask_all(config: BenchmarksConfig, run: Run) -> None:
         if all(done.get(key) == value for key, value in asked.items()):
             continue
         if lm is None:
-            device = str(best_device())
-            lm = CountingLM(pretrained=path, dtype=dtype, device=device, batch_size=config.batch_size)
+            lm = CountingLM(pretrained=path, dtype=dtype, device=str(device), batch_size=config.batch_size)
             tokenizer: Any = lm.tokenizer
             lm.think_end_token = CLOSE if CLOSE in tokenizer.get_vocab() else None
         with atomic_dir(folder, asked) as partial:

@@ -25,6 +25,11 @@ def cpu_has_bf16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile", "bf16", "arm_bf16"))
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices with instructions of its own."""
+    return cpu_has_bf16() if device.type == "cpu" else best_dtype(device) is torch.bfloat16
+
+
 def describe_device(device: torch.device | None = None) -> str:
     """A name for reports, such as `cuda (NVIDIA H200)` or `cpu (2 threads)`."""
     device = device or best_device()

@@ -259,11 +259,14 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def keep_hub_offline_if_unreachable(seconds: float = 3.0) -> None:
+def keep_hub_offline_if_unreachable(name: str | None = None, *, seconds: float = 3.0) -> None:
     """Where the Hub's server doesn't answer, keep its clients in this process to what is in their cache, with a
-    warning: they themselves would try for minutes. To be called before a name is asked for."""
+    warning: they themselves would try for minutes. To be called before a name is asked for; given one that can't be
+    of the Hub, it does nothing."""
     from huggingface_hub import constants
 
+    if name is not None and not is_hub_name(name):
+        return
     if offline() or not (fault := unreachable(constants.ENDPOINT, seconds)):
         return
     logger.warning("the Hub can't be reached (%s); only what is in its cache can be used", fault)

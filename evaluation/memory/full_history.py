@@ -12,7 +12,7 @@ from evaluation.memory.latency import REPORTED_TURNS, wait_for_device
 from evaluation.memory.questions import Question, Tally
 from mrl.dialogues.dataset import Conversation, Exchange
 from pipeline.device import best_device
-from pipeline.hub import is_hub_name, keep_hub_offline_if_unreachable
+from pipeline.hub import keep_hub_offline_if_unreachable
 from pipeline.progress import progress_bar
 
 QUESTIONS_AT_ONCE = 64
@@ -27,8 +27,7 @@ def load_full_history(path: str) -> tuple[LanguageModel, PreTrainedTokenizerBase
     from post_training.policy import resolve_model
 
     source = resolve_model(path)
-    if is_hub_name(source):
-        keep_hub_offline_if_unreachable()
+    keep_hub_offline_if_unreachable(source)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(best_device()).eval()
     return model, cast(PreTrainedTokenizerBase, tokenizer)

@@ -38,8 +38,7 @@ def load_tokenizer(path: Path | str) -> Any:
         raise InputError(f"{missing}; train a tokenizer with data/tokenizer.py, or name what a stage has left")
     from transformers import AutoTokenizer  # takes seconds, which a wrong path shouldn't
 
-    if is_hub_name(str(path)):
-        keep_hub_offline_if_unreachable()
+    keep_hub_offline_if_unreachable(str(path))
     try:
         # Of a model's own code nothing is asked or run: a tokenizer of this repository has none.
         load = partial(AutoTokenizer.from_pretrained, str(path), trust_remote_code=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mrl.recipes.model import resolve
 from pipeline.errors import InputError
-from pipeline.hub import first_line, is_hub_name, keep_hub_offline_if_unreachable
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ def read_start(path: str) -> Start:
         source = str(resolve(path))
     except InputError as error:
         raise InputError(str(error).replace("model.path:", "--model:")) from None
-    if is_hub_name(path):
-        keep_hub_offline_if_unreachable()
+    keep_hub_offline_if_unreachable(path)
     try:
         given, _ = ReactiveConfig.get_config_dict(source)
         if (kind := given.get("model_type")) != ReactiveConfig.model_type:

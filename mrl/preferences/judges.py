@@ -13,7 +13,7 @@ from torch import Tensor
 from mrl.model import join_rows
 from mrl.preferences.reward_model import Judged, RewardModel, load_reward_model
 from pipeline.errors import InputError
-from pipeline.hub import is_hub_name, keep_hub_offline_if_unreachable
+from pipeline.hub import keep_hub_offline_if_unreachable
 
 CONTEXT_TURNS = 4
 """Interactions before an answer that a classifier of texts is shown."""
@@ -75,8 +75,7 @@ class TextJudge(Judge):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.words = tokenizer
-        if is_hub_name(path):
-            keep_hub_offline_if_unreachable()
+        keep_hub_offline_if_unreachable(path)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             self.model, loaded = AutoModelForSequenceClassification.from_pretrained(

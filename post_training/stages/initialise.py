@@ -16,7 +16,7 @@ from transformers import (
 
 from pipeline.artifact import atomic_dir
 from pipeline.errors import InputError
-from pipeline.hub import first_line, is_hub_name, keep_hub_offline_if_unreachable
+from pipeline.hub import first_line, keep_hub_offline_if_unreachable
 from pipeline.run import Run
 from post_training.policy import MODEL_FOLDER, agree_on_turn_end, load_policy
 from post_training.recipes.model import ArchitectureConfig, StartConfig
@@ -85,8 +85,7 @@ def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None
 
 def from_nothing(config: InitialiseConfig) -> tuple[PreTrainedModel, Any]:
     """A new model and its tokenizer. Raises InputError where there is no such tokenizer."""
-    if is_hub_name(str(config.tokenizer)):
-        keep_hub_offline_if_unreachable()
+    keep_hub_offline_if_unreachable(str(config.tokenizer))
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions

@@ -9,6 +9,7 @@ from pipeline import artifact
 from pipeline.artifact import (
     atomic_dir,
     checkpoints,
+    contents_digest,
     damage,
     is_complete,
     latest_complete,
@@ -267,3 +268,18 @@ def test_a_full_disk_names_the_text_file(tmp_path):
     with pytest.raises(OSError, match="metrics") as caught:
         fills()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "metrics.jsonl"))
+
+
+def test_a_digest_stands_for_names_and_contents_and_is_the_same_with_and_without_a_manifest(tmp_path):
+    finished = make(tmp_path, 1, "red")
+    (tmp_path / "plain").mkdir()
+    plain = tmp_path / "plain" / "weights"
+    plain.write_text("red")
+    told = contents_digest(finished, "w*")
+    assert told == contents_digest(tmp_path / "plain", "w*")
+    plain.write_text("blue")
+    assert told != contents_digest(tmp_path / "plain", "w*")
+    plain.write_text("red")
+    plain.rename(tmp_path / "plain" / "words")
+    assert told != contents_digest(tmp_path / "plain", "w*")
+    assert contents_digest(finished, "none*") != told

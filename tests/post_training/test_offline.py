@@ -46,6 +46,8 @@ def test_a_hub_that_does_not_answer_is_left_alone_at_once(monkeypatch, tmp_path,
     taken.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
     closed_port = taken.getsockname()[1]
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed_port}")
+    keep_hub_offline_if_unreachable(str(tmp_path))  # which isn't of the Hub
+    assert not constants.HF_HUB_OFFLINE
     started = time.monotonic()
     with pytest.raises(InputError, match="dataset.name: org/none-v1.1 .*the Hub can't be reached and it isn't in"):
         load_splits(DatasetConfig(name="org/none-v1.1"), seed=0)
