@@ -1,6 +1,7 @@
 #!/bin/sh
 # The real model: SmolLM2-135M-Instruct through all three stages and GRPO, asked seven benchmarks after each. `make smollm2`;
 # OUT=DIR names the folder, RECIPES=smollm2_gpu takes the published batch, QUICK=1 takes everything with a step or two.
+# BESIDE=1 asks a model while the next one is trained, on half of the cores each: sooner done, and it needs both's memory.
 # It can be stopped at any point and started again: what is finished isn't done again, a stage goes on from its checkpoint.
 set -eu
 OUT=${OUT:-outputs/smollm2}
@@ -17,17 +18,31 @@ for N in 1 2 3; do
 done
 
 ask() {
-  uv run evaluation/benchmarks.py --config-path evaluation/config/smollm2.yaml --model "$OUT/$1" --output-dir "$OUT/lm_eval/$1" $(quick --set 'tasks={"local_arc_challenge":{"items":4},"local_gsm8k":{"items":2,"max_new_tokens":16,"num_fewshot":0}}')
+  uv run evaluation/benchmarks.py --config-path evaluation/config/smollm2.yaml --model "$OUT/$1" --output-dir "$OUT/lm_eval/$1" $(quick --set 'tasks={"local_arc_challenge":{"items":4},"local_gsm8k_0shot":{"items":2,"max_new_tokens":16}}')
 }
-ask untouched
+ask_beside() {
+  for NAME in untouched stage_1 stage_2 stage_3 grpo; do
+    until [ -f "$OUT/trained/$NAME" ]; do sleep 2; done
+    ask "$NAME"
+  done
+}
+trained() { if [ -n "${BESIDE:-}" ]; then : > "$OUT/trained/$1"; else ask "$1"; fi; }
+if [ -n "${BESIDE:-}" ]; then
+  OMP_NUM_THREADS=$((($(getconf _NPROCESSORS_ONLN) + 1) / 2)); export OMP_NUM_THREADS
+  rm -rf "$OUT/trained"; mkdir "$OUT/trained"
+  ask_beside & ASKING=$!
+  trap 'kill $ASKING 2>/dev/null || :' EXIT
+fi
+trained untouched
 uv run post_training/sft.py --config-path "$RECIPES/stage_1.yaml" --output-dir "$OUT/stage_1" --set model.name="$OUT/untouched" --set dataset.name="$OUT/data/stage_1" $(quick --set trainer.max_steps=1 --set dataset.rows=32)
-ask stage_1
+trained stage_1
 uv run post_training/sft.py --config-path "$RECIPES/stage_2.yaml" --output-dir "$OUT/stage_2" --set model.name="$OUT/stage_1" --set dataset.name="$OUT/data/stage_2" $(quick --set trainer.max_steps=1 --set dataset.rows=32)
-ask stage_2
+trained stage_2
 uv run post_training/dpo.py --config-path "$RECIPES/stage_3.yaml" --output-dir "$OUT/stage_3" --set model.name="$OUT/stage_2" --set dataset.name="$OUT/data/stage_3" $(quick --set trainer.max_steps=1 --set dataset.rows=16 --set 'dataset.held_out={"rows":8}')
-ask stage_3
+trained stage_3
 uv run post_training/grpo.py --config-path "$RECIPES/grpo.yaml" --output-dir "$OUT/grpo" --set model.name="$OUT/stage_3" $(quick --set trainer.max_steps=1 --set trainer.max_completion_length=16 --set 'dataset.held_out={"rows":4}' --set dataset.rows=32)
-ask grpo
+trained grpo
 
+[ -z "${BESIDE:-}" ] || wait "$ASKING"
 uv run evaluation/report.py "$OUT"
-uv run evaluation/examples.py "$OUT" --output "$OUT/interesting_examples.md"
+uv run evaluation/examples.py "$OUT" --output "$OUT/interesting_examples.md" $([ -n "${QUICK:-}" ] || echo --tasks local_gsm8k_0shot,local_gsm8k,local_ifeval)

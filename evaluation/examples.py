@@ -16,7 +16,7 @@ from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Evaluation
 from evaluation.reporting.samples import answer_of, asked_of, is_right, is_written
 from pipeline.artifact import write_text
-from pipeline.errors import InputError
+from pipeline.errors import InputError, nearest
 from pipeline.run import exit_status, setup_logging
 
 KINDS = {
@@ -49,11 +49,16 @@ def pick(answers: Sequence[Mapping[Any, Mapping[str, Any]]], each: int) -> list[
     ]
 
 
-def page(evaluations: Mapping[str, Evaluation], each: int, command: str) -> str:
-    """The Markdown page. Raises InputError where no question was answered in words by every model."""
+def page(evaluations: Mapping[str, Evaluation], each: int, command: str, only: Sequence[str] = ()) -> str:
+    """The Markdown page, of `only` these tasks where some are given. Raises InputError where one of those has no
+    samples, and where no question was answered in words by every model."""
     labels = list(evaluations)
     sections = []
-    tasks = sorted({task for evaluation in evaluations.values() for task in evaluation.samples})
+    logged = {task for evaluation in evaluations.values() for task in evaluation.samples}
+    for task in only:
+        if task not in logged:
+            raise InputError(f"--tasks {task}: no samples of it in there{nearest(task, logged)}")
+    tasks = only or sorted(logged)
     for task in tasks:
         having = [label for label in labels if by_question(evaluations[label], task)]
         if not having:
@@ -95,6 +100,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders with lm_eval's output")
     parser.add_argument("--output", type=Path, default=Path("interesting_examples.md"))
     parser.add_argument("--each", type=int, default=1, help="questions of each kind and task")
+    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[], help="these alone, by commas")
     return parser.parse_args(arguments)
 
 
@@ -107,7 +113,8 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(f"{options.results[0]}: no results of lm_eval in there; run it with --log_samples")
     read = " ".join(path.as_posix() for path in options.results)
     command = f"uv run evaluation/examples.py {read} --output {options.output.as_posix()} --each {options.each}"
-    write_text(options.output, page(results.evaluations, options.each, command))
+    command += f" --tasks {','.join(options.tasks)}" if options.tasks else ""
+    write_text(options.output, page(results.evaluations, options.each, command, options.tasks))
     print(options.output)
 
 

@@ -1,6 +1,21 @@
 """Which device and which number format a run gets when the YAML leaves it open."""
 
+import os
+
 import torch
+
+_KEPT_KERNELS = "128"
+
+
+def keep_few_kernels() -> None:
+    """Let a CPU keep the kernels of the latest 128 shapes of bf16 products instead of 1,024, unless the environment
+    says how many. Call it before the first product.
+
+    Batches of ever other lengths never ask for an old one again, and each holds about a megabyte: eight steps of DPO
+    on SmolLM2-135M stood at 4.2 GB with few and above 5 with all of them, still rising, at the same speed.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, _KEPT_KERNELS)
 
 
 def best_device() -> torch.device:

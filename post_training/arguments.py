@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from pipeline.config import check_arguments
-from pipeline.device import best_device, best_dtype, cpu_has_bf16
+from pipeline.device import best_device, best_dtype, cpu_has_bf16, keep_few_kernels
 from pipeline.errors import InputError
 from pipeline.hub import tracker
 from pipeline.run import Run
@@ -84,7 +84,8 @@ def precision(section: dict[str, Any], device: torch.device | None = None) -> di
 
 def settle_process() -> None:
     """TF32 for what stays fp32 on an accelerator, denormals flushed on a CPU (they cost a hundred times a normal
-    number), and no progress bars of the libraries where nobody sees them."""
+    number), few kernels kept there, and no progress bars of the libraries where nobody sees them."""
+    keep_few_kernels()
     torch.set_float32_matmul_precision("high")
     torch.set_flush_denormal(True)
     if not sys.stderr.isatty():

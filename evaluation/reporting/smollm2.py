@@ -14,6 +14,7 @@ MEASURES = {
     "bbh": "exact_match,get-answer",
     "boolq": "acc,none",
     "gsm8k": "exact_match,flexible-extract",
+    "gsm8k_0shot": "exact_match,flexible-extract",
     "ifeval": "prompt_level_strict_acc,none",
     "mmlu": "acc,none",
     "piqa": "acc_norm,none",

@@ -152,15 +152,16 @@ def localised(stock: dict[str, Any], *, benchmark: str, part: str = "") -> dict[
 
 
 class LocalTask(ConfigurableTask):
-    """A single local task; the YAML's `dataset_kwargs.benchmark` says which."""
+    """A single local task; the YAML's `dataset_kwargs.benchmark` says which, and its other keys replace the stock's."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         benchmark = config["dataset_kwargs"]["benchmark"]
         if benchmark == "ifeval":
             import_ifeval()
         ours = localised(load_yaml(STOCK / SINGLE[benchmark]), benchmark=benchmark)
+        given = {key: value for key, value in config.items() if key not in ("class", "dataset_kwargs")}
         metadata = {**ours["metadata"], **(config.get("metadata") or {})}
-        super().__init__(config=ours | {"task": config["task"], "metadata": metadata})
+        super().__init__(config=ours | given | {"metadata": metadata})
 
 
 def _members(folder: Path, benchmark: str) -> Iterator[tuple[str | None, dict[str, Any]]]:

@@ -39,5 +39,10 @@ def test_the_page_is_made_of_what_lm_eval_logged(tmp_path):
     assert "### learnt: question 0" in text
     assert "[stage_1, wrong]\nstage_1 says '''no'''" in text
     assert "second reading" not in text
+    main(parse_options([str(tmp_path), "--output", str(output), "--tasks", "sums"]))
+    assert "## sums" in output.read_text()
+    assert "--each 1 --tasks sums`" in output.read_text()
+    with pytest.raises(InputError, match="--tasks sum: no samples of it in there; did you mean sums"):
+        main(parse_options([str(tmp_path), "--output", str(output), "--tasks", "sum"]))
     with pytest.raises(InputError, match="--each 0"):
         main(parse_options([str(tmp_path / "lm_eval" / "stage_1" / "results_2026-01-01T00-00-00.json"), "--each", "0"]))

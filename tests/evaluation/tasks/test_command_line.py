@@ -72,7 +72,7 @@ def test_the_seven_local_tasks_run_offline(tiny_model, tmp_path):
     command = [
         Path(sys.executable).with_name("lm_eval"), "--model", "hf", "--device", "cpu", "--limit", "1",
         "--model_args", f"pretrained={tiny_model},max_length=512", "--gen_kwargs", "max_gen_toks=4",
-        "--tasks", ",".join(f"local_{name}" for name in SEVEN), "--include_path", "evaluation/tasks",
+        "--tasks", ",".join(f"local_{name}" for name in (*SEVEN, "gsm8k_0shot")), "--include_path", "evaluation/tasks",
         "--apply_chat_template", "--fewshot_as_multiturn", "--log_samples", "--batch_size", "32",
         "--output_path", tmp_path / "lm_eval" / "tiny",
     ]  # fmt: skip
@@ -82,7 +82,7 @@ def test_the_seven_local_tasks_run_offline(tiny_model, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     results = json.loads(next((tmp_path / "lm_eval").rglob("results_*.json")).read_text())
     by_task = results["results"]
-    assert len(results["n-samples"]) == 5 + 27 + 57
+    assert len(results["n-samples"]) == 6 + 27 + 57
     assert by_task["local_bbh"]["sample_len"] == 27
     assert by_task["local_mmlu"]["sample_len"] == 57
     assert {results["n-shot"][t] for t in ("local_gsm8k", "local_bbh", "local_mmlu::stem::anatomy")} == {5, 3, 0}
@@ -91,6 +91,8 @@ def test_the_seven_local_tasks_run_offline(tiny_model, tmp_path):
     prompt = json.loads(sample)["arguments"]["gen_args_0"]["arg_0"]
     assert prompt.count("<|im_start|>user\nQuestion: ") == 6  # five earlier turns, then the question
     assert prompt.endswith("\nAnswer:<|im_end|>\n<|im_start|>assistant\n")
+    sample = next((tmp_path / "lm_eval").rglob("samples_local_gsm8k_0shot_*.jsonl")).read_text().splitlines()[0]
+    assert json.loads(sample)["arguments"]["gen_args_0"]["arg_0"].count("<|im_start|>user\nQuestion: ") == 1
 
     script = ROOT / "evaluation" / "report.py"
     report = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, timeout=120)
