@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from data.generators.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk
+from data.generators.puzzles import LETTERS, NAMES, ORDINALS, PLACES, TASKS, TOP, Puzzle, in_split, moved, walk, walked
 from pipeline.config import nearest, parse_config
 from pipeline.errors import InputError, SettingError, shown
 
@@ -133,8 +133,8 @@ def sum_of_two(rng: random.Random) -> Exchange:
 def one_walk(rng: random.Random) -> Exchange:
     """Some places on or back from one."""
     place, count = rng.choice(PLACES), rng.choice((-3, -2, -1, 1, 2, 3))
-    answer = f"{place} {walk(count)} {moved(place, count)}"
-    return Exchange(answer, f"What is {walk(count)} from the {place}?", answer, answer)
+    answer = walked(place, count, moved(place, count))
+    return Exchange(f"{place} {walk(count)}", f"What is {walk(count)} from the {place}?", answer, answer)
 
 
 def defined(rng: random.Random) -> Exchange:

@@ -147,19 +147,27 @@ def walk(count: int) -> str:
     return f"{'on' if count > 0 else 'back'} {abs(count)}"
 
 
+def walked(place: str, count: int, end: str) -> str:
+    """A walk from a place, one place at a time with how many are left: `park back 3 library 2 market 1 station`.
+
+    Where one gets to in one step a small model learns within minutes. Where three steps lead it learnt in some runs and
+    in others never: 48 results that follow neither from the place nor from the number alone.
+    """
+    step = 1 if count > 0 else -1
+    passed = [f"{abs(count) - i} {moved(place, step * (i + 1))}" for i in range(abs(count) - 1)]
+    return " ".join([place, "on" if count > 0 else "back", *passed, f"1 {end}"])
+
+
 def whereabouts(rng: random.Random) -> Puzzle:
     """Four to six people, each some places on or back from the one before; where is the last one?"""
     names = rng.sample(NAMES, rng.randint(4, 6))
     start = rng.choice(PLACES)
     changes = [rng.choice((-3, -2, -1, 1, 2, 3)) for _ in names[1:]]
 
-    def written(place: str, change: int, result: str) -> str:
-        return f"{place} {walk(change)} {result}"
-
-    steps, places = _links(names, start, changes, moved, written)
+    steps, places = _links(names, start, changes, moved, walked)
     slip_at = rng.randrange(len(changes))
     slip = (slip_at, rng.choice([place for place in PLACES if place != places[slip_at + 1]]))
-    slipped, wrong = _links(names, start, changes, moved, written, slip)
+    slipped, wrong = _links(names, start, changes, moved, walked, slip)
     told = [f"{names[i + 1]} is {walk(change)} from {names[i]}" for i, change in enumerate(changes)]
     return Puzzle(
         task="whereabouts",

@@ -98,8 +98,8 @@ class Handlers:
         except InputError as error:
             yield (message, *view(session, str(error), refused=True))
             return
-        unknown = ", ".join(session.speaker.unknown(message))
-        yield ("", *view(session, f"The model has no token for: {unknown}" if unknown else ""))
+        strange = session.speaker.strange(message)
+        yield ("", *view(session, f"The model has {strange}" if strange else ""))
 
     def show(self, tab: str) -> View:
         return view(self.sessions.of(tab))

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from pipeline.errors import InputError
 
 MOST_CHARACTERS = 100_000
 """A longer message is refused before it is tokenised."""
+_SPELT = 0.75
+"""Tokens a letter from which on a word counts as spelt: pieces of real words have two letters and more."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,19 @@ class Speaker:
         none = self.tokenizer.unk_token_id
         pieces = (message[slice(*at)] for i, at in zip(found.ids, found.offsets, strict=True) if i == none)
         return list(dict.fromkeys(piece for piece in pieces if piece.strip()))
+
+    def spelt(self, message: str) -> list[str]:
+        """Words of a message that are read nearly letter by letter, because no word or piece of a word was learnt for
+        them; in their order, each once."""
+        found = self._backend.encode(message, add_special_tokens=False)
+        tokens = Counter(n for n in found.word_ids if n is not None)
+        words = {message[slice(*span)].strip(): count for n, count in tokens.items() if (span := found.word_to_chars(n))}
+        return [word for word, count in words.items() if word.isalpha() and 2 < len(word) <= count / _SPELT]
+
+    def strange(self, message: str) -> str:
+        """What the tokenizer makes little of in a message, for people; nothing where it knows all of it."""
+        found = {"no token for": self.unknown(message), "no word of its own, spelt by letters": self.spelt(message)}
+        return "; ".join(f"{what}: {', '.join(pieces)}" for what, pieces in found.items() if pieces)
 
     @torch.inference_mode()
     def speak(

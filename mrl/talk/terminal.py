@@ -65,8 +65,8 @@ class Terminal:
             yield line
 
     def _answer(self, message: str) -> None:
-        if unknown := self.session.speaker.unknown(message):
-            print(f"! no token for: {', '.join(unknown)}")
+        if strange := self.session.speaker.strange(message):
+            print(f"! {strange}")
         shown, thought = "", ""
         for reply in self.session.ask(message, self.beginning):
             if reply.think and reply.think != thought:

@@ -4,6 +4,10 @@ import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM, Sampling
 from mrl.talk.session import Session
@@ -119,6 +123,17 @@ def test_marks_that_somebody_types_stay_text(speaker):
 
 def test_words_without_a_token_are_named(speaker):
     assert speaker.unknown("Ann has the zebra and the zebra") == ["zebra", "and"]
+
+
+def test_words_that_are_read_letter_by_letter_are_named(speaker):
+    pieces = Tokenizer(BPE())
+    pieces.pre_tokenizer = ByteLevel()
+    pieces.train_from_iterator(["Gilo lives in Gorse .", "Where does he live?"] * 9, BpeTrainer(
+        initial_alphabet=ByteLevel.alphabet(), vocab_size=400, show_progress=False))  # fmt: skip
+    speaker._backend = pieces
+    assert speaker.spelt("Gilo lives in Gorse.") == []
+    assert speaker.spelt("Gilo lives in Paris, Paris or Bonn.") == ["Paris", "Bonn"]
+    assert speaker.strange("Where does Gilo live in Paris?") == "no word of its own, spelt by letters: Paris"
 
 
 def test_thought_and_answer_come_apart(speaker):
