@@ -54,11 +54,11 @@ def page(evaluations: Mapping[str, Evaluation], each: int, command: str, only: S
     samples, and where no question was answered in words by every model."""
     labels = list(evaluations)
     sections = []
-    logged = {task for evaluation in evaluations.values() for task in evaluation.samples}
+    logged = sorted({task for evaluation in evaluations.values() for task in evaluation.samples})
     for task in only:
         if task not in logged:
             raise InputError(f"--tasks {task}: no samples of it in there{nearest(task, logged)}")
-    tasks = only or sorted(logged)
+    tasks = only or logged
     for task in tasks:
         having = [label for label in labels if by_question(evaluations[label], task)]
         if not having:

@@ -95,7 +95,8 @@ class Speaker:
         them; in their order, each once."""
         found = self._backend.encode(message, add_special_tokens=False)
         tokens = Counter(n for n in found.word_ids if n is not None)
-        words = {message[slice(*span)].strip(): count for n, count in tokens.items() if (span := found.word_to_chars(n))}
+        places = ((found.word_to_chars(n), count) for n, count in tokens.items())
+        words = {message[slice(*place)].strip(): count for place, count in places if place}
         return [word for word, count in words.items() if word.isalpha() and 2 < len(word) <= count / _SPELT]
 
     def strange(self, message: str) -> str:
