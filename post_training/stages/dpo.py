@@ -83,7 +83,11 @@ def run_stage(stage: DPOStage, run: Run) -> None:
     )
     trainer.lay_out()
     warn_of_spare_pairs(args, len(pairs.train))
-    before = score_preferences(trainer.trained, pairs)
+    # Training leaves the model in the precision of its products; before it the model has that of its weights.
+    with trainer.accelerator.autocast():
+        before = score_preferences(trainer.trained, pairs)
     train(trainer, run, continued)
-    report_preferences(run, before, score_preferences(trainer.trained, pairs))
+    with trainer.accelerator.autocast():
+        after = score_preferences(trainer.trained, pairs)
+    report_preferences(run, before, after)
     finish(trainer, run, pairs, stage.peft)

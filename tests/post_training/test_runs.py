@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pipeline.errors import InputError
-from post_training import stage_trainer
+from post_training import preferences, stage_trainer
 from tests.post_training import toy
 
 
@@ -259,6 +259,23 @@ def test_a_reference_model_beside_the_policy_scores_as_the_one_computed_before(s
         recipe["model"]["special_tokens"] = ["<think>", "</think>"]  # the reference has them as well
         losses.append(toy.run("dpo", recipe)["last_losses"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_preferences_are_scored_in_the_same_precision_before_and_after(start, pairs, tmp_path, monkeypatch):
+    found: list[torch.Tensor] = []
+
+    def recorded(model, batch):
+        scores = answer_scores(model, batch)
+        found.append(scores[1])
+        return scores
+
+    answer_scores = preferences.answer_scores
+    monkeypatch.setattr(preferences, "answer_scores", recorded)
+    held_out = {"held_out": {"rows": 6}}
+    toy.run("dpo", toy.recipe(start, pairs, tmp_path, dataset=held_out, max_steps=1, learning_rate=1e-30, bf16=True))
+    before, after = torch.cat(found[: len(found) // 2]), torch.cat(found[len(found) // 2 :])
+    assert len(before) == 12
+    assert torch.equal(before, after)
 
 
 def test_pairs_that_are_scored_and_never_trained_are_told(start, pairs, tmp_path, caplog):
