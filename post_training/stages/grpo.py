@@ -50,12 +50,15 @@ def settled(section: dict[str, Any]) -> dict[str, Any]:
     return {"use_vllm": there, **section}
 
 
-def measure(stage: GRPOStage, policy: Policy, model: Any, held_out: dict[str, Dataset], tokens: int) -> dict[str, list]:
-    """The greedy answers' rewards for each held-out set."""
-    return {
-        name: rights(model, policy.tokenizer, rows, stage.measured, max_new_tokens=tokens)
-        for name, rows in held_out.items()
-    }
+def measure(
+    stage: GRPOStage, policy: Policy, trainer: RewardedTrainer, held_out: dict[str, Dataset], tokens: int
+) -> dict[str, list]:
+    """The greedy answers' rewards for each held-out set, in the precision that training leaves the model in."""
+    with trainer.accelerator.autocast():
+        return {
+            name: rights(trainer.trained, policy.tokenizer, rows, stage.measured, max_new_tokens=tokens)
+            for name, rows in held_out.items()
+        }
 
 
 def run_stage(stage: GRPOStage, run: Run) -> None:
@@ -74,9 +77,9 @@ def run_stage(stage: GRPOStage, run: Run) -> None:
         RewardedTrainer, run, stage, policy, args, examples, reward_funcs=reward_functions(stage.rewards)
     )
     tokens = int(args.max_completion_length or 256)
-    before = measure(stage, policy, trainer.trained, held_out, tokens)
+    before = measure(stage, policy, trainer, held_out, tokens)
     train(trainer, run, resume)
-    after = measure(stage, policy, trainer.trained, held_out, tokens)
+    after = measure(stage, policy, trainer, held_out, tokens)
     for name in held_out:
         run.report(**{"answers" if name == "held_out" else f"answers_{name}": compared(before[name], after[name])})
     finish(trainer, run, examples, stage.peft)

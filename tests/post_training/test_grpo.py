@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+import torch
 
 from pipeline.config import parse_config
+from pipeline.device import cpu_has_bf16
 from pipeline.errors import InputError
 from post_training.prompts import PromptsConfig, asked
 from post_training.recipes.stages import GRPOStage
+from post_training.stages import grpo
 from post_training.stages.grpo import settled
 from tests.post_training import toy
 from tests.post_training.test_runs import same, steps_logged, weights
@@ -64,6 +67,20 @@ def test_a_run_that_is_taken_up_again_ends_as_the_unbroken_one(asked_of, talking
     assert (again["answers"], again["tokens"]) == (found["answers"], found["tokens"])
     assert "rewards" in (tmp_path / "config.json").read_text()
     assert not list(tmp_path.rglob("training_args.bin"))
+
+
+def test_answers_are_measured_in_the_same_precision_before_and_after(start, rows, tmp_path, monkeypatch):
+    found: list[bool] = []
+
+    def recorded(model, tokenizer, asked, *_, **__):
+        found.append(torch.is_autocast_enabled("cpu"))
+        return [0.0] * len(asked)
+
+    monkeypatch.setattr(grpo, "rights", recorded)
+    made = recipe(start, rows, tmp_path, rows=4)
+    made["trainer"] |= {"max_steps": 1, "bf16": True, "save_strategy": "no"}
+    toy.run("grpo", made)
+    assert found == [cpu_has_bf16()] * 2
 
 
 def test_rows_become_prompts_and_references():
