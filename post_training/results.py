@@ -106,6 +106,9 @@ def finish(trainer: StageTrainer, run: Run, examples: Examples, adapter: Adapter
     run.report(model_dir=str(folder))
     if adapter is not None and adapter.output == "merged":
         trainer.model = merged(trainer.trained)
+    if getattr(trainer.plain_model.config, "output_router_logits", False):
+        # TRL asks for them while it trains; with them transformers can't generate for prompts of different lengths.
+        trainer.plain_model.config.output_router_logits = False
     if is_main_process():
         with full_disk_named(folder), atomic_dir(folder, manifest) as temporary:
             trainer.save_model(str(temporary), _internal_call=True)

@@ -36,7 +36,7 @@ def new_model(
     if experts is None:
         model: Any = LlamaForCausalLM(LlamaConfig(**shape, attention_bias=bool(start.look_back)))
     else:
-        mixture = {"num_local_experts": experts, "num_experts_per_tok": each, "output_router_logits": True}
+        mixture = {"num_local_experts": experts, "num_experts_per_tok": each}
         model = MixtralForCausalLM(MixtralConfig(**shape, **mixture, sliding_window=None))
     with torch.no_grad():
         if start.copying:

@@ -79,6 +79,13 @@ def test_a_mixture_of_experts_is_made_and_goes_through_two_stages(start, chats, 
     assert losses(tmp_path / "two")[0] < losses(tmp_path / "one")[0]
     assert torch.isfinite(logits(tmp_path / "two")).all()
     assert not torch.equal(logits(tmp_path / "one"), logits(tmp_path / "two"))
+    assert "aux_loss" in (tmp_path / "two" / "metrics.jsonl").read_text()  # experts are kept in balance
+    left_padded = {
+        "input_ids": torch.tensor([[5, 6, 7], [0, 0, 8]]),
+        "attention_mask": torch.tensor([[1, 1, 1], [0, 0, 1]]),
+    }
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model")
+    assert model.generate(**left_padded, max_new_tokens=3, min_new_tokens=3).shape == (2, 6)
 
 
 def test_a_larger_llama_is_made_and_trained(start, chats, tmp_path):
