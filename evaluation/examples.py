@@ -15,6 +15,7 @@ from typing import Any
 from evaluation.reporting.reader import read_results
 from evaluation.reporting.records import Evaluation
 from evaluation.reporting.samples import answer_of, asked_of, is_right, is_written
+from evaluation.reporting.smollm2 import MEASURES, MODELS
 from pipeline.artifact import write_text
 from pipeline.errors import InputError, nearest
 from pipeline.run import exit_status, setup_logging
@@ -30,11 +31,14 @@ LONGEST = 1200
 
 
 def by_question(evaluation: Evaluation, task: str) -> dict[Any, Mapping[str, Any]]:
-    """The samples of a task that have words, by question; of several readings of an answer the first."""
+    """The samples of a task that have words, by question; of several readings of an answer the one that the report
+    counts, else the first."""
     rows: dict[Any, Mapping[str, Any]] = {}
-    for row in evaluation.samples.get(task, []):
-        if is_written(row):
-            rows.setdefault(row.get("doc_id"), row)
+    written = [row for row in evaluation.samples.get(task, []) if is_written(row)]
+    counted = MEASURES.get(task.removeprefix("local_"), "").rpartition(",")[2]
+    chosen = [row for row in written if row.get("filter") == counted]
+    for row in chosen or written:
+        rows.setdefault(row.get("doc_id"), row)
     return rows
 
 
@@ -52,7 +56,8 @@ def pick(answers: Sequence[Mapping[Any, Mapping[str, Any]]], each: int) -> list[
 def page(evaluations: Mapping[str, Evaluation], each: int, command: str, only: Sequence[str] = ()) -> str:
     """The Markdown page, of `only` these tasks where some are given. Raises InputError where one of those has no
     samples, and where no question was answered in words by every model."""
-    labels = list(evaluations)
+    # As the stages follow one another: stage_1 does before stage_2 by its name, the untouched model doesn't.
+    labels = sorted(evaluations, key=lambda label: MODELS.index(label) if label in MODELS else 0)
     sections = []
     logged = sorted({task for evaluation in evaluations.values() for task in evaluation.samples})
     for task in only:

@@ -24,6 +24,20 @@ def test_the_first_question_of_each_kind_is_shown():
     assert pick([last], 1) == [("never right", 0), ("always right", 1)]
 
 
+def test_the_untouched_model_comes_first_and_the_counted_reading_decides(tmp_path):
+    for model, right in (("grpo", True), ("untouched", False)):
+        folder = tmp_path / "lm_eval" / model
+        folder.mkdir(parents=True)
+        figures = {"results": {"local_gsm8k": {"exact_match,flexible-extract": float(right)}}}
+        (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(figures))
+        rows = [row(0, not right) | {"filter": "strict-match"}, row(0, right) | {"filter": "flexible-extract"}]
+        (folder / "samples_local_gsm8k_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    main(parse_options([str(tmp_path), "--output", str(tmp_path / "page.md")]))
+    text = (tmp_path / "page.md").read_text()
+    assert "Right: untouched 0 of 1, grpo 1 of 1." in text
+    assert "### learnt: question 0" in text
+
+
 def test_the_page_is_made_of_what_lm_eval_logged(tmp_path):
     for stage, right in (("stage_1", False), ("stage_2", True)):
         folder = tmp_path / "lm_eval" / stage
