@@ -154,8 +154,9 @@ def walked(place: str, count: int, end: str) -> str:
     in others never: 48 results that follow neither from the place nor from the number alone.
     """
     step = 1 if count > 0 else -1
-    passed = [f"{abs(count) - i} {moved(place, step * (i + 1))}" for i in range(abs(count) - 1)]
-    return " ".join([place, "on" if count > 0 else "back", *passed, f"1 {end}"])
+    first, *later = [*(moved(place, step * i) for i in range(1, abs(count))), end]
+    left = range(abs(count) - 1, 0, -1)
+    return " ".join([place, walk(count), first, *(f"{n} {stop}" for n, stop in zip(left, later, strict=True))])
 
 
 def whereabouts(rng: random.Random) -> Puzzle:

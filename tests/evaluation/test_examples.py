@@ -1,6 +1,7 @@
 """Which questions are shown, and that nothing else than what the models wrote is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,13 @@ def answers(*outcomes: bool) -> dict:
     return {n: row(n, right) for n, right in enumerate(outcomes)}
 
 
+def log(folder: Path, task: str, figures: dict, rows: list[dict]) -> None:
+    """The files that lm_eval leaves of one task."""
+    folder.mkdir(parents=True)
+    (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps({"results": {task: figures}}))
+    (folder / f"samples_{task}_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
 def test_the_first_question_of_each_kind_is_shown():
     first, last = answers(False, False, True, True, False), answers(False, True, True, False, True)
     assert pick([first, last], 1) == [("learnt", 1), ("forgotten", 3), ("never right", 0), ("always right", 2)]
@@ -26,12 +34,8 @@ def test_the_first_question_of_each_kind_is_shown():
 
 def test_the_untouched_model_comes_first_and_the_counted_reading_decides(tmp_path):
     for model, right in (("grpo", True), ("untouched", False)):
-        folder = tmp_path / "lm_eval" / model
-        folder.mkdir(parents=True)
-        figures = {"results": {"local_gsm8k": {"exact_match,flexible-extract": float(right)}}}
-        (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(figures))
         rows = [row(0, not right) | {"filter": "strict-match"}, row(0, right) | {"filter": "flexible-extract"}]
-        (folder / "samples_local_gsm8k_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        log(tmp_path / "lm_eval" / model, "local_gsm8k", {"exact_match,flexible-extract": float(right)}, rows)
     main(parse_options([str(tmp_path), "--output", str(tmp_path / "page.md")]))
     text = (tmp_path / "page.md").read_text()
     assert "Right: untouched 0 of 1, grpo 1 of 1." in text
@@ -40,12 +44,8 @@ def test_the_untouched_model_comes_first_and_the_counted_reading_decides(tmp_pat
 
 def test_the_page_is_made_of_what_lm_eval_logged(tmp_path):
     for stage, right in (("stage_1", False), ("stage_2", True)):
-        folder = tmp_path / "lm_eval" / stage
-        folder.mkdir(parents=True)
-        figures = {"results": {"sums": {"exact_match,none": float(right)}}}
-        (folder / "results_2026-01-01T00-00-00.json").write_text(json.dumps(figures))
         rows = [row(0, right, f"{stage} says ```no```"), row(0, not right, "the second reading")]
-        (folder / "samples_sums_2026-01-01T00-00-00.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        log(tmp_path / "lm_eval" / stage, "sums", {"exact_match,none": float(right)}, rows)
     output = tmp_path / "page.md"
     main(parse_options([str(tmp_path), "--output", str(output)]))
     text = output.read_text()
