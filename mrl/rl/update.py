@@ -21,7 +21,7 @@ from mrl.rl.algorithms.advantages import credited_turns, group_spread, normalize
 from mrl.rl.algorithms.policy_loss import clip_fraction, kl_estimate, log_ratio, memory_drift, value_loss
 from mrl.rl.critic import Critic, turn_values, value_turns
 from mrl.rl.replay import Replayed, reference_loss, replay, said_references
-from mrl.rl.trajectory import ScoredRollout, TrainingBatch, extended
+from mrl.rl.trajectory import NO_TOKEN, ScoredRollout, TrainingBatch, extended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,20 @@ def scored_turns(batch: TrainingBatch, ppo: PPOConfig, config: UpdateConfig) -> 
     return keep
 
 
+def answer_copies(batch: TrainingBatch, scored: Tensor) -> Tensor:
+    """How many of the `scored` [B, K] answers of its group an answer stands for, [B, K]: itself and its repeats, which
+    say the same from the same memory and have the same advantage. 0 for repeats: what they teach is known already."""
+    if batch.group == 1:
+        return scored.long()
+    ids = batch.answer_ids.masked_fill(~batch.answer_mask, NO_TOKEN).unflatten(0, (-1, batch.group))
+    sampled, advantages, here = (x.unflatten(0, (-1, batch.group)) for x in (batch.sampled, batch.advantages, scored))
+    same = (ids[:, :, None] == ids[:, None]).all(-1) & (sampled[:, :, None] == sampled[:, None]).all(-1)
+    same &= (advantages[:, :, None] == advantages[:, None]) & here[:, :, None] & here[:, None]
+    member = torch.arange(batch.group, device=same.device)
+    earlier = (same & (member[:, None] > member)[..., None]).any(2)
+    return (same.sum(2) * ~earlier).flatten(0, 1)
+
+
 def sft_turns(batch: TrainingBatch, config: UpdateConfig) -> Tensor:
     """Turns [B, K] whose references are learnt."""
     episodes = batch.batch
@@ -111,11 +125,12 @@ def update_loss(
 ) -> LossOutput:
     """All terms of an update on a share of a minibatch; its metrics are sums for the log."""
     ppo, config = recipe.ppo, recipe.update
-    wanted = scored_turns(batch, ppo, config)
+    copies = answer_copies(batch, scored_turns(batch, ppo, config))
+    wanted = copies > 0
     again = replay(
         model, batch, recipe.sampling, wanted=wanted, bptt_steps=config.bptt_steps, save_memory=config.save_memory
     )
-    loss, metrics = _policy_terms(batch, again, counts, ppo)
+    loss, metrics = _policy_terms(batch, again, copies, counts, ppo)
     drift = (memory_drift(again.history.slots) * batch.turns[batch.leaders]).sum()
     metrics["drift"] = drift.detach()
     if ppo.drift_price:
@@ -137,27 +152,28 @@ def update_loss(
 
 
 def _policy_terms(
-    batch: TrainingBatch, again: Replayed, counts: dict[str, float], ppo: PPOConfig
+    batch: TrainingBatch, again: Replayed, copies: Tensor, counts: dict[str, float], ppo: PPOConfig
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Policy loss, entropy and distance from the start, with their figures."""
+    """Policy loss, entropy and distance from the start, with their figures; an answer counts `copies` [B, K] times."""
     row, turn, _ = again.scored.nonzero(as_tuple=True)
+    times = copies[row, turn].float()
     old, new, advantages = batch.log_probs[again.scored], again.log_probs, batch.advantages[row, turn]
-    weight = _token_weights(again.scored, counts, ppo.loss_scope)
+    weight = _token_weights(again.scored, counts, ppo.loss_scope) * times
     each = ALGORITHMS[ppo.algorithm].policy_loss(new, old, advantages, ppo)
     loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
     moved = new.detach()
     metrics = {
         "policy_loss": (each * weight).sum().detach(),
-        "entropy": again.entropy.detach().sum(),
-        "approx_kl": kl_estimate(old, moved).sum(),
-        "clipfrac": clip_fraction(moved, old, ppo.clip_range, ppo.clip_high).sum(),
-        "ratio": log_ratio(moved, old).exp().sum(),
-        "scored_n": torch.tensor(float(len(row))),
+        "entropy": (again.entropy.detach() * times).sum(),
+        "approx_kl": (kl_estimate(old, moved) * times).sum(),
+        "clipfrac": (clip_fraction(moved, old, ppo.clip_range, ppo.clip_high) * times).sum(),
+        "ratio": (log_ratio(moved, old).exp() * times).sum(),
+        "scored_n": times.sum(),
     }
     if ppo.kl_coef and batch.reference_log_probs is not None:
         away = kl_estimate(new, batch.reference_log_probs[again.scored])
         loss = loss + ppo.kl_coef * (away * weight).sum()
-        metrics["reference_kl"] = away.detach().sum()
+        metrics["reference_kl"] = (away.detach() * times).sum()
     return loss, metrics
 
 

@@ -18,6 +18,7 @@ from mrl.rl.trajectory import Strategy, TrainingBatch
 from mrl.rl.update import (
     MinibatchBuffer,
     UpdateConfig,
+    answer_copies,
     calibrate_critic,
     credit,
     minibatch_counts,
@@ -234,6 +235,50 @@ def test_groups_whose_answers_all_earned_the_same_are_dropped_and_counted(model,
     assert loss == 0
     with pytest.raises(ValueError, match="only grpo compares"):
         PPOConfig(even_groups="drop")
+
+
+@pytest.mark.parametrize("scope", ["token", "answer"])
+def test_what_several_answers_of_a_group_say_is_scored_once_and_counts_for_all(
+    model, dataset, vocabulary, scope, monkeypatch
+):
+    ppo = PPOConfig(algorithm="grpo", group_size=3, minibatch_episodes=18, kl_coef=0.1, loss_scope=scope)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, ppo)
+    # At every second turn the second of three answers is the first once more, worth the same.
+    twin = torch.arange(len(batch.turns))
+    twin[1::3] -= 1
+    again = (torch.arange(batch.turns.shape[1]) % 2 == 0)[None, :]
+
+    def said(values: torch.Tensor) -> torch.Tensor:
+        return torch.where(again.view(1, -1, *[1] * (values.ndim - 2)), values[twin], values)
+
+    names = ("answer_ids", "answer_mask", "sampled", "log_probs")
+    batch = replace(batch, **{name: said(getattr(batch, name)) for name in names})
+    advantages = said(torch.randn(batch.turns.shape, generator=torch.Generator().manual_seed(3)))
+    batch = replace(
+        batch, advantages=advantages, credited=batch.turns, reference_log_probs=batch.log_probs - 0.1 * batch.sampled
+    )
+    scored = batch.turns & batch.sampled.any(-1)
+    repeats = scored & again & (torch.arange(len(twin)) % 3 == 1)[:, None]
+    copies = answer_copies(batch, scored)
+    assert repeats.any()
+    assert torch.equal(copies > 0, scored & ~repeats)
+    assert int(copies.sum()) == int(scored.sum())
+    sections = recipe(ppo, UpdateConfig(sft_coef=0.3))
+    counts = minibatch_counts(batch, sections)
+
+    def results() -> tuple[list[torch.Tensor], dict[str, float]]:
+        found = []
+        moved = gradients(
+            model, lambda b: (found.append(update_loss(model, None, b, counts, sections)), found[-1].loss)[1], [batch]
+        )
+        return moved, {name: float(value) for name, value in found[0].metrics.items()}
+
+    once, figures = results()
+    monkeypatch.setattr("mrl.rl.update.answer_copies", lambda batch, scored: scored.long())
+    each, expected = results()
+    assert figures == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    for one, two in zip(once, each, strict=True):
+        torch.testing.assert_close(one, two, atol=2e-5, rtol=2e-4)
 
 
 def test_a_single_dialogue_of_a_single_turn_is_enough(model, dataset, vocabulary):
