@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.cores import usable_cores
 from evaluation.quickstart.plan import AT_ONCE, LAST, Plan, Step
 from evaluation.quickstart.progress import about, clock, shown_by_tour, shown_so_far
 from evaluation.quickstart.starts import can_fork, load, start
@@ -269,11 +270,6 @@ def refuse_unfinished(folder: Path) -> None:
         )
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main(options: argparse.Namespace) -> None:
     """The lists, then the report."""
     plan = load_config(Plan, options.config_path)
@@ -289,7 +285,7 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(
             f"--output-dir: {notes} can't be written: {error.strerror}; choose another with OUT=DIR"
         ) from None
-    here = cores()
+    here = usable_cores()
     former = read_commands(notes / COMMANDS)
     walk = Walk(folder, notes, options.quick, fork=can_fork(), cores=here, share=plan.share(here), former=former)
     rows = [Row(name, steps) for name, steps in plan.lists.items()]

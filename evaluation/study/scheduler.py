@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from evaluation.cores import usable_cores
 from evaluation.study.config import DEFAULT_SCRIPT, Job, StudyConfig
 from evaluation.study.preferences import COMPARED, comparing_command
 from evaluation.study.results import NAME, SAMPLED, read_result
@@ -58,7 +59,7 @@ def run_command(command: list[str], log: Path, threads: int) -> None:
 
 def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
     """Measure the model that runs start from on every set of episodes that one of the jobs is measured on."""
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     variants = [variant for job in jobs if not (variant := study.variant(job.path)).compare_with]
     for data in dict.fromkeys([study.data, *(variant.data or study.data for variant in variants)] if variants else []):
         measure(study, study.start, data, study.start_folder(data), threads)
@@ -103,7 +104,7 @@ def ordered_jobs(study: StudyConfig, parts: list[str]) -> list[Job]:
 
 def run_all(study: StudyConfig, jobs: list[Job], at_once: int) -> Iterator[Job]:
     """Do jobs, each as soon as those it needs are done and one of `at_once` places is free; yields finished ones."""
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = max(1, usable_cores() // at_once)
     waiting, running = list(jobs), dict[Future[None], Job]()
     with ThreadPoolExecutor(at_once) as pool:
         while waiting or running:
