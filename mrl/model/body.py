@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .attention import RMSNorm, key_mask, rotary_table
 from .configuration_reactive import ReactiveConfig
 from .layers import DecoderLayer, EncoderLayer, ReactivePreTrainedModel
-from .memory import CopyPath, MemoryAttention, Windows, occupied
+from .memory import CopyPath, MemoryAttention, Windows
 from .memory_state import MemoryState
 
 ROWS_IN_CACHE = 128
@@ -104,17 +104,21 @@ class ReactiveModel(ReactivePreTrainedModel):
         something."""
         if (self.config.memory_read, self.config.memory_write) == ("cross", "attention"):
             return state.readable
-        filled = occupied(state.slots)
+        filled = state.filled
         return filled if state.readable is None else filled & state.readable
 
     def token_states(self, input_ids: Tensor, state: MemoryState | None = None) -> EncoderOutput:
         """Tokens [B, T] as a causal network sees them: what enters each layer that reads the memory, and the normed
         outputs. With a state (encoder none) as they are when an answer is read from it, else by themselves."""
+        layers, hidden = self.token_layers(input_ids, state)
+        return EncoderOutput(torch.stack(layers), hidden)
+
+    def token_layers(self, input_ids: Tensor, state: MemoryState | None = None) -> tuple[list[Tensor], Tensor]:
+        """The same, each layer [B, T, D] by itself."""
         self._check_length(input_ids)
         own = self.config.encoder == "own"
         layers, last = self._through(self.encoder if own else self.decoder, input_ids, state)
-        kept = torch.stack([layers[index] for index in self.places])
-        return EncoderOutput(kept, (self.encoder_norm if own else self.decoder_norm)(last))
+        return [layers[index] for index in self.places], (self.encoder_norm if own else self.decoder_norm)(last)
 
     def _through(
         self, stack: nn.ModuleList, input_ids: Tensor, state: MemoryState | None
@@ -122,11 +126,11 @@ class ReactiveModel(ReactivePreTrainedModel):
         """What enters each layer of a causal stack, and what leaves the last."""
         x = self.embed(input_ids)
         table, layers = self.table(x.shape[1], x), []
-        memory, mask = (None, None) if state is None else (state.slots, key_mask(self.readable(state)))
+        mask = None if state is None else key_mask(self.readable(state))
         for index, layer in enumerate(stack):
             layers.append(x)
             place = self.places.get(index)
-            x = layer(x, table, None if memory is None or place is None else memory[place], mask)
+            x = layer(x, table, None if state is None or place is None else state.layer(place), mask)
         return layers, x
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:

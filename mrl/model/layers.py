@@ -29,6 +29,7 @@ from .attention import (
 )
 from .configuration_reactive import ReactiveConfig
 from .memory import CopyPath, LayerwiseAttention, LayerwiseNorm, ResidualGate, token_codes
+from .memory_state import SlotTokens
 
 SELF_SHARPNESS = 0.3
 """Scale of a self-attention's queries and keys: nearly even attention, which mixes a sentence's words."""
@@ -128,18 +129,25 @@ class DecoderLayer(GradientCheckpointingLayer):
         else:
             self.feed_forward = GatedFeedForward(width, config.intermediate_size, config.dropout)
 
-    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """This layer's memory [B, S, D] -> key, value [B, S, G, d]."""
-        if self.joint:
-            return self.slot_reader(self.attention_norm(memory))
-        return self._reader().project_memory(self.memory_norm(memory))
+    def project_memory(self, memory: Tensor | SlotTokens) -> tuple[Tensor, Tensor]:
+        """This layer's memory [B, S, D], or the tokens that it holds -> key, value [B, S, G, d]."""
+        reader, norm = (self.slot_reader, self.attention_norm) if self.joint else (self._reader(), self.memory_norm)
+        if isinstance(memory, SlotTokens):
+            # Every token once, however many slots it stands in.
+            found = reader.project_memory(norm(memory.tokens)[None])
+            key, value = (F.embedding(memory.index, x[0].flatten(1)).unflatten(-1, x.shape[2:]) for x in found)
+        else:
+            key, value = reader.project_memory(norm(memory))
+        return (key if reader.place is None else key + reader.place), value
 
     def _reader(self) -> MemoryCrossAttention:
         if self.cross_attention is None:
             raise ValueError("a model without memory (memory_slots 0) can't read one: give no memory state")
         return self.cross_attention
 
-    def forward(self, x: Tensor, table: Tensor, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, table: Tensor, memory: Tensor | SlotTokens | None, memory_mask: Tensor | None
+    ) -> Tensor:
         if self.joint and memory is not None:
             x = x + self._joint_attention(x, table, memory, memory_mask)
         else:
@@ -149,12 +157,14 @@ class DecoderLayer(GradientCheckpointingLayer):
             x = x + self._reader()(self.cross_norm(x), key, value, table, memory_mask)
         return x + self.feed_forward(self.forward_norm(x))
 
-    def _joint_attention(self, x: Tensor, table: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+    def _joint_attention(
+        self, x: Tensor, table: Tensor, memory: Tensor | SlotTokens, memory_mask: Tensor | None
+    ) -> Tensor:
         """Tokens x [B, T, D] and slots [B, S, D] in one softmax: each token sees all slots that may be read (mask
         [B, 1, 1, S]) and the tokens up to itself."""
         query, key, value = self.attention.project(self.attention_norm(x), table)
         slot_key, slot_value = self.project_memory(memory)
-        shown = x.new_ones(1, 1, 1, memory.shape[1], dtype=torch.bool) if memory_mask is None else memory_mask
+        shown = x.new_ones(1, 1, 1, slot_key.shape[1], dtype=torch.bool) if memory_mask is None else memory_mask
         mask = joint_mask(shown, *x.shape[:2])
         seen = attend(query, torch.cat([slot_key, key], 1), torch.cat([slot_value, value], 1), mask)
         return self.attention.out(seen)
@@ -203,7 +213,7 @@ class ReactivePreTrainedModel(PreTrainedModel):
             init.normal_(module.down, std=depth * module.down.shape[1] ** -0.5)
         elif isinstance(module, SlotReader):
             init.zeros_(module.place)
-        elif isinstance(module, GatedSlotAttention):
+        elif isinstance(module, GatedSlotAttention) and module.place is not None:
             init.zeros_(module.place)
             init.zeros_(module.gate)
         elif isinstance(initial := getattr(module, "initial_memory", None), nn.Parameter):

@@ -38,24 +38,34 @@ def occupied(slots: Tensor) -> Tensor:
     return slots[0].ne(0).any(-1)
 
 
-def keep_surprising(slots: Tensor, states: Tensor, surprise: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Slots [L, B, S, D] after one interaction, of whose token states [L, B, T, D] the most surprising are kept.
-
-    surprise [B, T]: how badly each token was predicted, in nats; mask [B, T] of 0/1. `share` of a row's tokens are kept
-    (rounded up, at most S), in the order of the text behind what was kept before; where the slots don't suffice, the
-    oldest go. A row without a token keeps its slots.
-    """
-    room = slots.shape[2]
+def most_surprising(surprise: Tensor, mask: Tensor, share: float, room: int) -> Tensor:
+    """Which tokens of interactions are kept [B, T] bool: `share` of a row's tokens, rounded up, at most `room`, those
+    that were predicted worst. surprise [B, T] in nats; mask [B, T] of 0/1."""
     present = mask.bool()
     wanted = (present.sum(1) * share).ceil().long().clamp(max=room)
     rank = surprise.masked_fill(~present, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    kept = present & (rank < wanted[:, None])
-    every = torch.cat([slots, states], dim=2)
-    filled = torch.cat([occupied(slots), kept], dim=1)
+    return present & (rank < wanted[:, None])
+
+
+def newest(filled: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """What S slots hold after a write, in the order of time: places [B, S] among the old slots and, behind them, the
+    tokens; and which of these are filled [B, S]. filled [B, S]: slots that hold something; kept [B, T]: tokens that are
+    written. Where the slots don't suffice, the oldest go."""
+    every = torch.cat([filled, kept], dim=1)
     # A stable sort by "is filled" puts the empty ones first; the last S are then the newest, in order.
-    places = filled.to(torch.uint8).argsort(dim=1, stable=True)[:, -room:]
-    chosen = every.gather(2, places[None, :, :, None].expand(len(slots), -1, -1, slots.shape[3]))
-    return chosen * filled.gather(1, places)[None, :, :, None]
+    places = every.to(torch.uint8).argsort(dim=1, stable=True)[:, -filled.shape[1] :]
+    return places, every.gather(1, places)
+
+
+def keep_surprising(slots: Tensor, states: Tensor, surprise: Tensor, mask: Tensor, share: float) -> Tensor:
+    """Slots [L, B, S, D] after one interaction, of whose token states [L, B, T, D] the `most_surprising` are kept, in
+    the order of the text behind what was kept before. A row without a token keeps its slots."""
+    kept = most_surprising(surprise, mask, share, slots.shape[2])
+    places, filled = newest(occupied(slots), kept)
+    chosen = torch.cat([slots, states], 2).gather(
+        2, places[None, :, :, None].expand(len(slots), -1, -1, slots.shape[3])
+    )
+    return chosen * filled[None, :, :, None]
 
 
 class LayerwiseNorm(nn.Module):

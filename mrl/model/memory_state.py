@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .configuration_reactive import ReactiveConfig
+from .memory import most_surprising, newest, occupied
+
+
+class SlotTokens(NamedTuple):
+    """A layer's slots as the tokens that they hold: tokens [M, D], each of which may stand in many slots, and which of
+    them [B, S] a slot holds."""
+
+    tokens: Tensor
+    index: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +62,15 @@ class MemoryState:
     @property
     def dtype(self) -> torch.dtype:
         return self.slots.dtype
+
+    @property
+    def filled(self) -> Tensor:
+        """[B, S] bool: slots that hold something, where an empty one is all zeros."""
+        return occupied(self.slots)
+
+    def layer(self, index: int) -> Tensor | SlotTokens:
+        """What a layer reads: slots [B, S, D], or the tokens that they hold."""
+        return self.slots[index]
 
     def rows(self, index: Tensor | slice) -> "MemoryState":
         """The given rows (numbers, a mask or a slice), in their order."""
@@ -126,6 +146,45 @@ class MemoryState:
         }
 
 
+class TokenState(MemoryState):
+    """A state whose slots hold tokens [L, M, D] that other rows hold as well, by number: index [B, S], and filled
+    [B, S] bool. The states of a dialogue's turns are mostly the same tokens: so each of these is projected once for all
+    turns, and slots [L, B, S, D] are laid out only for those who ask."""
+
+    def __init__(self, tokens: Tensor, index: Tensor, filled: Tensor) -> None:
+        vars(self).update(tokens=tokens, index=index, held=filled, readable=None)
+
+    tokens: Tensor
+    index: Tensor
+    held: Tensor
+
+    @cached_property
+    def slots(self) -> Tensor:  # type: ignore[override]
+        return self.tokens[:, self.index]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size([len(self.tokens), *self.index.shape, self.tokens.shape[-1]])
+
+    @property
+    def device(self) -> torch.device:
+        return self.tokens.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tokens.dtype
+
+    @property
+    def filled(self) -> Tensor:
+        return self.held
+
+    def layer(self, index: int) -> SlotTokens:
+        return SlotTokens(self.tokens[index], self.index)
+
+
 @dataclass(frozen=True, eq=False)
 class MemoryHistory:
     """The states of B dialogues before and after each of K writes: slots [K + 1, L, B, S, D].
@@ -179,6 +238,58 @@ class MemoryHistory:
     def detach(self) -> "MemoryHistory":
         """The same numbers, from which no gradient flows back."""
         return MemoryHistory(self.slots.detach())
+
+
+class TokenHistory(MemoryHistory):
+    """The history of slots that hold tokens: tokens [L, M, D], the first of which is all zeros and stands in the empty
+    slots; index [K + 1, B, S] which of them each slot holds."""
+
+    def __init__(self, tokens: Tensor, index: Tensor) -> None:
+        vars(self).update(tokens=tokens, index=index)
+
+    tokens: Tensor
+    index: Tensor
+
+    @staticmethod
+    def written(
+        state: MemoryState, layers: Sequence[Tensor], surprise: Tensor, mask: Tensor, share: float
+    ) -> "TokenHistory":
+        """From a state [L, B, S, D] and what K writes find, turn by turn: what enters each of the L layers
+        [K * B, T, D], surprise and mask [K * B, T]. Each write keeps a share as `keep_surprising` does."""
+        rows, room = state.shape[1:3]
+        filled = state.filled
+        kept = most_surprising(surprise, mask, share, room)
+        zero = layers[0].new_zeros(len(layers), 1, layers[0].shape[-1])
+        tokens = torch.cat([zero, state.slots[:, filled].to(zero.dtype), torch.stack([x[kept] for x in layers])], dim=1)
+        # Numbers count the slots that are filled, then the tokens that are kept.
+        number = torch.cat([filled.flatten(), kept.flatten()]).cumsum(0)
+        old, new = number.split([filled.numel(), kept.numel()])
+        index = [old.view_as(filled) * filled]
+        for written, each in zip(kept.split(rows), new.view_as(kept).split(rows), strict=True):
+            places, filled = newest(filled, written)
+            index.append(torch.cat([index[-1], each], dim=1).gather(1, places) * filled)
+        return TokenHistory(tokens, torch.stack(index))
+
+    @cached_property
+    def slots(self) -> Tensor:  # type: ignore[override]
+        return self.tokens[:, self.index].transpose(0, 1)
+
+    @property
+    def writes(self) -> int:
+        return len(self.index) - 1
+
+    def __getitem__(self, writes: int) -> MemoryState:
+        return MemoryState(self.tokens[:, self.index[writes]])
+
+    def after(self, writes: Tensor, rows: Tensor) -> MemoryState:
+        index = self.index[writes, rows]
+        return TokenState(self.tokens, index, index > 0)
+
+    def rows(self, index: Tensor | slice) -> MemoryHistory:
+        return TokenHistory(self.tokens, self.index[:, index])
+
+    def detach(self) -> MemoryHistory:
+        return TokenHistory(self.tokens.detach(), self.index)
 
 
 def normal_state(seeds: Sequence[int], layers: int, slots: int, width: int, std: float) -> MemoryState:

@@ -43,7 +43,10 @@ from .conversation import ConversationForward, take_rows
 from .generation import AnswerGeneration
 from .layers import DecoderLayer, MaskedTokenHead, ReactivePreTrainedModel
 from .memory import Windows, keep_surprising
-from .memory_state import MemoryHistory, MemoryState, fit, normal_state
+from .memory_state import MemoryHistory, MemoryState, TokenHistory, fit, normal_state
+
+SCORED_AT_ONCE = 512
+"""Tokens whose logits exist at once where only their surprise is wanted."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -137,11 +140,11 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
 
     @torch.no_grad()
     def _surprise(self, hidden: Tensor, input_ids: Tensor) -> Tensor:
-        # Row by row: logits over a large vocabulary for a whole batch would be most of the memory.
-        pairs = zip(hidden[:, :-1], input_ids[:, 1:], strict=True)
-        return F.pad(
-            torch.stack([F.cross_entropy(self.lm_head(x).float(), y, reduction="none") for x, y in pairs]), (1, 0)
-        )
+        # A part at a time: logits over a large vocabulary for a whole batch would be most of the memory.
+        states, targets = hidden[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
+        parts = zip(states.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
+        found = [F.cross_entropy(self.lm_head(x).float(), y, reduction="none") for x, y in parts]
+        return F.pad(torch.cat(found).view(len(input_ids), -1), (1, 0))
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         if self.model.keeps_tokens:
@@ -209,6 +212,11 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         # Turn-major, so that the tokens of one turn are a slice.
         rows = input_ids.transpose(0, 1).flatten(0, 1)
         mask = None if attention_mask is None else attention_mask.transpose(0, 1).flatten(0, 1)
+        if self.model.keeps_tokens:
+            layers, hidden = self.model.token_layers(rows)
+            present = torch.ones_like(rows) if mask is None else mask
+            surprise = self._surprise(hidden, rows)
+            return TokenHistory.written(self.fit_state(state, batch), layers, surprise, present, self.config.kept_share)
         slots = [self.fit_state(state, batch).slots]
         for write in self._writes(self.encode(rows, mask), mask, turns):
             slots.append(write(slots[-1]))

@@ -188,11 +188,12 @@ def test_memory_parts_learn_while_the_original_weights_are_frozen():
 def test_the_gradient_of_an_answer_reaches_the_write(pair):
     _, model = pair
     history = model.unroll(model.initial_state(1), tokens(1, 2, 7))
-    history.slots.retain_grad()
+    state = history[2]
+    state.slots.retain_grad()
     ids = tokens(1, 6, seed=4)
-    model.decode(ids, None, history[2], labels=ids).loss.backward()
+    model.decode(ids, None, state, labels=ids).loss.backward()
     assert model.model.embedding.weight.grad.abs().sum() > 0
-    assert history.slots.grad[2].abs().amax((0, 1, 3))[-4:].min() > 0
+    assert state.slots.grad.abs().amax((0, 1, 3))[-4:].min() > 0
     model.zero_grad()
 
 
