@@ -117,7 +117,10 @@ def reactive_from_causal(causal: Any, **memory: Any) -> ReactiveForCausalLM:
     model = ReactiveForCausalLM(config)
     report = model.load_state_dict(reactive_weights(causal.state_dict(), config), strict=False)
     # Those start at 0: nothing is known of a slot's place yet, and a gate is shut.
-    new = tuple(f"{reader}.{name}" for reader in ("slot_reader", "cross_attention") for name in ("place", "gate"))
+    new = (
+        "token_worth.weight",
+        *(f"{of}.{name}" for of in ("slot_reader", "cross_attention") for name in ("place", "gate")),
+    )
     without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.endswith(new))]
     if without:
         raise ValueError(f"the causal model's weights don't fill the decoder (first: {without[0]})")

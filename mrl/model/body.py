@@ -1,5 +1,6 @@
 """The parts of a reactive model without its vocabulary heads; shapes as in `modeling_reactive`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 from .attention import RMSNorm, key_mask, rotary_table
 from .configuration_reactive import ReactiveConfig
 from .layers import DecoderLayer, EncoderLayer, ReactivePreTrainedModel
-from .memory import CopyPath, MemoryAttention, Windows
-from .memory_state import MemoryState
+from .memory import CopyPath, MemoryAttention, TokenWorth, Windows
+from .memory_state import MemoryState, SlotTokens
 
 ROWS_IN_CACHE = 128
 """Interactions that are encoded at once on a CPU without gradients: what lies between two layers should stay in its
@@ -21,7 +22,7 @@ class EncoderOutput:
     """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
     input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`). Of a decoder that keeps token states
     layers are what enters each layer that reads the memory, and surprise [B, T] how badly each token was predicted, in
-    nats."""
+    nats; with `memory_keep` learned what its state is worth besides (`memory.TokenWorth`)."""
 
     layers: Tensor
     hidden: Tensor
@@ -44,6 +45,9 @@ class ReactiveModel(ReactivePreTrainedModel):
         self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.initial_memory: Tensor | None = None
         self.keeps_tokens = config.memory_slots > 0 and config.memory_write == "surprise"
+        self.token_worth: TokenWorth | None = None
+        if self.keeps_tokens and config.memory_keep == "learned":
+            self.token_worth = TokenWorth(config.hidden_size)
         if self.keeps_tokens and config.encoder == "own":
             self.encoder = nn.ModuleList(DecoderLayer(config, reads=False) for _ in range(config.num_hidden_layers))
             self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -120,17 +124,30 @@ class ReactiveModel(ReactivePreTrainedModel):
         layers, last = self._through(self.encoder if own else self.decoder, input_ids, state)
         return [layers[index] for index in self.places], (self.encoder_norm if own else self.decoder_norm)(last)
 
+    def worth(self, layers: Sequence[Tensor] | Tensor) -> Tensor | None:
+        """What token states of all layers that read the memory are worth [...], from those of the one in the middle
+        [..., D]; None where that isn't learnt."""
+        return None if self.token_worth is None else self.token_worth(layers[len(self.places) // 2])
+
+    def opening(self, state: MemoryState) -> Tensor | None:
+        """What the values of a state's slots [B, S], or of the tokens [M] that these hold, are multiplied by; None for
+        nothing."""
+        if self.token_worth is None:
+            return None
+        states = state.layer(len(self.places) // 2)
+        return TokenWorth.opening(self.token_worth(states.tokens if isinstance(states, SlotTokens) else states))
+
     def _through(
         self, stack: nn.ModuleList, input_ids: Tensor, state: MemoryState | None
     ) -> tuple[list[Tensor], Tensor]:
         """What enters each layer of a causal stack, and what leaves the last."""
         x = self.embed(input_ids)
         table, layers = self.table(x.shape[1], x), []
-        mask = None if state is None else key_mask(self.readable(state))
+        mask, opening = (None, None) if state is None else (key_mask(self.readable(state)), self.opening(state))
         for index, layer in enumerate(stack):
             layers.append(x)
             place = self.places.get(index)
-            x = layer(x, table, None if state is None or place is None else state.layer(place), mask)
+            x = layer(x, table, None if state is None or place is None else state.layer(place), mask, opening)
         return layers, x
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ INITIAL_STATES = ("normal", "learned", "loaded", "empty")
 INITIAL_WEIGHTS = ("normal", "mimetic")
 READS = ("cross", "joint")
 WRITES = ("attention", "surprise")
+KEEPS = ("surprise", "learned")
 ENCODERS = ("own", "shared", "none")
 
 
@@ -38,6 +39,7 @@ class ReactiveConfig(PreTrainedConfig):
     the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
     rewrite the slots); `encoder` says whose states these are: of layers of their own (own), of the decoder's layers
     reading the interaction by itself (shared) or of the decoder as it answers, with the memory before (none).
+    `memory_keep` learned adds to that how much a token has helped those that read it (`memory.TokenWorth`).
     `memory_layers` are the layers whose token states are kept and that read them, from 0 (null: all).
     `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
     (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_frame` are the markers of its chat
@@ -81,6 +83,7 @@ class ReactiveConfig(PreTrainedConfig):
     memory_read: str = "cross"
     memory_layers: list[int] | None = None
     memory_write: str = "attention"
+    memory_keep: str = "surprise"
     kept_share: float = 0.25
     encoder: str = "own"
     memory_variant: str = "interlayer"
@@ -221,6 +224,10 @@ class ReactiveConfig(PreTrainedConfig):
             raise ValueError(
                 "initial_state empty needs memory_read joint or memory_write surprise: nothing else can read an empty "
                 "memory"
+            )
+        if self.memory_keep not in KEEPS or (self.memory_keep == "learned" and self.memory_write != "surprise"):
+            raise ValueError(
+                f"memory_keep {self.memory_keep} must be one of {', '.join(KEEPS)}; learned needs memory_write surprise"
             )
         self._check_layers()
         if not 0 < self.kept_share <= 1:

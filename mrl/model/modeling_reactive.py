@@ -42,7 +42,7 @@ from .configuration_reactive import ReactiveConfig
 from .conversation import ConversationForward, take_rows
 from .generation import AnswerGeneration
 from .layers import DecoderLayer, MaskedTokenHead, ReactivePreTrainedModel
-from .memory import Windows, keep_surprising
+from .memory import NATS, Windows, keep_surprising
 from .memory_state import MemoryHistory, MemoryState, TokenHistory, fit, normal_state
 
 SCORED_AT_ONCE = 512
@@ -136,15 +136,17 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 "encoder none keeps the states of answering: encode() needs the memory they were read from"
             )
         seen = self.model.token_states(input_ids, state if self.config.encoder == "none" else None)
-        return replace(seen, surprise=self._surprise(seen.hidden, input_ids))
+        return replace(seen, surprise=self._surprise(seen.layers, seen.hidden, input_ids))
 
     @torch.no_grad()
-    def _surprise(self, hidden: Tensor, input_ids: Tensor) -> Tensor:
+    def _surprise(self, layers: Sequence[Tensor] | Tensor, hidden: Tensor, input_ids: Tensor) -> Tensor:
+        worth = self.model.worth(layers)
         # A part at a time: logits over a large vocabulary for a whole batch would be most of the memory.
         states, targets = hidden[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
         parts = zip(states.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
         found = [F.cross_entropy(self.lm_head(x).float(), y, reduction="none") for x, y in parts]
-        return F.pad(torch.cat(found).view(len(input_ids), -1), (1, 0))
+        nats = F.pad(torch.cat(found).view(len(input_ids), -1), (1, 0))
+        return nats if worth is None else nats + NATS * worth
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         if self.model.keeps_tokens:
@@ -215,7 +217,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         if self.model.keeps_tokens:
             layers, hidden = self.model.token_layers(rows)
             present = torch.ones_like(rows) if mask is None else mask
-            surprise = self._surprise(hidden, rows)
+            surprise = self._surprise(layers, hidden, rows)
             return TokenHistory.written(self.fit_state(state, batch), layers, surprise, present, self.config.kept_share)
         slots = [self.fit_state(state, batch).slots]
         for write in self._writes(self.encode(rows, mask), mask, turns):
@@ -286,7 +288,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 part = "embedding"
             elif "encoder" in name or "mlm_head" in name:
                 part = "encoder"
-            elif any(key in name for key in ("memory_attention", "initial_memory", "copying.write")):
+            elif any(key in name for key in ("memory_attention", "initial_memory", "copying.write", "token_worth")):
                 part = "memory_attention"
             elif any(key in name for key in ("copying", "cross_attention", "cross_norm", "memory_norm", "slot_reader")):
                 part = "memory_cross_attention"

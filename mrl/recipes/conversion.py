@@ -27,7 +27,10 @@ class ConvertedMemoryConfig:
     slots: PositiveInt = 256
     """Token states that the memory holds; the oldest make room for new ones."""
     kept_share: PositiveShare = 0.25
-    """Share of an interaction's tokens that is kept: those that the model itself predicted worst."""
+    """Share of an interaction's tokens that is kept."""
+    keep: Literal["surprise", "learned"] = "surprise"
+    """Which of them. surprise: those that the model itself predicted worst. learned: training adds to that what helped
+    the turns that read it."""
     encoder: Literal["own", "shared", "none"] = "shared"
     """Whose token states are kept. shared: the decoder's, reading the interaction by itself; none: the decoder's as it
     answers, with the memory before; own: of a copy of the decoder's layers, which learns by itself."""

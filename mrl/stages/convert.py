@@ -54,6 +54,7 @@ def convert(causal: Any, tokenizer: Any, stage: ConvertStage) -> ReactiveForCaus
         causal,
         memory_slots=stage.memory.slots,
         kept_share=stage.memory.kept_share,
+        memory_keep=stage.memory.keep,
         encoder=stage.memory.encoder,
         memory_read=stage.memory.memory_read,
         memory_layers=stage.memory.reading(causal.config.num_hidden_layers),

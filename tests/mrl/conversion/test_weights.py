@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from mrl.conversion.weights import reactive_from_causal, require_supported
-from mrl.model import ReactiveForCausalLM, Sampling
+from mrl.model import MemoryState, ReactiveForCausalLM, Sampling
 from mrl.model.memory import keep_surprising, occupied
 from pipeline.errors import InputError
 from tests.mrl.conversion.toy import HEADER, MEMORY, READERS, SIZES, causal, opened, tokens
@@ -195,6 +195,73 @@ def test_the_gradient_of_an_answer_reaches_the_write(pair):
     assert model.model.embedding.weight.grad.abs().sum() > 0
     assert state.slots.grad.abs().amax((0, 1, 3))[-4:].min() > 0
     model.zero_grad()
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("keep", ["surprise", "learned"])
+def test_states_that_share_their_tokens_are_those_that_writes_leave_and_read_and_learn_alike(reader, keep):
+    memory = {**MEMORY, **READERS[reader], "memory_keep": keep, "memory_slots": 11}
+    model = reactive_from_causal(causal(LlamaConfig), **memory).eval()
+    if model.config.encoder == "none":
+        pytest.skip("what is written depends on what was: there is no history of tokens")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(part in name for part in ("place", "gate", "token_worth")):
+                torch.nn.init.normal_(parameter, std=0.5)
+    turns, mask = tokens(2, 3 * 7).view(2, 3, 7), torch.ones(2, 3, 7, dtype=torch.long)
+    mask[1, 1, 4:] = 0
+    begun = model.write(model.initial_state(2), tokens(2, 5, seed=3), torch.tensor([[1] * 5, [0] * 5]))
+    for start in (model.initial_state(2), begun):
+        history = model.unroll(start, turns, mask)
+        states = [start]
+        for turn in range(3):
+            states.append(model.write(states[-1], turns[:, turn], mask[:, turn]))
+        for each, expected in enumerate(states):
+            torch.testing.assert_close(history[each].slots, expected.slots)
+            torch.testing.assert_close(history.slots[each], expected.slots)
+        writes, rows, ids = torch.tensor([0, 3, 2, 1]), torch.tensor([1, 0, 1, 0]), tokens(4, 6, seed=4)
+        shared = history.after(writes, rows)
+        assert len(shared) == 4
+        laid_out = MemoryState(torch.stack([states[w].slots[:, r] for w, r in zip(writes, rows, strict=True)], 1))
+        assert shared.shape == laid_out.shape
+        assert torch.equal(shared.filled, laid_out.filled)
+        found = []
+        for state in (shared, laid_out):
+            model.zero_grad()
+            model.decode(ids, None, state, labels=ids).loss.backward(retain_graph=True)
+            found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        assert found[0].keys() == found[1].keys()
+        for name, gradient in found[0].items():
+            torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
+        assert ("model.token_worth.weight" in found[0]) == (keep == "learned")
+        said = [
+            model.generate_answers(
+                ids,
+                torch.ones_like(ids),
+                state,
+                forced=None,
+                sampling=Sampling(temperature=0),
+                max_new_tokens=4,
+                stop=(),
+            ).ids
+            for state in (shared, laid_out)
+        ]
+        assert torch.equal(*said)
+
+
+@torch.no_grad()
+def test_what_is_kept_follows_what_a_token_was_worth():
+    plain = reactive_from_causal(causal(LlamaConfig), **MEMORY).eval()
+    model = reactive_from_causal(causal(LlamaConfig), **MEMORY, memory_keep="learned").eval()
+    ids = tokens(1, 12)
+    before = plain.write(plain.initial_state(1), ids)
+    assert torch.equal(model.write(model.initial_state(1), ids).slots, before.slots)
+    middle = plain.encode(ids).layers[1, 0]
+    worst = plain.encode(ids).surprise[0].argmin()
+    model.model.token_worth.weight.copy_(100 * middle[worst])
+    kept = model.write(model.initial_state(1), ids).slots[1, 0]
+    assert not any(torch.equal(slot, middle[worst]) for slot in before.slots[1, 0])
+    assert any(torch.equal(slot, middle[worst]) for slot in kept)
 
 
 @torch.no_grad()
