@@ -119,6 +119,7 @@ def reactive_from_causal(causal: Any, **memory: Any) -> ReactiveForCausalLM:
     # Those start at 0: nothing is known of a slot's place yet, and a gate is shut.
     new = (
         "token_worth.weight",
+        "token_worth.bias",
         *(f"{of}.{name}" for of in ("slot_reader", "cross_attention") for name in ("place", "gate")),
     )
     without = [*report.unexpected_keys, *(name for name in report.missing_keys if not name.endswith(new))]

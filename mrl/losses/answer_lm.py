@@ -13,6 +13,7 @@ from mrl.dialogues.collation import IGNORED, Episodes
 from mrl.dialogues.seeding import Purpose, turn_uniforms
 from mrl.losses.answer_log_probs import TokenScores, token_log_probs
 from mrl.losses.bptt import unroll
+from mrl.losses.keeping import keep_loss, written_tokens
 from mrl.losses.memory_model import MemoryModel
 from mrl.losses.output import LossOutput
 from mrl.model import MemoryHistory, MemoryState
@@ -36,7 +37,11 @@ def answer_weights(batch: Episodes, config: MemoryAwareConfig) -> Tensor:
 
 def memory_aware_counts(batch: Episodes, config: MemoryAwareConfig) -> dict[str, float]:
     """What a global batch is divided by."""
-    return {"weight": max(1e-6, float(answer_weights(batch, config)[..., 1:].sum())), "rows": len(batch)}
+    return {
+        "weight": max(1e-6, float(answer_weights(batch, config)[..., 1:].sum())),
+        "rows": len(batch),
+        "written": max(1, int(written_tokens(batch).sum())),
+    }
 
 
 def memory_aware_loss(
@@ -50,7 +55,11 @@ def memory_aware_loss(
     total = loss / counts["weight"]
     if aux is not None:
         total = total + model.config.router_aux_loss_coef * aux * len(batch) / counts["rows"]
-    return LossOutput(total, turns.sums(batch))
+    metrics = turns.sums(batch)
+    if isinstance(memory, MemoryHistory) and memory.written is not None:
+        keeping, kept = keep_loss(batch, memory.written)
+        total, metrics = total + keeping / counts["written"], metrics | kept
+    return LossOutput(total, metrics)
 
 
 def memory_states(model: MemoryModel, batch: Episodes, bptt_steps: int | None = None) -> MemoryHistory:

@@ -10,7 +10,7 @@ from .attention import RMSNorm, key_mask, rotary_table
 from .configuration_reactive import ReactiveConfig
 from .layers import DecoderLayer, EncoderLayer, ReactivePreTrainedModel
 from .memory import CopyPath, MemoryAttention, TokenWorth, Windows
-from .memory_state import MemoryState, SlotTokens
+from .memory_state import MemoryState
 
 ROWS_IN_CACHE = 128
 """Interactions that are encoded at once on a CPU without gradients: what lies between two layers should stay in its
@@ -22,7 +22,7 @@ class EncoderOutput:
     """layers [L, B, T, D]: every layer's output, what memory attention reads; hidden [B, T, D]: normed last layer;
     input_ids [B, T]: what was read, for windows of tokens (`memory.CopyPath`). Of a decoder that keeps token states
     layers are what enters each layer that reads the memory, and surprise [B, T] how badly each token was predicted, in
-    nats; with `memory_keep` learned what its state is worth besides (`memory.TokenWorth`)."""
+    nats; with `memory_keep` learned how likely it is needed later besides (`memory.TokenWorth`)."""
 
     layers: Tensor
     hidden: Tensor
@@ -125,17 +125,9 @@ class ReactiveModel(ReactivePreTrainedModel):
         return [layers[index] for index in self.places], (self.encoder_norm if own else self.decoder_norm)(last)
 
     def worth(self, layers: Sequence[Tensor] | Tensor) -> Tensor | None:
-        """What token states of all layers that read the memory are worth [...], from those of the one in the middle
-        [..., D]; None where that isn't learnt."""
+        """Log-odds [...] that tokens are needed later, from their states [..., D] as they enter the middle one of the
+        layers that read the memory; None where that isn't learnt."""
         return None if self.token_worth is None else self.token_worth(layers[len(self.places) // 2])
-
-    def opening(self, state: MemoryState) -> Tensor | None:
-        """What the values of a state's slots [B, S], or of the tokens [M] that these hold, are multiplied by; None for
-        nothing."""
-        if self.token_worth is None:
-            return None
-        states = state.layer(len(self.places) // 2)
-        return TokenWorth.opening(self.token_worth(states.tokens if isinstance(states, SlotTokens) else states))
 
     def _through(
         self, stack: nn.ModuleList, input_ids: Tensor, state: MemoryState | None
@@ -143,11 +135,11 @@ class ReactiveModel(ReactivePreTrainedModel):
         """What enters each layer of a causal stack, and what leaves the last."""
         x = self.embed(input_ids)
         table, layers = self.table(x.shape[1], x), []
-        mask, opening = (None, None) if state is None else (key_mask(self.readable(state)), self.opening(state))
+        mask = None if state is None else key_mask(self.readable(state))
         for index, layer in enumerate(stack):
             layers.append(x)
             place = self.places.get(index)
-            x = layer(x, table, None if state is None or place is None else state.layer(place), mask, opening)
+            x = layer(x, table, None if state is None or place is None else state.layer(place), mask)
         return layers, x
 
     def project_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class ReactiveConfig(PreTrainedConfig):
     the decoder itself predicted worst, `kept_share` of an interaction's tokens (attention: encoder and memory attention
     rewrite the slots); `encoder` says whose states these are: of layers of their own (own), of the decoder's layers
     reading the interaction by itself (shared) or of the decoder as it answers, with the memory before (none).
-    `memory_keep` learned adds to that how much a token has helped those that read it (`memory.TokenWorth`).
+    `memory_keep` learned adds to that how likely a token is needed later (`memory.TokenWorth`).
     `memory_layers` are the layers whose token states are kept and that read them, from 0 (null: all).
     `initial_state` empty begins without a readable slot. `attention_bias` and `scale_embedding`
     (embeddings times sqrt(D) at the input) are as the causal model has them. `turn_frame` are the markers of its chat
@@ -225,10 +225,10 @@ class ReactiveConfig(PreTrainedConfig):
                 "initial_state empty needs memory_read joint or memory_write surprise: nothing else can read an empty "
                 "memory"
             )
-        if self.memory_keep not in KEEPS or (self.memory_keep == "learned" and self.memory_write != "surprise"):
-            raise ValueError(
-                f"memory_keep {self.memory_keep} must be one of {', '.join(KEEPS)}; learned needs memory_write surprise"
-            )
+        if self.memory_keep not in KEEPS:
+            raise ValueError(f"memory_keep {self.memory_keep} must be one of {', '.join(KEEPS)}")
+        if self.memory_keep == "learned" and (self.memory_write != "surprise" or self.encoder == "none"):
+            raise ValueError("memory_keep learned needs memory_write surprise and encoder own or shared")
         self._check_layers()
         if not 0 < self.kept_share <= 1:
             raise ValueError(f"kept_share {self.kept_share} must lie above 0 and not above 1")

@@ -111,7 +111,7 @@ def prefill(
     table, lengths = body.table(length, x), attention_mask.sum(1)
     ragged = not bool(attention_mask.all())
     joint = memory is not None and model.config.memory_read == "joint"
-    readable, opening = (None, None) if memory is None else (body.readable(memory), body.opening(memory))
+    readable = None if memory is None else body.readable(memory)
     pairs, slots, keys, values, memory_mask = [], {}, {}, {}, None
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
@@ -119,7 +119,7 @@ def prefill(
         reads = memory is not None and index in body.places
         shown = readable if joint and reads else None
         if joint and reads:
-            slot = layer.project_memory(memory.layer(body.places[index]), opening)
+            slot = layer.project_memory(memory.layer(body.places[index]))
             slots[index] = torch.cat(slot, dim=2)
             key, value = torch.cat([slot[0], key], dim=1), torch.cat([slot[1], value], dim=1)
         if last_only and index + 1 == len(body.decoder):
@@ -136,7 +136,7 @@ def prefill(
             seen = attend(query, key, value, causal=True)
         x = x + layer.attention.out(seen)
         if reads and not joint:
-            key, value = layer.project_memory(memory.layer(body.places[index]), opening)
+            key, value = layer.project_memory(memory.layer(body.places[index]))
             if readable is not None:
                 value, memory_mask = open_rows(value, readable[:, None, None])
             x = x + layer.cross_attention(layer.cross_norm(x), key, value, table, memory_mask)

@@ -129,14 +129,11 @@ class DecoderLayer(GradientCheckpointingLayer):
         else:
             self.feed_forward = GatedFeedForward(width, config.intermediate_size, config.dropout)
 
-    def project_memory(self, memory: Tensor | SlotTokens, opening: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """This layer's memory [B, S, D], or the tokens [M, D] that it holds -> key, value [B, S, G, d]; opening [B, S],
-        or [M]: what values are multiplied by."""
+    def project_memory(self, memory: Tensor | SlotTokens) -> tuple[Tensor, Tensor]:
+        """This layer's memory [B, S, D], or the tokens [M, D] that it holds -> key, value [B, S, G, d]."""
         reader, norm = (self.slot_reader, self.attention_norm) if self.joint else (self._reader(), self.memory_norm)
         tokens = memory.tokens[None] if isinstance(memory, SlotTokens) else memory
         key, value = reader.project_memory(norm(tokens))
-        if opening is not None:
-            value = value * opening.to(value.dtype)[..., None, None]
         if isinstance(memory, SlotTokens):  # every token once, however many slots it stands in
             key, value = (F.embedding(memory.index, x[0].flatten(1)).unflatten(-1, x.shape[2:]) for x in (key, value))
         return (key if reader.place is None else key + reader.place), value
@@ -147,34 +144,24 @@ class DecoderLayer(GradientCheckpointingLayer):
         return self.cross_attention
 
     def forward(
-        self,
-        x: Tensor,
-        table: Tensor,
-        memory: Tensor | SlotTokens | None,
-        memory_mask: Tensor | None,
-        opening: Tensor | None = None,
+        self, x: Tensor, table: Tensor, memory: Tensor | SlotTokens | None, memory_mask: Tensor | None
     ) -> Tensor:
         if self.joint and memory is not None:
-            x = x + self._joint_attention(x, table, memory, memory_mask, opening)
+            x = x + self._joint_attention(x, table, memory, memory_mask)
         else:
             x = x + self.attention(self.attention_norm(x), table, causal=True)
         if memory is not None and not self.joint:
-            key, value = self.project_memory(memory, opening)
+            key, value = self.project_memory(memory)
             x = x + self._reader()(self.cross_norm(x), key, value, table, memory_mask)
         return x + self.feed_forward(self.forward_norm(x))
 
     def _joint_attention(
-        self,
-        x: Tensor,
-        table: Tensor,
-        memory: Tensor | SlotTokens,
-        memory_mask: Tensor | None,
-        opening: Tensor | None = None,
+        self, x: Tensor, table: Tensor, memory: Tensor | SlotTokens, memory_mask: Tensor | None
     ) -> Tensor:
         """Tokens x [B, T, D] and slots [B, S, D] in one softmax: each token sees all slots that may be read (mask
         [B, 1, 1, S]) and the tokens up to itself."""
         query, key, value = self.attention.project(self.attention_norm(x), table)
-        slot_key, slot_value = self.project_memory(memory, opening)
+        slot_key, slot_value = self.project_memory(memory)
         shown = x.new_ones(1, 1, 1, slot_key.shape[1], dtype=torch.bool) if memory_mask is None else memory_mask
         mask = joint_mask(shown, *x.shape[:2])
         seen = attend(query, torch.cat([slot_key, key], 1), torch.cat([slot_value, value], 1), mask)
@@ -226,6 +213,7 @@ class ReactivePreTrainedModel(PreTrainedModel):
             init.zeros_(module.place)
         elif isinstance(module, TokenWorth):
             init.zeros_(module.weight)
+            init.zeros_(module.bias)
         elif isinstance(module, GatedSlotAttention) and module.place is not None:
             init.zeros_(module.place)
             init.zeros_(module.gate)

@@ -29,10 +29,10 @@ from .attention import rotate
 
 CODES_SEED = 20
 """Of the codes: a token has the same one wherever a model is made."""
-WORTH_SCALE = 0.1
-"""Of `TokenWorth`, whose hundreds of weights all move at once."""
+WORTH_SCALE = 4.0
+"""Of `TokenWorth`'s weights, so that it knows what to keep before the readers have learnt to read something else."""
 NATS = 4.0
-"""Of surprise, for which a token's worth has to be higher by 1."""
+"""Of surprise, which weigh as much as a token's worth of 1."""
 SCALE = 10.0
 """Sharpness and gain are learnt in tens, or they would hardly move at the learning rates of weights."""
 
@@ -43,22 +43,19 @@ def occupied(slots: Tensor) -> Tensor:
 
 
 class TokenWorth(nn.Module):
-    """What a token's state is worth to the turns that will read it: a weighted sum of the normed state, 0 at the start.
-    It is added to the token's surprise where the tokens to keep are chosen, and opens the token's values wherever these
-    are read, from where it learns: what helped is kept the next time, what didn't makes room."""
+    """How likely a token is to be needed by a later answer, as log-odds from its normed state; 0 at the start. It is
+    added to the token's surprise where the tokens to keep are chosen, and learns from dialogues in which it is known
+    what was needed (`mrl.losses.keeping`)."""
 
     def __init__(self, width: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, states: Tensor) -> Tensor:
-        """States [..., D] -> worth [...]."""
-        return WORTH_SCALE * (F.rms_norm(states, states.shape[-1:]) * self.weight).sum(-1)
-
-    @staticmethod
-    def opening(worth: Tensor) -> Tensor:
-        """What values are multiplied by: 1 at the start, up to 2."""
-        return 2 * worth.sigmoid()
+        """States [..., D], which learn nothing from it -> log-odds [...]."""
+        seen = F.layer_norm(states.detach(), states.shape[-1:])
+        return WORTH_SCALE * (seen * self.weight).sum(-1) + SCALE * self.bias
 
 
 def most_surprising(surprise: Tensor, mask: Tensor, share: float, room: int) -> Tensor:

@@ -185,14 +185,24 @@ class TokenState(MemoryState):
         return SlotTokens(self.tokens[index], self.index)
 
 
+class Written(NamedTuple):
+    """What K writes of interactions [B, T] chose among tokens: kept [K, B, T] bool, by log-odds [K, B, T] that a token
+    is needed later (`memory.TokenWorth`)."""
+
+    kept: Tensor
+    worth: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class MemoryHistory:
     """The states of B dialogues before and after each of K writes: slots [K + 1, L, B, S, D].
 
-    `history[k]` is the state after k writes. Raises ValueError for other shapes.
+    `history[k]` is the state after k writes; written what the writes chose, where they learn to. Raises ValueError for
+    other shapes.
     """
 
     slots: Tensor
+    written: Written | None = None
 
     def __post_init__(self) -> None:
         if self.slots.ndim != 5 or not len(self.slots):
@@ -233,7 +243,11 @@ class MemoryHistory:
         """One history from several of the same dialogues, each of which begins with the state that the one before it
         ends with."""
         first, *later = parts
-        return MemoryHistory(torch.cat([first.slots, *(part.slots[1:] for part in later)])) if later else first
+        if not later:
+            return first
+        chosen = [part.written for part in parts if part.written is not None]
+        written = Written(*(torch.cat(each) for each in zip(*chosen, strict=True))) if chosen else None
+        return MemoryHistory(torch.cat([first.slots, *(part.slots[1:] for part in later)]), written)
 
     def detach(self) -> "MemoryHistory":
         """The same numbers, from which no gradient flows back."""
@@ -244,18 +258,23 @@ class TokenHistory(MemoryHistory):
     """The history of slots that hold tokens: tokens [L, M, D], the first of which is all zeros and stands in the empty
     slots; index [K + 1, B, S] which of them each slot holds."""
 
-    def __init__(self, tokens: Tensor, index: Tensor) -> None:
-        vars(self).update(tokens=tokens, index=index)
+    def __init__(self, tokens: Tensor, index: Tensor, written: Written | None = None) -> None:
+        vars(self).update(tokens=tokens, index=index, written=written)
 
     tokens: Tensor
     index: Tensor
 
     @staticmethod
-    def written(
-        state: MemoryState, layers: Sequence[Tensor], surprise: Tensor, mask: Tensor, share: float
+    def of(
+        state: MemoryState,
+        layers: Sequence[Tensor],
+        surprise: Tensor,
+        mask: Tensor,
+        share: float,
+        worth: Tensor | None = None,
     ) -> "TokenHistory":
         """From a state [L, B, S, D] and what K writes find, turn by turn: what enters each of the L layers
-        [K * B, T, D], surprise and mask [K * B, T]. Each write keeps a share as `keep_surprising` does."""
+        [K * B, T, D], surprise, mask and worth [K * B, T]. Each write keeps a share as `keep_surprising` does."""
         rows, room = state.shape[1:3]
         filled = state.filled
         kept = most_surprising(surprise, mask, share, room)
@@ -268,7 +287,8 @@ class TokenHistory(MemoryHistory):
         for written, each in zip(kept.split(rows), new.view_as(kept).split(rows), strict=True):
             places, filled = newest(filled, written)
             index.append(torch.cat([index[-1], each], dim=1).gather(1, places) * filled)
-        return TokenHistory(tokens, torch.stack(index))
+        written = None if worth is None else Written(*(x.unflatten(0, (-1, rows)) for x in (kept, worth)))
+        return TokenHistory(tokens, torch.stack(index), written)
 
     @cached_property
     def slots(self) -> Tensor:  # type: ignore[override]

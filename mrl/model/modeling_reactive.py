@@ -217,8 +217,9 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         if self.model.keeps_tokens:
             layers, hidden = self.model.token_layers(rows)
             present = torch.ones_like(rows) if mask is None else mask
-            surprise = self._surprise(layers, hidden, rows)
-            return TokenHistory.written(self.fit_state(state, batch), layers, surprise, present, self.config.kept_share)
+            surprise, worth = self._surprise(layers, hidden, rows), self.model.worth(layers)
+            start, share = self.fit_state(state, batch), self.config.kept_share
+            return TokenHistory.of(start, layers, surprise, present, share, worth)
         slots = [self.fit_state(state, batch).slots]
         for write in self._writes(self.encode(rows, mask), mask, turns):
             slots.append(write(slots[-1]))

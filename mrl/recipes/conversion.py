@@ -29,8 +29,8 @@ class ConvertedMemoryConfig:
     kept_share: PositiveShare = 0.25
     """Share of an interaction's tokens that is kept."""
     keep: Literal["surprise", "learned"] = "surprise"
-    """Which of them. surprise: those that the model itself predicted worst. learned: training adds to that what helped
-    the turns that read it."""
+    """Which of them. surprise: those that the model itself predicted worst. learned: memory SFT adds to that
+    what later answers of its dialogues needed."""
     encoder: Literal["own", "shared", "none"] = "shared"
     """Whose token states are kept. shared: the decoder's, reading the interaction by itself; none: the decoder's as it
     answers, with the memory before; own: of a copy of the decoder's layers, which learns by itself."""
@@ -41,7 +41,9 @@ class ConvertedMemoryConfig:
     """Layers that read the memory, from 0; token states of the others aren't kept."""
 
     def __post_init__(self) -> None:
-        """Refuse lists that name no layer, or one twice."""
+        """Refuse lists that name no layer, or one twice, and what encoder none can't learn."""
+        if self.keep == "learned" and self.encoder == "none":
+            raise SettingError("keep", "keep learned needs encoder shared or own: with none, turns aren't read at once")
         if self.layers == "all":
             return
         if not self.layers:

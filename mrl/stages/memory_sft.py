@@ -15,12 +15,14 @@ from pipeline.run import Run
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
-    """Loss and accuracy per scored token, recall per question that takes memory."""
-    return {
+    """Loss and accuracy per scored token, recall per question that takes memory; where it is learnt what to keep, the
+    share of the tokens needed later that was kept."""
+    metrics = {
         "answer_loss": mean(sums, "answer_loss", "answer_n"),
         "answer_accuracy": mean(sums, "answer_right", "answer_n"),
         "recall": mean(sums, "recalled", "asked_n"),
     }
+    return metrics | ({"needed_kept": mean(sums, "needed_kept", "needed_n")} if "needed_n" in sums else {})
 
 
 def run_stage(stage: MemorySFTStage, run: Run) -> None:

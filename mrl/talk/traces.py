@@ -50,7 +50,7 @@ def slots_read(
         keep(rotate(module.query(x).unflatten(-1, (-1, module.head_dim)), table), key, mask)
 
     def jointly(layer: DecoderLayer, inputs: tuple[Tensor, ...]) -> None:
-        x, table, memory, mask, _ = inputs
+        x, table, memory, mask = inputs
         query, key, _ = layer.attention.project(layer.attention_norm(x), table)
         slots, _ = layer.project_memory(memory)
         shown = x.new_ones(1, 1, 1, slots.shape[1], dtype=torch.bool) if mask is None else mask
