@@ -17,12 +17,15 @@ class Traits:
     """Whether a turn may earn from the rewards of later ones."""
     drift_coef: float = 0.0
     """Its own price of moving the memory."""
+    compares: bool = False
+    """Whether answers are compared with others to the same question."""
 
 
 TRAITS = {
     "ppo": Traits(),
     "a2c": Traits(),
-    "grpo": Traits(needs_critic=False, looks_ahead=False),
+    "grpo": Traits(needs_critic=False, looks_ahead=False, compares=True),
+    "raft": Traits(needs_critic=False, looks_ahead=False, compares=True),
     "impo": Traits(looks_ahead=False, drift_coef=1e-4),
 }
 
@@ -34,7 +37,7 @@ class PPOConfig:
     RENAMED: ClassVar[Mapping[str, str]] = {"used_share": "keep_fraction"}
 
     algorithm: str = "ppo"
-    """ppo, a2c, grpo or impo: a module each in mrl/rl/algorithms."""
+    """ppo, a2c, grpo, raft or impo: a module each in mrl/rl/algorithms."""
     gamma: float = 0.99
     """Discount from turn to turn."""
     gae_lambda: float = 0.95
@@ -68,11 +71,12 @@ class PPOConfig:
     loss_scope: Literal["token", "answer"] = "token"
     """Whether every token counts alike or every answer."""
     group_size: int = 1
-    """Answers sampled from the same memory at every turn; grpo needs at least 2."""
+    """Answers sampled from the same memory at every turn; grpo and raft need at least 2."""
     even_groups: Literal["keep", "drop"] = "keep"
-    """Of grpo's groups whose answers all earned the same, which teach nothing. keep: they count in what the loss is
-    divided by, so that a round of few surprises makes small steps. drop: neither they nor dialogues without another
-    group take part in an update; what `keep_fraction` would have left out takes their place (DAPO: Yu et al. 2025)."""
+    """Of grpo's and raft's groups whose answers all earned the same, which teach nothing. keep: they count in what the
+    loss is divided by, so that a round of few surprises makes small steps. drop: neither they nor dialogues without
+    another group take part in an update; what `keep_fraction` would have left out takes their place (DAPO: Yu et al.
+    2025)."""
 
     def __post_init__(self) -> None:
         """Refuse unknown algorithms and numbers out of range."""
@@ -97,10 +101,13 @@ class PPOConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; a price can't be negative")
         if self.clip_range >= 1:
             raise ValueError(f"clip_range is {self.clip_range}; it must lie below 1, for no ratio is below 0")
-        if self.algorithm == "grpo" and self.group_size < 2:
-            raise ValueError("algorithm grpo compares answers to the same question: set group_size to 2 or more")
-        if self.even_groups != "keep" and self.algorithm != "grpo":
-            raise ValueError(f"even_groups is {self.even_groups}; only grpo compares the answers of a group")
+        compares = TRAITS[self.algorithm].compares
+        if compares and self.group_size < 2:
+            raise ValueError(
+                f"algorithm {self.algorithm} compares answers to the same question: set group_size to 2 or more"
+            )
+        if self.even_groups != "keep" and not compares:
+            raise ValueError(f"even_groups is {self.even_groups}; only grpo and raft compare the answers of a group")
         if self.minibatch_episodes % self.group_size:
             raise ValueError(
                 f"minibatch_episodes {self.minibatch_episodes} must be a multiple of group_size {self.group_size}"

@@ -55,6 +55,18 @@ def group_advantages(rewards: Tensor, rewarded: Tensor, size: int, *, scale_by_s
     return advantages.flatten(0, 1) * rewarded
 
 
+def best_of_group(rewards: Tensor, rewarded: Tensor, size: int) -> Tensor:
+    """Advantages [B, K] of the best of the `size` answers from the same memory to the same question: together they have
+    `size` where the others earned less, so an answer has 1 on average; elsewhere 0.
+
+    rewards, rewarded [B, K]; rows of a group stand together.
+    """
+    grouped = rewards.unflatten(0, (-1, size))
+    best = (grouped >= grouped.amax(1, keepdim=True) - 1e-6).float()
+    shares = best * size / best.sum(1, keepdim=True)
+    return shares.flatten(0, 1) * group_spread(rewards, rewarded, size)
+
+
 def group_spread(rewards: Tensor, rewarded: Tensor, size: int) -> Tensor:
     """Turns [B, K] at which the `size` answers of a group didn't all earn the same: where a comparison tells anything.
     rewards, rewarded [B, K]; rows of a group stand together."""

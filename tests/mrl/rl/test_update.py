@@ -36,7 +36,7 @@ def gradients(modules, loss_of, parts) -> list[torch.Tensor]:
     return [p.grad.clone() for p in modules.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "grpo"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impo", "grpo", "raft"])
 def test_slices_of_a_minibatch_add_up(model, dataset, vocabulary, algorithm):
     ppo = PPOConfig(algorithm=algorithm, group_size=2, minibatch_episodes=12, kl_coef=0.1, loss_scope="answer")
     critic = build_critic(model, "text_memory").eval()
@@ -233,7 +233,7 @@ def test_groups_whose_answers_all_earned_the_same_are_dropped_and_counted(model,
     loss = update_loss(model, None, buffer.next(), minibatch_counts(level, sections), sections).loss
     assert not buffer, "a round in which nothing differs is over after one minibatch"
     assert loss == 0
-    with pytest.raises(ValueError, match="only grpo compares"):
+    with pytest.raises(ValueError, match="only grpo and raft compare"):
         PPOConfig(even_groups="drop")
 
 

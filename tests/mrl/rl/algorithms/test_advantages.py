@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from mrl.rl.algorithms.advantages import credited_turns, explained_variance, gae, group_advantages, normalize
+from mrl.rl.algorithms.advantages import (
+    best_of_group,
+    credited_turns,
+    explained_variance,
+    gae,
+    group_advantages,
+    normalize,
+)
 
 
 def row(*values: float) -> torch.Tensor:
@@ -57,6 +64,15 @@ def test_groups_without_their_deviation_keep_the_size_of_the_difference():
     rewarded = torch.tensor([[True, True], [True, True], [True, False], [True, False]])
     advantages = group_advantages(rewards, rewarded, size=2, scale_by_std=False)
     torch.testing.assert_close(advantages, torch.tensor([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+def test_the_best_of_a_group_share_what_it_has_and_even_groups_have_nothing():
+    rewards = torch.tensor([[1.0, 2.0], [0.0, 2.0], [1.0, 2.0], [0.5, 0.0], [0.0, 0.0], [0.25, 3.0]])
+    advantages = best_of_group(rewards, torch.ones(6, 2).bool(), size=3)
+    expected = torch.tensor([[1.5, 0.0], [0.0, 0.0], [1.5, 0.0], [3.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
+    torch.testing.assert_close(advantages, expected)
+    unrewarded = torch.tensor([[True, False]] * 6)
+    assert (best_of_group(rewards, unrewarded, size=3)[:, 1] == 0).all()
 
 
 def test_normalized_advantages_have_mean_0_and_deviation_1():
