@@ -71,7 +71,8 @@ def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
     wide = query.unflatten(2, (groups, share)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [B, G, share * T, d]
     scores = (wide @ key.permute(0, 2, 3, 1)).unflatten(2, (share, -1)) * query.shape[-1] ** -0.5
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, :, None], float("-inf")) if mask.dtype == torch.bool else scores + mask
+        mask = mask[:, :, None]
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1).to(value.dtype).flatten(2, 3)
     out = (weights @ value.transpose(1, 2)).unflatten(2, (share, -1))
     return out.permute(0, 3, 1, 2, 4).flatten(2)

@@ -1,9 +1,11 @@
-"""Mimetic starting weights: what is read arrives unchanged, and what is looked for is what resembles the asker."""
+"""Mimetic starting weights: what is read arrives unchanged, and what is looked for is what resembles the asker.
+Attention is the same however it is computed."""
 
 import pytest
 import torch
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
+from mrl.model.attention import attend, attend_by_products
 
 
 def fresh(**changes) -> ReactiveForCausalLM:
@@ -62,3 +64,34 @@ def test_saved_weights_are_loaded_and_not_started_anew(tmp_path):
 def test_a_start_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="initial_weights is 'mimic'; choose one of normal, mimetic"):
         fresh(initial_weights="mimic")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["none", "shown", "added"])
+def test_attention_by_products_is_the_kernels_with_its_gradients(groups, kind):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, length, heads, 8) for length, heads in ((5, 4), (9, groups), (9, groups)))
+    shown = torch.rand(3, 1, 5, 9) > 0.4
+    shown[..., 0] = True
+    mask = {"none": None, "shown": shown, "added": torch.randn(3, 1, 1, 9)}[kind]
+    found = []
+    for way in (attend, attend_by_products):
+        inputs = [x.clone().requires_grad_() for x in (query, key, value)]
+        out = way(*inputs, mask)
+        out.square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_processor_learns_attention_in_bf16_by_products(monkeypatch):
+    taken = []
+    monkeypatch.setattr("mrl.model.attention.attend_by_products", lambda *inputs: taken.append(inputs) or inputs[0])
+    x = torch.randn(2, 3, 2, 8)
+    attend(x, x, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        attend(x, x, x)
+        with torch.no_grad():
+            attend(x, x, x)
+        attend(x, x, x, causal=True)
+    assert len(taken) == 1
