@@ -4,9 +4,10 @@
 
 While the memory is empty it computes the causal model's logits, and its chat template stays: `generate()` and lm_eval
 take rendered conversations as before. Earlier turns don't stand in the prompt, though: of each one the token states
-that the model itself predicted worst are kept, `memory.kept_share` of them, and stand beside the tokens in every
-layer's attention, or in that of `memory.layers` (with `memory.memory_read: cross` an attention of their own reads them,
-once it is trained). Nothing is trained. The result lies in output_dir/model.
+that the model itself predicted worst are kept, `memory.kept_share` of them (with `memory.keep: learned` those that
+training finds to be needed later besides), and stand beside the tokens in every layer's attention, or in that of
+`memory.layers` (with `memory.memory_read: cross` an attention of their own reads them, once it is trained). Nothing is
+trained here. The result lies in output_dir/model.
 """
 
 from mrl.recipes.conversion import ConvertStage
