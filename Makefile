@@ -34,7 +34,7 @@ tour: uv  ## the longer stages, in the folder of a finished quickstart; QUICK=1 
 smollm2: uv  ## SmolLM2-135M-Instruct through all stages, asked before and after each (hours); QUICK=1 shortened, RECIPES=smollm2_gpu
 	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2,$(OUT)) sh smollm2.sh
 
-smollm2-memory: uv  ## SmolLM2-135M-Instruct is given a memory (about four hours); QUICK=1 shortened, OUT=DIR elsewhere
+smollm2-memory: uv  ## SmolLM2-135M-Instruct is given a memory (hours); QUICK=1 shortened, OUT=DIR elsewhere
 	@OUT=$(if $(filter file,$(origin OUT)),outputs/smollm2_memory,$(OUT)) sh smollm2_memory.sh
 
 remember: uv  ## your own dialogues, DATA=FILE (docs/own_dialogues.md), become a model in OUT (default outputs/own); HELD_OUT=FILE, MODEL=FOLDER

@@ -18,13 +18,13 @@ uv run mrl/memory_sft.py --config-path mrl/config/smollm2/memory_sft.yaml --outp
 
 # Recall by distance: generated dialogues and real ones, with the controls and the original with its whole history.
 for SET in generated real; do
-  [ -f "$OUT/recall_$SET/retention.json" ] || uv run evaluation/retention.py --model "$OUT/memory_sft" --baseline "$OUT/untouched" --data "$OUT/data/${SET}_test" --episodes 200 --max-new-tokens 24 --repeats 3 --output-dir "$OUT/recall_$SET" $(quick --episodes 2)
+  [ -f "$OUT/recall_$SET/retention.json" ] || uv run evaluation/retention.py --model "$OUT/memory_sft" --baseline "$OUT/untouched" --data "$OUT/data/${SET}_test" --episodes 150 --controls 40 --max-new-tokens 24 --repeats 3 --output-dir "$OUT/recall_$SET" $(quick --episodes 2)
 done
 
-# Skills, the same items of each task before and after.
+# Skills, the same items of each task before and after. Five worked examples would be longer than an interaction may be.
 for MODEL in untouched memory_sft; do
   [ -d "$OUT/skills/$MODEL" ] || {
-    uv run lm_eval run --model hf --model_args pretrained="$OUT/$MODEL/model",trust_remote_code=True --include_path evaluation/tasks --tasks local_arc_challenge,local_piqa,local_gsm8k --limit "${ITEMS:-200}" --batch_size 8 --output_path "$OUT/skills/part" $(quick --limit 2)
+    uv run lm_eval run --model hf --model_args pretrained="$OUT/$MODEL/model",trust_remote_code=True --include_path evaluation/tasks --tasks local_arc_challenge,local_piqa,local_gsm8k_0shot --limit "${ITEMS:-200}" --batch_size 8 --output_path "$OUT/skills/part" $(quick --limit 2)
     mv "$OUT/skills/part" "$OUT/skills/$MODEL"
   }
 done
