@@ -51,7 +51,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     key/value heads share them group by group.
     """
     grouped = query.shape[2] != key.shape[2]
-    if query.device.type == "cpu" and not causal and torch.is_grad_enabled() and _computed_in(query) == torch.bfloat16:
+    # With gradients and without: an update has to find the probabilities that were recorded.
+    if query.device.type == "cpu" and not causal and _computed_in(query) == torch.bfloat16:
         return attend_by_products(query, key, value, mask)
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, is_causal=causal, enable_gqa=grouped

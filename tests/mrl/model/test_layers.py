@@ -84,7 +84,7 @@ def test_attention_by_products_is_the_kernels_with_its_gradients(groups, kind):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_a_processor_learns_attention_in_bf16_by_products(monkeypatch):
+def test_a_processor_computes_attention_in_bf16_by_products_with_gradients_and_without(monkeypatch):
     taken = []
     monkeypatch.setattr("mrl.model.attention.attend_by_products", lambda *inputs: taken.append(inputs) or inputs[0])
     x = torch.randn(2, 3, 2, 8)
@@ -94,4 +94,4 @@ def test_a_processor_learns_attention_in_bf16_by_products(monkeypatch):
         with torch.no_grad():
             attend(x, x, x)
         attend(x, x, x, causal=True)
-    assert len(taken) == 1
+    assert len(taken) == 2
