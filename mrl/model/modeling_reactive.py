@@ -136,11 +136,10 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
                 "encoder none keeps the states of answering: encode() needs the memory they were read from"
             )
         seen = self.model.token_states(input_ids, state if self.config.encoder == "none" else None)
-        return replace(seen, surprise=self._surprise(seen.layers, seen.hidden, input_ids))
+        return replace(seen, surprise=self._surprise(seen.hidden, input_ids, self.model.worth(seen.layers)))
 
     @torch.no_grad()
-    def _surprise(self, layers: Sequence[Tensor] | Tensor, hidden: Tensor, input_ids: Tensor) -> Tensor:
-        worth = self.model.worth(layers)
+    def _surprise(self, hidden: Tensor, input_ids: Tensor, worth: Tensor | None) -> Tensor:
         # A part at a time: logits over a large vocabulary for a whole batch would be most of the memory.
         states, targets = hidden[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
         parts = zip(states.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
@@ -217,7 +216,8 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
         if self.model.keeps_tokens:
             layers, hidden = self.model.token_layers(rows)
             present = torch.ones_like(rows) if mask is None else mask
-            surprise, worth = self._surprise(layers, hidden, rows), self.model.worth(layers)
+            worth = self.model.worth(layers)
+            surprise = self._surprise(hidden, rows, worth)
             start, share = self.fit_state(state, batch), self.config.kept_share
             return TokenHistory.of(start, layers, surprise, present, share, worth)
         slots = [self.fit_state(state, batch).slots]
