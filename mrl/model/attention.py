@@ -135,6 +135,12 @@ class SelfAttention(nn.Module):
         return self.out(attend(*self.project(x, table), mask, causal))
 
 
+def key_and_value(projected: Tensor, kv_heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """A joined projection [B, S, 2 * G * d] as key and value [B, S, G, d]."""
+    key, value = projected.unflatten(-1, (-1, head_dim)).split([kv_heads, kv_heads], dim=2)
+    return key, value
+
+
 class SlotReader(nn.Module):
     """Keys and values of slots that stand beside the tokens in their softmax, all at position 0. They start as the
     layer's own projections of tokens, and learn what slots need; `place` [S, G, d] is added to the keys, for what a
@@ -148,9 +154,7 @@ class SlotReader(nn.Module):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Normed slots [B, S, D] -> key, to which `place` is still to be added, and value [B, S, G, d]."""
-        heads = self.key_value(memory).unflatten(-1, (-1, self.head_dim))
-        key, value = heads.split([self.kv_heads, self.kv_heads], dim=2)
-        return key, value
+        return key_and_value(self.key_value(memory), self.kv_heads, self.head_dim)
 
 
 class MemoryCrossAttention(nn.Module):
@@ -169,8 +173,7 @@ class MemoryCrossAttention(nn.Module):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Normed memory [B, S, D] -> key and value [B, S, G, d]; once per answer."""
-        heads = self.key_value(memory).unflatten(-1, (-1, self.head_dim))
-        return heads.split([self.kv_heads, self.kv_heads], dim=2)
+        return key_and_value(self.key_value(memory), self.kv_heads, self.head_dim)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
         query = rotate(self.query(x).unflatten(-1, (-1, self.head_dim)), table)
