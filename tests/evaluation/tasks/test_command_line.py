@@ -87,7 +87,7 @@ def test_the_seven_local_tasks_run_offline(tiny_model, tmp_path):
     assert by_task["local_mmlu"]["sample_len"] == 57
     assert {results["n-shot"][t] for t in ("local_gsm8k", "local_bbh", "local_mmlu::stem::anatomy")} == {5, 3, 0}
     assert 0 <= by_task["local_ifeval"]["inst_level_strict_acc,none"] <= 1
-    sample = next((tmp_path / "lm_eval").rglob("samples_local_gsm8k_*.jsonl")).read_text().splitlines()[0]
+    sample = next((tmp_path / "lm_eval").rglob("samples_local_gsm8k_2*.jsonl")).read_text().splitlines()[0]
     prompt = json.loads(sample)["arguments"]["gen_args_0"]["arg_0"]
     assert prompt.count("<|im_start|>user\nQuestion: ") == 6  # five earlier turns, then the question
     assert prompt.endswith("\nAnswer:<|im_end|>\n<|im_start|>assistant\n")
