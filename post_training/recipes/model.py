@@ -105,6 +105,19 @@ class StartConfig:
     """A head of the first layer for each distance, in tokens; empty for none (and no attention biases)."""
     look_back_strength: NonNegativeFloat = 6.0
     """Size of the biases: how much the distance outweighs the content."""
+    induction: NonNegativeFloat = 0.0
+    """Logit of a match, for as many heads of the second layer, which look for what followed the present token before,
+    the token before it, and so on; look_back must be 1, 2, … then. 0 for none."""
+    embedding_std: PositiveFloat | None = None
+    """Deviation of the embeddings; null: architecture.initializer_range. What attention writes is of size `copying`²:
+    of a much smaller embedding the second layer sees next to nothing."""
+
+    def __post_init__(self) -> None:
+        in_a_row = self.look_back == list(range(1, len(self.look_back) + 1))
+        if self.induction and not (self.copying and self.look_back and in_a_row):
+            raise SettingError(
+                "induction", "induction reads what heads that look back 1, 2, … write by copying: give both"
+            )
 
 
 def check_gguf(name: str, file: str | None) -> None:

@@ -30,6 +30,8 @@ def new_model(
     heads = architecture.num_attention_heads
     if len(start.look_back) > min(heads, architecture.num_key_value_heads or heads):
         raise InputError("start.look_back: there are fewer heads in a layer than distances; drop some")
+    if start.induction and architecture.num_hidden_layers < 2:
+        raise InputError("start.induction: its heads lie in the second layer, and the model has one")
     shape: dict[str, Any] = {**vars(architecture), "num_key_value_heads": architecture.num_key_value_heads or heads}
     experts, each = shape.pop("num_experts"), shape.pop("experts_per_token")
     shape["vocab_size"] = len(tokenizer)
@@ -39,12 +41,17 @@ def new_model(
         mixture = {"num_local_experts": experts, "num_experts_per_tok": each}
         model = MixtralForCausalLM(MixtralConfig(**shape, **mixture, sliding_window=None))
     with torch.no_grad():
+        if start.embedding_std is not None:
+            embedding: Any = model.get_input_embeddings()
+            embedding.weight.mul_(start.embedding_std / architecture.initializer_range)
         if start.copying:
             layers: Any = model.model.layers
             for layer in layers:
                 lay_copying(layer.self_attn, start.copying)
         for head, distance in enumerate(start.look_back):
             lay_look_back(model, head, distance, start.look_back_strength)
+        if start.induction:
+            lay_induction(model, len(start.look_back), start.induction, start.copying)
     return model
 
 
@@ -81,6 +88,37 @@ def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None
         else:
             first.copy_(strength * torch.cos(angle))
             second.copy_(strength * torch.sin(angle))
+
+
+def lay_induction(model: Any, heads: int, logit: float, gain: float) -> None:
+    """Make the first heads of the second layer look for what followed the present words before.
+
+    The first layer's heads look 1, 2, … tokens back. Head 0 here attends to tokens one behind an earlier reading of the
+    present token, head 1 to those two behind one of the token before it, and so on: all to what came next, each by
+    another word of the context. What the first layer's heads read is written in directions of their own, so that a
+    token isn't taken for the one before it. Query and key use the slow half of the rotary pairs only, which hardly turn
+    within a conversation.
+    """
+    first, second = (layer.self_attn for layer in model.model.layers[:2])
+    size = first.head_dim
+    half = size // 2
+    slow = [*range(half // 2, half), *range(half + half // 2, size)]
+    # Of a token of unit root mean square each row sees about one; as many rows make a match.
+    scale = math.sqrt(logit * math.sqrt(size) / len(slow))
+    # As every head sees tokens in a basis of its own, all of them take the first one's.
+    seen = first.v_proj.weight[:size] / gain
+    known = seen
+    for head in range(heads):
+        keys = slice(head * size, (head + 1) * size)
+        start = head * first.num_key_value_groups * size
+        queries = slice(start, start + size)
+        first.v_proj.weight[keys] = gain * seen
+        written = torch.nn.init.orthogonal_(torch.empty_like(seen))
+        first.o_proj.weight[:, queries] = gain * written.T
+        for matrix, rows, basis in ((second.q_proj, queries, known), (second.k_proj, keys, written)):
+            matrix.weight[rows] = 0.0
+            matrix.weight[rows][slow] = scale * basis[slow]
+        known = written
 
 
 def from_nothing(config: InitialiseConfig) -> tuple[PreTrainedModel, Any]:

@@ -26,6 +26,43 @@ def test_a_head_of_the_first_layer_looks_back_by_its_distance():
         assert (looked_at == torch.arange(4, 30) - distance).all()
 
 
+@pytest.mark.parametrize("kv_heads", [None, 2])
+def test_heads_of_the_second_layer_find_what_followed_the_present_words(kv_heads):
+    torch.manual_seed(0)
+    shape = replace(SHAPE, hidden_size=512, num_key_value_heads=kv_heads)
+    start = StartConfig(look_back=[1, 2], induction=24.0, embedding_std=1.0)
+    model = new_model(shape, start, toy.tokenizer())
+    assert float(model.get_input_embeddings().weight.detach().std()) == pytest.approx(1.0, rel=0.05)
+    model.set_attn_implementation("eager")
+    once = torch.randperm(250)[:40] + 3
+    weights = model(input_ids=torch.cat([once, once])[None], output_attentions=True).attentions[1][0]
+    asking = torch.arange(42, 80)
+    followed = weights[:, asking, asking - 39].detach().mean(dim=-1)  # [head]
+    per_group = 4 // (kv_heads or 4)
+    assert (followed[[0, per_group]] > 10 / 60).all()  # of some 60 tokens to look at
+    assert followed[3] < 2 / 60
+
+
+def test_each_of_these_heads_goes_by_another_word():
+    torch.manual_seed(0)
+    start = StartConfig(look_back=[1, 2], induction=24.0, embedding_std=1.0)
+    model = new_model(replace(SHAPE, hidden_size=512), start, toy.tokenizer())
+    model.set_attn_implementation("eager")
+    words = torch.randperm(250)[:60] + 3
+    words[-2] = words[20]  # the token before the last stood at 20 already, the last one nowhere
+    last = model(input_ids=words[None], output_attentions=True).attentions[1][0][:, -1].detach()
+    assert last[1].argmax() == 22
+    assert last[1][22] > 3 * last[0][22]
+
+
+def test_induction_without_what_it_reads_is_refused():
+    for missing in ({"look_back": []}, {"look_back": [1, 3]}, {"copying": 0.0}):
+        with pytest.raises(SettingError, match="give both"):
+            StartConfig(induction=8.0, **missing)
+    with pytest.raises(InputError, match="second layer"):
+        new_model(replace(SHAPE, num_hidden_layers=1), StartConfig(induction=8.0), toy.tokenizer())
+
+
 def test_copying_makes_attention_write_what_it_reads():
     torch.manual_seed(0)
     model = new_model(SHAPE, StartConfig(copying=1.0, look_back=[]), toy.tokenizer())
