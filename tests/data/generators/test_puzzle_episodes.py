@@ -73,6 +73,16 @@ def test_more_facts_than_names_are_refused_and_as_many_as_there_is_room_for_are_
     assert max(map(len, told)) == 20
 
 
+def test_with_one_attribute_a_dialogue_is_about_people_or_about_letters():
+    kinds = [
+        {len(re.fullmatch(STATEMENT, turn["query"])[1]) == 1 for turn in turns if not turn["facts"]}
+        for turns in dialogues("train", 40, steps=20, facts=7, entities=7, attributes=1)
+    ]
+    assert {frozenset(kind) for kind in kinds} == {frozenset([True]), frozenset([False])}
+    with pytest.raises(InputError, match="8 letters"):
+        generate({"steps": 2, "facts": 8, "attributes": 1}, 5, "train", 0)
+
+
 @pytest.mark.parametrize("options", [{"chat": 0.1}, {"pair": 0.2}, {"words": 12}])
 def test_what_this_world_has_no_words_for_is_refused(options):
     [name] = options
