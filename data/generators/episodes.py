@@ -275,12 +275,14 @@ class Episode:
             return self.new_subject()
         return free[-1] if self.random.random() < 0.5 else self.random.choice(free)
 
+    def shares(self) -> tuple[float, float]:
+        """Chances that a new subject is a person and a thing: 0 where nothing is told of its kind."""
+        people, things = (any(sort in self.sorts for sort in sorts) for sorts in (self.of_people, self.of_things))
+        return 0.7 * people, 0.3 * things
+
     def new_subject(self) -> str:
-        shares = [
-            share * any(a in self.sorts for a in sorts)
-            for share, sorts in ((0.3, self.of_things), (0.7, self.of_people))
-        ]
-        [kind] = self.random.choices((self.names.things, self.names.people), shares)
+        of_people, of_things = self.shares()
+        [kind] = self.random.choices((self.names.things, self.names.people), (of_things, of_people))
         known = [subject for subject in self.subjects if subject in kind]
         alike = self.names.alike(known)
         subject = self.unused(alike if alike and self.random.random() < self.options.likeness else kind)

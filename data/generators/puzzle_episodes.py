@@ -61,10 +61,9 @@ class PuzzleEpisodeOptions(EpisodeOptions):
                 )
         if self.facts >= (names := len(NAMES) + len(LETTERS)):
             raise SettingError("facts", f"facts is {self.facts}; with {names} names there is room for fewer")
-        if self.attributes == 1 and self.facts >= (fewest := min(len(NAMES), len(LETTERS))):
-            raise SettingError(
-                "facts", f"facts is {self.facts}; there are {fewest} letters: with attributes 1 there is room for fewer"
-            )
+        if self.attributes == 1 and self.facts >= (letters := len(LETTERS)):
+            room = f"there are {letters} letters: with attributes 1 there is room for fewer"
+            raise SettingError("facts", f"facts is {self.facts}; {room}")
         if self.words != EpisodeOptions.words:
             raise SettingError("words", f"words is {self.words}; the puzzles' world has its own number: leave it out")
 
@@ -100,10 +99,9 @@ class PuzzleEpisode(Episode):
 
     def new_subject(self) -> str:
         """A name that isn't there yet, of a kind that has one left."""
-        kinds = ((0.7, self.names.people, self.of_people), (0.3, self.names.things, self.of_things))
-        free = [[name for name in kind if name not in self.subjects] for _, kind, _ in kinds]
-        talked_of = [share * any(sort in self.sorts for sort in sorts) for share, _, sorts in kinds]
-        [names] = self.random.choices(free, [share * bool(left) for share, left in zip(talked_of, free, strict=True)])
+        free = [[name for name in kind if name not in self.subjects] for kind in (self.names.people, self.names.things)]
+        shares = zip(self.shares(), free, strict=True)
+        [names] = self.random.choices(free, [share * bool(left) for share, left in shares])
         self.subjects.append(name := self.random.choice(names))
         if names is free[1]:
             self.things.add(name)

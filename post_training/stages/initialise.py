@@ -66,6 +66,14 @@ def lay_copying(attention: Any, gain: float) -> None:
     output.copy_(per_head.T / groups)
 
 
+def rows_of(attention: Any, head: int) -> tuple[slice, slice]:
+    """Rows of a key head in the matrices of keys and values, and before them those of the first query head that reads
+    it, in the matrix of queries."""
+    size = attention.head_dim
+    query = head * attention.num_key_value_groups
+    return slice(query * size, (query + 1) * size), slice(head * size, (head + 1) * size)
+
+
 def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None:
     """Make a head of the first layer attend `distance` tokens back, whatever the tokens are.
 
@@ -78,11 +86,9 @@ def lay_look_back(model: Any, head: int, distance: int, strength: float) -> None
     half = size // 2
     theta = model.config.rope_parameters["rope_theta"]
     angle = -distance * theta ** (-torch.arange(half) * 2 / size)
-    groups = attention.num_key_value_groups
-    for matrix in (attention.q_proj, attention.k_proj):
-        offset = head * size if matrix is attention.k_proj else head * groups * size
-        matrix.weight[offset : offset + size] *= 0.3
-        first, second = matrix.bias[offset : offset + half], matrix.bias[offset + half : offset + size]
+    for matrix, rows in zip((attention.q_proj, attention.k_proj), rows_of(attention, head), strict=True):
+        matrix.weight[rows] *= 0.3
+        first, second = matrix.bias[rows].split(half)
         if matrix is attention.k_proj:
             first.fill_(strength)
         else:
@@ -105,13 +111,11 @@ def lay_induction(model: Any, heads: int, logit: float, gain: float) -> None:
     slow = [*range(half // 2, half), *range(half + half // 2, size)]
     # Of a token of unit root mean square each row sees about one; as many rows make a match.
     scale = math.sqrt(logit * math.sqrt(size) / len(slow))
-    # As every head sees tokens in a basis of its own, all of them take the first one's.
+    # Left alone, every head would see tokens in a basis of its own; all of these take the first one's.
     seen = first.v_proj.weight[:size] / gain
     known = seen
     for head in range(heads):
-        keys = slice(head * size, (head + 1) * size)
-        start = head * first.num_key_value_groups * size
-        queries = slice(start, start + size)
+        queries, keys = rows_of(first, head)
         first.v_proj.weight[keys] = gain * seen
         written = torch.nn.init.orthogonal_(torch.empty_like(seen))
         first.o_proj.weight[:, queries] = gain * written.T
