@@ -231,7 +231,7 @@ def start_seconds(command: str, began: float) -> float | None:
 
 def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
     """Work off the lists, AT_ONCE of them at a time."""
-    loaded = not (walk.fork and modules)
+    to_load = list(modules) if walk.fork else []
     try:
         while True:
             for row in rows:
@@ -241,9 +241,8 @@ def work(walk: Walk, rows: list[Row], modules: list[str]) -> None:
                 return
             for row in due(rows, walk.over):
                 walk.begin(row)
-            if not loaded:  # while the first commands, which need none of it, are at work
-                load(modules)
-                loaded = True
+            if to_load:  # one at a time, while the first commands, which need none of it, are at work
+                load(to_load.pop(0))
             time.sleep(0.1)
             ended = [walk.ended(row) for row in rows]  # of all of them, hence no generator
             if any(ended):

@@ -6,6 +6,7 @@ doesn't outlive a fork.
 """
 
 import atexit
+import gc
 import importlib
 import os
 import runpy
@@ -25,10 +26,10 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not any(Path(device).exists() for device in accelerators)
 
 
-def load(modules: Sequence[str]) -> None:
-    """Import what the commands that follow share."""
-    for name in modules:
-        importlib.import_module(name)
+def load(module: str) -> None:
+    """Import something that the commands that follow share; their collector of garbage need never look at it."""
+    importlib.import_module(module)
+    gc.freeze()
 
 
 def start(words: Sequence[str], log: Path | None, threads: int, fork: bool) -> int:

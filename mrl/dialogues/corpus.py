@@ -13,6 +13,7 @@ from mrl.dialogues.dataset import Conversation, fingerprint, read_conversations
 from mrl.dialogues.tokenization import SCORED, EncodedDialogues, encode_dialogues
 from mrl.recipes.data import CorpusConfig
 from pipeline.errors import InputError
+from pipeline.garbage import collector_paused
 from pipeline.run import Run
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Corpus:
     """What was encoded, by split."""
 
 
+@collector_paused()
 def load_corpus(config: CorpusConfig, tokenizer: Any, max_length: int, run: Run) -> Corpus:
     """Read and encode all sources. Raises InputError for rows that can't be used."""
     words, encoded, counts = {}, {}, {}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,8 +122,8 @@ def encode_dialogues(
     counts = _counts(turns, exchanges)
     _warn(where, counts, max_length, max(turn.longer for turn in turns))
     return EncodedDialogues(
-        np.concatenate([turn.ids for turn in turns]).astype(np.int64),
-        np.concatenate([turn.flags for turn in turns]).astype(np.uint8),
+        np.fromiter(chain.from_iterable(turn.ids for turn in turns), np.int64),
+        np.fromiter(chain.from_iterable(turn.flags for turn in turns), np.uint8),
         np.cumsum([0, *(len(turn.ids) for turn in turns)]),
         np.array(first),
         np.array([exchange.distance for exchange in exchanges]),
