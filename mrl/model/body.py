@@ -7,14 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from .attention import RMSNorm, key_mask, rotary_table
+from .by_length import LengthGroups
 from .configuration_reactive import ReactiveConfig
 from .layers import DecoderLayer, EncoderLayer, ReactivePreTrainedModel
 from .memory import CopyPath, MemoryAttention, TokenWorth, Windows
-from .memory_state import MemoryState
-
-ROWS_IN_CACHE = 128
-"""Interactions that are encoded at once on a CPU without gradients: what lies between two layers should stay in its
-cache (512 of 26 tokens at once took 1.5 times as long a row)."""
+from .memory_state import MemoryState, TokenState
 
 
 @dataclass(eq=False)
@@ -76,13 +73,11 @@ class ReactiveModel(ReactivePreTrainedModel):
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
         """Read whole interactions [B, T] in both directions."""
         self._check_length(input_ids)
-        if len(input_ids) > ROWS_IN_CACHE and input_ids.device.type == "cpu" and not torch.is_grad_enabled():
-            texts = input_ids.split(ROWS_IN_CACHE)
-            masks = [None] * len(texts) if attention_mask is None else attention_mask.split(ROWS_IN_CACHE)
-            parts = [self.encode(*part) for part in zip(texts, masks, strict=True)]
-            return EncoderOutput(
-                torch.cat([part.layers for part in parts], 1), torch.cat([part.hidden for part in parts]), input_ids
-            )
+        if groups := LengthGroups.of(input_ids, attention_mask):
+            shown = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            parts = [self.encode(input_ids[rows, :n], shown[rows, :n]) for rows, n in groups]
+            layers, hidden = groups.join([part.layers for part in parts], 1), groups.join([p.hidden for p in parts])
+            return EncoderOutput(layers, hidden, input_ids)
         x = self.embed(input_ids)
         table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
         if mask is not None:
@@ -93,8 +88,17 @@ class ReactiveModel(ReactivePreTrainedModel):
             layers.append(x)
         return EncoderOutput(torch.stack(layers), self.encoder_norm(x), input_ids)
 
-    def hidden(self, input_ids: Tensor, state: MemoryState | None = None) -> Tensor:
-        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal."""
+    def hidden(
+        self, input_ids: Tensor, state: MemoryState | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal, but with one little of
+        it is computed."""
+        # A router is balanced over the whole batch, and tokens that states share are projected once for all of it.
+        whole = self.config.num_experts or isinstance(state, TokenState)
+        if groups := None if whole else LengthGroups.of(input_ids, attention_mask):
+            states = (None if state is None else state.rows(rows) for rows in groups.rows)
+            parts = [self.hidden(input_ids[rows, :n], of) for (rows, n), of in zip(groups, states, strict=True)]
+            return groups.join(parts)
         return self.decoder_norm(self._through(self.decoder, input_ids, state)[1])
 
     def windows(self, state: MemoryState | None) -> Windows | None:

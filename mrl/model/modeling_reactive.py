@@ -38,6 +38,7 @@ from transformers import GenerationMixin
 
 from .attention import MixtureOfExperts, key_mask
 from .body import EncoderOutput, ReactiveModel
+from .by_length import LengthGroups
 from .configuration_reactive import ReactiveConfig
 from .conversation import ConversationForward, take_rows
 from .generation import AnswerGeneration
@@ -162,19 +163,32 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
 
     def _writes(self, encoded: EncoderOutput, mask: Tensor | None, count: int) -> list[Callable[[Tensor], Tensor]]:
         """Encoded rows, in `count` equal parts one after another, as what each does to slots [L, B, S, D]."""
-        layers = encoded.layers.chunk(count, 1)
         if self.model.keeps_tokens:
+            layers = encoded.layers.chunk(count, 1)
             if encoded.surprise is None:
                 raise ValueError("memory_write surprise needs what encode() gives: token states and their surprise")
             present = torch.ones_like(encoded.surprise) if mask is None else mask
             parts = zip(layers, encoded.surprise.chunk(count), present.chunk(count), strict=True)
             return [partial(self._kept, each) for each in parts]
-        key, value = (part.chunk(count, 1) for part in self.model.project_encoded(encoded.layers))
         readable, silent = self._readable(mask)
-        copied = self._copied(encoded, readable)
-        windows = [None] * count if copied is None else copied.chunk(count, 1)
+        return self._rewrites(
+            *self.model.project_encoded(encoded.layers), readable, silent, self._copied(encoded, readable), count
+        )
+
+    def _rewrites(
+        self,
+        key: Tensor,
+        value: Tensor,
+        readable: Tensor | None,
+        silent: Tensor | None,
+        copied: Tensor | None,
+        count: int,
+    ) -> list[Callable[[Tensor], Tensor]]:
+        """The same of projected rows: key, value [L, B, T, G, d]."""
+        projected = (part.chunk(count, 1) for part in (key, value))
         masks = ([None] * count if part is None else part.chunk(count) for part in (readable, silent))
-        return [partial(self._rewritten, each) for each in zip(key, value, *masks, windows, strict=True)]
+        windows = [None] * count if copied is None else copied.chunk(count, 1)
+        return [partial(self._rewritten, each) for each in zip(*projected, *masks, windows, strict=True)]
 
     def _kept(self, seen: tuple[Tensor, Tensor, Tensor], slots: Tensor) -> Tensor:
         return keep_surprising(slots, *seen, self.config.kept_share)
@@ -221,7 +235,19 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             start, share = self.fit_state(state, batch), self.config.kept_share
             return TokenHistory.of(start, layers, surprise, present, share, worth)
         slots = [self.fit_state(state, batch).slots]
-        for write in self._writes(self.encode(rows, mask), mask, turns):
+        if self.config.copy_window or not (groups := LengthGroups.of(rows, mask)):
+            writes = self._writes(self.encode(rows, mask), mask, turns)
+        else:
+            # What memory attention reads of a row is projected with its group, too.
+            shown = torch.ones_like(rows) if mask is None else mask
+            parts = [self.model.encode(rows[some, :n], shown[some, :n]).layers for some, n in groups]
+            keys, values = zip(*(self.model.project_encoded(layers) for layers in parts), strict=True)
+            key, value = (
+                groups.join([part.flatten(3) for part in each], 1).unflatten(-1, each[0].shape[-2:])
+                for each in (keys, values)
+            )
+            writes = self._rewrites(key, value, *self._readable(mask), None, turns)
+        for write in writes:
             slots.append(write(slots[-1]))
         return MemoryHistory(torch.stack(slots))
 
@@ -239,7 +265,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             raise ValueError("decode needs right-padded rows with at least one token each (attention_mask[:, 0] all 1)")
         # In pre-training the decoder reads encoder outputs, of which there are as many as tokens.
         state = None if state is None else fit(state, self.config, input_ids.shape[0])
-        hidden = self.model.hidden(input_ids, state)
+        hidden = self.model.hidden(input_ids, state, attention_mask)
         aux_loss = None
         if self.config.num_experts and torch.is_grad_enabled():
             experts = (layer.feed_forward for layer in self.model.decoder if isinstance(layer, DecoderLayer))

@@ -7,7 +7,7 @@ import torch
 
 from mrl.losses.answer_log_probs import answer_log_probs
 from mrl.model import Answers, MemoryHistory, MemoryState, ReactiveConfig, ReactiveForCausalLM, Sampling, join_rows
-from mrl.model.body import ROWS_IN_CACHE
+from mrl.model.by_length import ROWS as ROWS_IN_CACHE
 from mrl.model.configuration_reactive import GATE_ACTIVATIONS, GATE_SCOPES, GATES, MEMORY_VARIANTS
 from mrl.model.decoding import prefill, step
 

@@ -1,0 +1,48 @@
+"""The rows of a batch in groups of like length, so that little of what is computed is padding.
+
+A batch is as wide as its longest row, while a dialogue's turns differ by more than a factor of two: of 512 turns at once
+two fifths and more are padding. On a CPU arithmetic is what takes time, and a group small enough leaves what lies between
+two layers in its cache. On other devices one pass over everything is faster than several small ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 64
+"""Of a group: 32 and 128 take longer (mrl/RESULTS.md)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LengthGroups:
+    """Which rows are computed together, and how wide they are without their padding; width: of the whole batch."""
+
+    rows: Sequence[Tensor]
+    lengths: Sequence[int]
+    width: int
+
+    @staticmethod
+    def of(ids: Tensor, mask: Tensor | None) -> "LengthGroups | None":
+        """Groups of the rows of a right-padded batch [B, T] by its mask (None: no padding); None where there is nothing
+        to gain."""
+        if ids.device.type != "cpu" or len(ids) <= ROWS:
+            return None
+        width, count = ids.shape[1], -(-len(ids) // ROWS)
+        if mask is None:
+            parts = torch.arange(len(ids)).tensor_split(count)
+            return LengthGroups(parts, [width] * count, width)
+        ends = ((mask != 0) * torch.arange(1, width + 1)).amax(1).clamp(min=1)
+        lengths, order = ends.sort(stable=True)
+        return LengthGroups(order.tensor_split(count), [int(x[-1]) for x in lengths.tensor_split(count)], width)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return zip(self.rows, self.lengths, strict=True)
+
+    def join(self, parts: Sequence[Tensor], rows: int = 0) -> Tensor:
+        """What was computed of each group, [..., B, T, D] with the rows as dimension `rows` and the tokens after it, as
+        the whole batch; zeros where it is padded wider than its group."""
+        wide = [F.pad(part, (0, 0, 0, self.width - part.shape[rows + 1])) for part in parts]
+        return torch.cat(wide, rows).index_select(rows, torch.cat(list(self.rows)).argsort())
