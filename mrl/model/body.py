@@ -76,8 +76,8 @@ class ReactiveModel(ReactivePreTrainedModel):
         if groups := LengthGroups.of(input_ids, attention_mask):
             shown = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             parts = [self.encode(input_ids[rows, :n], shown[rows, :n]) for rows, n in groups]
-            layers, hidden = groups.join([part.layers for part in parts], 1), groups.join([p.hidden for p in parts])
-            return EncoderOutput(layers, hidden, input_ids)
+            layers, last = [part.layers for part in parts], [part.hidden for part in parts]
+            return EncoderOutput(groups.join(layers, 1), groups.join(last), input_ids)
         x = self.embed(input_ids)
         table, mask, layers = self.table(x.shape[1], x), key_mask(attention_mask), []
         if mask is not None:

@@ -1,8 +1,8 @@
 """The rows of a batch in groups of like length, so that little of what is computed is padding.
 
-A batch is as wide as its longest row, while a dialogue's turns differ by more than a factor of two: of 512 turns at once
-two fifths and more are padding. On a CPU arithmetic is what takes time, and a group small enough leaves what lies between
-two layers in its cache. On other devices one pass over everything is faster than several small ones.
+A batch is as wide as its longest row, while a dialogue's turns differ by more than a factor of two: of 512 turns at
+once two fifths and more are padding. On a CPU arithmetic is what takes time, and what lies between two layers of a small
+group stays in its cache. On other devices one pass over everything is faster than several small ones.
 """
 
 from collections.abc import Iterator, Sequence

@@ -7,7 +7,6 @@ import torch
 
 from mrl.losses.answer_log_probs import answer_log_probs
 from mrl.model import Answers, MemoryHistory, MemoryState, ReactiveConfig, ReactiveForCausalLM, Sampling, join_rows
-from mrl.model.by_length import ROWS as ROWS_IN_CACHE
 from mrl.model.configuration_reactive import GATE_ACTIVATIONS, GATE_SCOPES, GATES, MEMORY_VARIANTS
 from mrl.model.decoding import prefill, step
 
@@ -190,14 +189,3 @@ def test_too_long_or_left_padded_interactions_are_refused():
 def test_a_model_without_memory_refuses_a_state():
     with pytest.raises(ValueError, match="memory_slots 0"):
         small_model(memory_slots=0).decode(tokens(1, 4), None, small_model().initial_state(1))
-
-
-def test_many_interactions_are_encoded_in_pieces_and_no_differently():
-    model, ids = small_model(), tokens(2 * ROWS_IN_CACHE + 5, 6)
-    mask = torch.arange(6) < torch.randint(1, 7, (len(ids), 1), generator=torch.Generator().manual_seed(1))
-    whole = model.encode(ids, mask)  # with gradients: at once
-    with torch.no_grad():
-        pieces, unmasked = model.encode(ids, mask), model.encode(ids)
-    torch.testing.assert_close(pieces.layers, whole.layers)
-    torch.testing.assert_close(pieces.hidden[mask], whole.hidden[mask])
-    torch.testing.assert_close(unmasked.hidden, model.encode(ids).hidden)
