@@ -91,8 +91,8 @@ class ReactiveModel(ReactivePreTrainedModel):
     def hidden(
         self, input_ids: Tensor, state: MemoryState | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
-        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal, but with one little of
-        it is computed."""
+        """Normed decoder outputs [B, T, D]; right padding needs no mask, for attention is causal, but with one it costs
+        little."""
         # A router is balanced over the whole batch, and tokens that states share are projected once for all of it.
         whole = self.config.num_experts or isinstance(state, TokenState)
         if groups := None if whole else LengthGroups.of(input_ids, attention_mask):

@@ -1,8 +1,8 @@
 """The rows of a batch in groups of like length, so that little of what is computed is padding.
 
 A batch is as wide as its longest row, while a dialogue's turns differ by more than a factor of two: of 512 turns at
-once two fifths and more are padding. On a CPU arithmetic is what takes time, and what lies between two layers of a small
-group stays in its cache. On other devices one pass over everything is faster than several small ones.
+once two fifths and more are padding. On a CPU arithmetic is what takes time, and what lies between two layers of a
+small group stays in its cache. On other devices one pass over everything is faster than several small ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 64
-"""Of a group: 32 and 128 take longer (mrl/RESULTS.md)."""
+"""Of a group. Groups of 32 and of 128 take longer (mrl/RESULTS.md)."""
 
 
 @dataclass(frozen=True, eq=False)
