@@ -130,8 +130,10 @@ def test_the_stages_follow_one_another_and_survive_a_kill(recipe, tmp_path):
         [sys.executable, str(ROOT / "mrl/memory_sft.py"), "--config-path", str(broken)],
         env=environment, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "broken").glob("checkpoint-*")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while (
+        not list((tmp_path / "broken").glob("checkpoint-*")) and time.monotonic() < deadline and process.poll() is None
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

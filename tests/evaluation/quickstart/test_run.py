@@ -203,11 +203,12 @@ def test_threads_are_the_same_however_long_the_commands_take():
     assert plan.lists["memory"][-1].does == on_all[0]
 
 
-def test_the_supervised_model_is_asked_beside_reinforcement_and_not_before_it():
+def test_the_supervised_model_is_asked_when_a_core_is_free_and_none_waits_before():
     plan = load_config(Plan, ROOT / "quickstart.yaml")
     lists = [Row(name, steps) for name, steps in plan.lists.items()]
-    alone = rest([row for row in lists if row.name == "memory"], set(), now=0.0)
-    assert rest(lists, set(), now=0.0) == alone, "nothing is added to the longest list"
+    seconds = {row.name: sum(step.seconds for step in row.steps) for row in lists}
+    # What is left for one core alone is the last command at most.
+    assert rest(lists, set(), now=0.0) <= (sum(seconds.values()) + seconds["aside"]) / 2
 
 
 @pytest.mark.slow
