@@ -74,8 +74,7 @@ class ReactiveModel(ReactivePreTrainedModel):
         """Read whole interactions [B, T] in both directions."""
         self._check_length(input_ids)
         if groups := LengthGroups.of(input_ids, attention_mask):
-            shown = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            parts = [self.encode(input_ids[rows, :n], shown[rows, :n]) for rows, n in groups]
+            parts = [self.encode(*part) for part in groups.parts]
             layers, last = [part.layers for part in parts], [part.hidden for part in parts]
             return EncoderOutput(groups.join(layers, 1), groups.join(last), input_ids)
         x = self.embed(input_ids)
@@ -97,8 +96,7 @@ class ReactiveModel(ReactivePreTrainedModel):
         whole = self.config.num_experts or isinstance(state, TokenState)
         if groups := None if whole else LengthGroups.of(input_ids, attention_mask):
             states = (None if state is None else state.rows(rows) for rows in groups.rows)
-            parts = [self.hidden(input_ids[rows, :n], of) for (rows, n), of in zip(groups, states, strict=True)]
-            return groups.join(parts)
+            return groups.join([self.hidden(ids, of) for (ids, _), of in zip(groups.parts, states, strict=True)])
         return self.decoder_norm(self._through(self.decoder, input_ids, state)[1])
 
     def windows(self, state: MemoryState | None) -> Windows | None:

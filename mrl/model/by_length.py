@@ -5,7 +5,7 @@ once two fifths and more are padding. On a CPU arithmetic is what takes time, an
 small group stays in its cache. On other devices one pass over everything is faster than several small ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,11 @@ ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class LengthGroups:
-    """Which rows are computed together, and how wide they are without their padding; width: of the whole batch."""
+    """Which rows are computed together; parts: their ids and masks without the padding that all of a group have; width:
+    of the whole batch."""
 
     rows: Sequence[Tensor]
-    lengths: Sequence[int]
+    parts: Sequence[tuple[Tensor, Tensor]]
     width: int
 
     @staticmethod
@@ -30,16 +31,12 @@ class LengthGroups:
         to gain."""
         if ids.device.type != "cpu" or len(ids) <= ROWS:
             return None
-        width, count = ids.shape[1], -(-len(ids) // ROWS)
-        if mask is None:
-            parts = torch.arange(len(ids)).tensor_split(count)
-            return LengthGroups(parts, [width] * count, width)
-        ends = ((mask != 0) * torch.arange(1, width + 1)).amax(1).clamp(min=1)
-        lengths, order = ends.sort(stable=True)
-        return LengthGroups(order.tensor_split(count), [int(x[-1]) for x in lengths.tensor_split(count)], width)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        return zip(self.rows, self.lengths, strict=True)
+        shown = torch.ones_like(ids) if mask is None else mask
+        ends = ((shown != 0) * torch.arange(1, ids.shape[1] + 1)).amax(1).clamp(min=1)
+        rows = ends.argsort(stable=True).tensor_split(-(-len(ids) // ROWS))
+        widths = [int(ends[some[-1]]) for some in rows]
+        parts = [(ids[some, :n], shown[some, :n]) for some, n in zip(rows, widths, strict=True)]
+        return LengthGroups(rows, parts, ids.shape[1])
 
     def join(self, parts: Sequence[Tensor], rows: int = 0) -> Tensor:
         """What was computed of each group, [..., B, T, D] with the rows as dimension `rows` and the tokens after it, as

@@ -239,8 +239,7 @@ class ReactiveForCausalLM(  # ty: ignore[incompatible-method-override]
             writes = self._writes(self.encode(rows, mask), mask, turns)
         else:
             # What memory attention reads of a row is projected with its group, too.
-            shown = torch.ones_like(rows) if mask is None else mask
-            parts = [self.model.encode(rows[some, :n], shown[some, :n]).layers for some, n in groups]
+            parts = [self.model.encode(*part).layers for part in groups.parts]
             keys, values = zip(*(self.model.project_encoded(layers) for layers in parts), strict=True)
             key, value = (
                 groups.join([part.flatten(3) for part in each], 1).unflatten(-1, each[0].shape[-2:])

@@ -32,9 +32,10 @@ def test_groups_hold_rows_of_like_length_and_joined_they_stand_as_before(monkeyp
     mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     groups = LengthGroups.of(torch.zeros_like(mask), mask)
     assert groups is not None
-    assert [(rows.tolist(), length) for rows, length in groups] == [([1, 3], 1), ([2, 0], 3)]
+    lengths = [ids.shape[1] for ids, _ in groups.parts]
+    assert [(rows.tolist(), n) for rows, n in zip(groups.rows, lengths, strict=True)] == [([1, 3], 1), ([2, 0], 3)]
     numbers = torch.tensor([0.0, 1.0, 2.0, 3.0])[:, None, None].expand(4, 4, 1) + 1
-    joined = groups.join([numbers[rows, :length] for rows, length in groups])
+    joined = groups.join([numbers[rows, :n] for rows, n in zip(groups.rows, lengths, strict=True)])
     assert joined[..., 0].tolist() == [[1, 1, 1, 0], [2, 0, 0, 0], [3, 3, 3, 0], [4, 0, 0, 0]]
 
 
