@@ -30,6 +30,9 @@ def load(module: str) -> None:
     """Import something that the commands that follow share; their collector of garbage need never look at it."""
     importlib.import_module(module)
     gc.freeze()
+    # What is still frozen when Python ends counts as leaked, and triton says so in fifty lines.
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)
 
 
 def start(words: Sequence[str], log: Path | None, threads: int, fork: bool) -> int:

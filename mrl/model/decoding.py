@@ -16,13 +16,17 @@ from .memory import Windows
 from .memory_state import MemoryState
 
 
+PRODUCTS_FROM = 32
+"""Rows from which two batched products are faster than the CPU's attention kernel."""
+
+
 @dataclass
 class AnswerCache:
     """What an open answer needs. Rows are right-aligned: every row's next token goes to the same column. Slots that
     are read jointly with the tokens stand in the first S columns.
 
-    history [L, B, C, 2G, d]: keys and values of the tokens so far (C = capacity, grown by doubling); column: the
-    next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
+    history [L, 2, B, G, C, d]: keys and values of the tokens so far (C = capacity, grown by doubling), those of a head
+    side by side, or a step would spend most of its time on fetching them; column: the next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
     is `column`); hidden [B, 1, 1, C]: additive mask over columns before a row's first token, None where no row is
     padded; memory_keys and memory_values [B, G, S, d] by layer, of those that read the memory through an attention of
     its own; memory_mask [B, 1, 1, S] True where they may (None: everywhere); memory the state they came from; windows
@@ -53,10 +57,10 @@ class AnswerCache:
 
     def reserve(self, columns: int) -> None:
         """Make room for `columns` columns in all."""
-        capacity = self.history.shape[2]
+        capacity = self.history.shape[4]
         if columns > capacity:
             more = max(columns, 2 * capacity) - capacity
-            self.history = F.pad(self.history, (0, 0, 0, 0, 0, more))
+            self.history = F.pad(self.history, (0, 0, 0, more))
             if self.hidden is not None:
                 self.hidden = F.pad(self.hidden, (0, more))
             if self.tokens is not None:
@@ -65,7 +69,7 @@ class AnswerCache:
     def select(self, rows: Tensor) -> None:
         """Keep the given rows only, in their order; repeats allowed (beams, finished rows)."""
         before = self.lengths.shape[0]
-        self.history = self.history.index_select(1, rows)
+        self.history = self.history.index_select(2, rows)
         self.lengths = self.lengths.index_select(0, rows)
         self.hidden, self.tokens, self.memory_mask = (
             None if mask is None else mask.index_select(0, rows)
@@ -115,12 +119,12 @@ def prefill(
     pairs, slots, keys, values, memory_mask = [], {}, {}, {}, None
     for index, layer in enumerate(body.decoder):
         query, key, value = layer.attention.project(layer.attention_norm(x), table)
-        pairs.append(torch.cat([key, value], dim=2))
+        pairs.append(torch.stack([key.transpose(1, 2), value.transpose(1, 2)]))
         reads = memory is not None and index in body.places
         shown = readable if joint and reads else None
         if joint and reads:
             slot = layer.project_memory(memory.layer(body.places[index]))
-            slots[index] = torch.cat(slot, dim=2)
+            slots[index] = torch.stack([part.transpose(1, 2) for part in slot])
             key, value = torch.cat([slot[0], key], dim=1), torch.cat([slot[1], value], dim=1)
         if last_only and index + 1 == len(body.decoder):
             place = (torch.arange(rows, device=x.device), lengths - 1)
@@ -155,22 +159,22 @@ def prefill(
 
 
 def _right_aligned(history: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values [L, B, T, 2G, d] of right-padded rows with the padding in front, and the additive mask over it
+    """Keys and values [L, 2, B, G, T, d] of right-padded rows with the padding in front, and the additive mask over it
     [B, 1, 1, T]; lengths [B]."""
-    columns = history.shape[2]
+    columns = history.shape[4]
     source = torch.arange(columns, device=history.device) - (columns - lengths)[:, None]
-    index = source.clamp(min=0)[None, :, :, None, None].expand(history.shape[0], -1, -1, *history.shape[3:])
+    index = source.clamp(min=0)[:, None, :, None].expand_as(history)
     hidden = torch.zeros_like(source, dtype=history.dtype).masked_fill(source < 0, float("-inf"))
-    return history.gather(2, index), hidden[:, None, None]
+    return history.gather(4, index), hidden[:, None, None]
 
 
 def _put_in_front(cache: AnswerCache, slots: dict[int, Tensor], readable: Tensor) -> None:
-    """Keys and values of slots, [B, S, 2G, d] by layer, as the first columns of a cache of tokens alone; readable
+    """Keys and values of slots, [2, B, G, S, d] by layer, as the first columns of a cache of tokens alone; readable
     [B, S]."""
-    layers, rows, length = cache.history.shape[:3]
+    layers, _, rows, _, length, _ = cache.history.shape
     like = next(iter(slots.values()))
     front = torch.stack([slots.get(layer, torch.zeros_like(like)) for layer in range(layers)])
-    cache.history = torch.cat([front, cache.history], dim=2)
+    cache.history = torch.cat([front, cache.history], dim=4)
     cache.slots, cache.passing = readable.shape[1], frozenset(range(layers)) - slots.keys()
     cache.tokens = cache.hidden if cache.passing else None
     tokens = like.new_zeros(rows, 1, 1, length) if cache.hidden is None else cache.hidden
@@ -273,7 +277,7 @@ class Scratch:
         self.swapped = qkv[:, -turning:]
         # One query sees every key, so the query heads that share a key can stand as its tokens: nothing is expanded.
         self.query = qkv[:, : packed.query_width].unflatten(1, (packed.groups, -1, dim))
-        self.fresh = qkv[:, packed.query_width : -turning].unflatten(1, (2 * packed.groups, dim))
+        self.fresh = qkv[:, packed.query_width : -turning].unflatten(1, (2, packed.groups, dim)).transpose(0, 1)
         self.read = new(rows, 2 * packed.memory_width)
         self.read_turned, self.read_swapped = self.read.chunk(2, dim=1)
         self.read_query = self.read_turned.unflatten(1, (packed.memory_groups, -1, dim))
@@ -287,6 +291,22 @@ class Scratch:
         self.capacity = capacity
 
 
+def read_once(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of one token a row: query [B, G, Hq / G, d], keys and values [B, G, C, d], mask [B, 1, 1, C] bool or
+    additive (None: all are seen) -> [B, G, Hq / G, d]. On a CPU, many rows in two batched products: its kernel for
+    long queries takes up to twice as long for those of one token."""
+    rows, groups, count, dim = keys.shape
+    if keys.device.type != "cpu" or rows < PRODUCTS_FROM or (mask is not None and mask.dtype == torch.bool):
+        return F.scaled_dot_product_attention(query, keys, values, mask)
+    turned, scale = keys.flatten(0, 1).transpose(1, 2), dim**-0.5
+    if mask is None:
+        scores = torch.bmm(query.reshape(rows * groups, -1, dim), turned).mul_(scale)
+    else:
+        shown = mask.expand(rows, groups, 1, count).reshape(rows * groups, 1, count)
+        scores = torch.baddbmm(shown, query.reshape(rows * groups, -1, dim), turned, alpha=scale)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).unflatten(0, (rows, groups))
+
+
 def step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     """Feed one token per row [B]; returns the logits [B, V] of the next and moves the cache on by one. No gradients."""
     with torch.no_grad():
@@ -296,19 +316,19 @@ def step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
 def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
     cache.reserve(cache.column + 1)
     packed = cache.weights = cache.weights or PackedDecoder.of(model)
-    _, rows, capacity, pair, dim = cache.history.shape
+    _, _, rows, _, capacity, _ = cache.history.shape
     if cache.scratch is None or cache.scratch.capacity < capacity:
         cache.scratch = Scratch(packed, rows, capacity)
-    s, column, groups = cache.scratch, cache.column, packed.groups
+    s, column = cache.scratch, cache.column
     ragged = cache.hidden is not None
     cos, sin = (x.index_select(0, cache.lengths) if ragged else x[column] for x in (s.cos, s.sin))
     turns = (cos[..., : packed.turning], sin[..., : packed.turning])
     read_turns = (cos[..., : packed.memory_width], sin[..., : packed.memory_width])
-    columns, stride = column + 1, (capacity * pair * dim, dim, pair * dim, 1)
-    # Of a layer: the first column that it sees, how many, and its mask over them.
-    every = (0, columns, cache.hidden[..., :columns] if ragged else None)
+    columns = column + 1
+    # Of a layer: the columns that it sees and its mask over them.
+    every = (slice(columns), cache.hidden[..., :columns] if ragged else None)
     own = columns - cache.slots
-    behind = (cache.slots, own, None if cache.tokens is None else cache.tokens[..., :own])
+    behind = (slice(cache.slots, columns), None if cache.tokens is None else cache.tokens[..., :own])
     x = F.embedding(tokens, packed.embedding).mul_(packed.scale)
     for index, (qkv, out, read, read_out, gate_up, down, experts) in enumerate(packed.layers):
         torch.mm(packed.norm(x, s.length, s.normed), qkv[0], out=s.qkv)
@@ -316,12 +336,10 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
             s.qkv.add_(qkv[1])
         s.turned.mul_(turns[0]).addcmul_(s.swapped, turns[1])
         past = cache.history[index]
-        past.select(1, column).copy_(s.fresh)
-        begin, count, mask = behind if index in cache.passing else every
-        size, offset = (rows, groups, count, dim), past.storage_offset() + begin * pair * dim
-        keys, values = past.as_strided(size, stride, offset), past.as_strided(size, stride, offset + groups * dim)
-        seen = F.scaled_dot_product_attention(s.query, keys, values, mask)
-        x.addmm_(seen.reshape(rows, -1), out[0])
+        past.select(3, column).copy_(s.fresh)
+        seen_columns, mask = behind if index in cache.passing else every
+        keys, values = past[..., seen_columns, :].unbind()
+        x.addmm_(read_once(s.query, keys, values, mask).reshape(rows, -1), out[0])
         if out[1] is not None:
             x.add_(out[1])
         if index in cache.memory_keys:
@@ -329,9 +347,7 @@ def _step(model, tokens: Tensor, cache: AnswerCache) -> Tensor:
             if read[1] is not None:
                 s.read.add_(read[1])
             s.read_turned.mul_(read_turns[0]).addcmul_(s.read_swapped, read_turns[1])
-            seen = F.scaled_dot_product_attention(
-                s.read_query, cache.memory_keys[index], cache.memory_values[index], cache.memory_mask
-            )
+            seen = read_once(s.read_query, cache.memory_keys[index], cache.memory_values[index], cache.memory_mask)
             x.addmm_(seen.reshape(rows, -1), read_out)
         if experts is None:
             torch.mm(packed.norm(x, s.length, s.normed), gate_up, out=s.gate_up)

@@ -66,6 +66,9 @@ class PPOConfig:
     (down-sampling: Xu et al. 2025, arXiv:2504.13818)."""
     normalize_advantages: bool = True
     """Give advantages mean 0 and deviation 1 over all dialogues of all processes (algorithms with a critic)."""
+    negative_coef: float = 1.0
+    """Weight of answers that did worse than expected beside those that did better; 0: only these are learnt, each the
+    more the less it was expected (weighted REINFORCE: Zhu et al. 2025, arXiv:2506.01347)."""
     group_std: bool = True
     """Divide grpo's advantages by the deviation of their group; false: centred only (Dr. GRPO)."""
     loss_scope: Literal["token", "answer"] = "token"
@@ -90,6 +93,8 @@ class PPOConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
         if not 0 < self.keep_fraction <= 1:
             raise ValueError(f"keep_fraction is {self.keep_fraction}; a share lies above 0 and is at most 1")
+        if self.negative_coef < 0:
+            raise ValueError(f"negative_coef is {self.negative_coef}; answers that did worse can't be learnt as better")
         for name in ("clip_range", "update_epochs", "minibatch_episodes", "group_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")

@@ -60,10 +60,14 @@ def calibrate_critic(critic: Critic, batch: TrainingBatch, config: PPOConfig, wa
 
 
 def normalized(batch: TrainingBatch, config: PPOConfig) -> TrainingBatch:
-    """A whole round with advantages of mean 0 and deviation 1, where the configuration wants that."""
-    if not (config.normalize_advantages and config.needs_critic):
-        return batch
-    return replace(batch, advantages=normalize(batch.advantages, batch.credited))
+    """A whole round with advantages of mean 0 and deviation 1, and those below 0 weighted, where the configuration
+    wants that."""
+    advantages = batch.advantages
+    if config.normalize_advantages and config.needs_critic:
+        advantages = normalize(advantages, batch.credited)
+    if config.negative_coef != 1:
+        advantages = torch.where(advantages < 0, config.negative_coef * advantages, advantages)
+    return replace(batch, advantages=advantages)
 
 
 def scored_turns(batch: TrainingBatch, ppo: PPOConfig, config: UpdateConfig) -> Tensor:
