@@ -5,11 +5,12 @@
 
 prints one JSON line. The work: every episode has `steps` answered turns, every answer runs to `tokens` tokens (no end
 token), every turn is written to memory; then rewards, critic values and advantages, and `update-epochs` passes of PPO
-with the gradient through all memory writes. `batch` is the size of an update's minibatch in episodes; rollouts play all
-episodes at once. Words are random: nothing is skipped. Figures are medians over `--repeats` rounds after a warm-up;
-peak_mb is the whole process. `gflop` are the multiplications and additions of one round's matrix products, forward and
-backward; `floor_s` is what they alone would take at the rate of long matrix products in fp32, measured at the end,
-`floor_share` that as a share of the round's time.
+with the gradient through all memory writes. `batch` is the size of an update's minibatch in episodes, of which
+`turns-at-once` turns are computed at once (`update.micro_batch_turns`: the activations of so many are kept, and on a
+CPU 64 are no faster than 16); rollouts play all episodes at once. Words are random: nothing is skipped. Figures are
+medians over `--repeats` rounds after a warm-up; peak_mb is the whole process. `gflop` are the multiplications and
+additions of one round's matrix products, forward and backward; `floor_s` is what they alone would take at the rate of
+long matrix products in fp32, measured at the end, `floor_share` that as a share of the round's time.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {
         "episodes": 64, "steps": 4, "batch": 16, "tokens": 64, "prompt": 32, "width": 128, "layers": 4, "heads": 4,
-        "slots": 32, "vocab": 2000, "update-epochs": 1, "turns-at-once": 64, "repeats": 3,
+        "slots": 32, "vocab": 2000, "update-epochs": 1, "turns-at-once": 16, "repeats": 3,
     }  # fmt: skip
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=at_least(1), default=value)

@@ -12,6 +12,23 @@ from mrl.model import MemoryState, Sampling, join_rows
 from mrl.model.sampling import adjust, only
 
 
+class _Entropy(torch.autograd.Function):
+    """Entropy [n] of log-probs [n, V], some of which may be -inf. Keeps nothing of the size of its argument but that
+    itself, of which composed operators keep three more."""
+
+    @staticmethod
+    def forward(ctx, log_probs: Tensor) -> Tensor:
+        ctx.save_for_backward(log_probs)
+        return torch.linalg.vecdot(log_probs.exp(), log_probs.clamp(min=-1e4)).neg_()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (log_probs,) = ctx.saved_tensors
+        slope = log_probs.clamp(min=-1e4).add_(1).mul_(log_probs.exp())
+        return slope.mul_(-grad[:, None])
+
+
 @dataclass(frozen=True, eq=False)
 class TokenScores:
     """What a model says of n scored tokens, in row-major order.
@@ -32,7 +49,7 @@ class TokenScores:
     @cached_property
     def entropy(self) -> Tensor:
         """[n] of the distribution, in nats, differentiable."""
-        return -(self.distribution.exp() * self.distribution.clamp(min=-1e4)).sum(-1)
+        return _Entropy.apply(self.distribution)
 
     @cached_property
     def right(self) -> Tensor:

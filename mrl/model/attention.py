@@ -96,6 +96,30 @@ def joint_mask(shown: Tensor, rows: int, length: int) -> Tensor:
     return torch.cat([shown.expand(rows, 1, length, -1), causal.expand(rows, 1, length, length)], dim=-1)
 
 
+class _FewPassNorm(torch.autograd.Function):
+    """`F.rms_norm` on a CPU in full precision, where PyTorch composes it of a dozen operators (2.15): half of the time,
+    and one activation less is kept."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        width = x.shape[-1]
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = torch.hypot(length, length.new_tensor((eps * width) ** 0.5)).reciprocal_().mul_(width**0.5)
+        ctx.save_for_backward(x, weight, scale)
+        return torch.mul(x, scale).mul_(weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        # With n = x * scale: dw = sum(g * n), dx = scale * (g * w - n * mean(g * w * n)).
+        x, weight, scale = ctx.saved_tensors
+        normed = x * scale
+        product = grad * normed
+        along = (product @ weight).div_(x.shape[-1]).unsqueeze(-1)
+        back = torch.addcmul(grad * weight, normed, along, value=-1).mul_(scale)
+        return back, product.flatten(0, -2).sum(0), None
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm with a learned scale over the last dimension."""
 
@@ -105,6 +129,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        full = x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.float64)
+        if x.device.type == "cpu" and full and not torch.is_autocast_enabled("cpu"):
+            return _FewPassNorm.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 

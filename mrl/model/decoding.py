@@ -15,7 +15,6 @@ from .attention import GatedSlotAttention, MixtureOfExperts, attend, joint_mask,
 from .memory import Windows
 from .memory_state import MemoryState
 
-
 PRODUCTS_FROM = 32
 """Rows from which two batched products are faster than the CPU's attention kernel."""
 
@@ -26,11 +25,12 @@ class AnswerCache:
     are read jointly with the tokens stand in the first S columns.
 
     history [L, 2, B, G, C, d]: keys and values of the tokens so far (C = capacity, grown by doubling), those of a head
-    side by side, or a step would spend most of its time on fetching them; column: the next free column; lengths [B]: position of each row's next token (left alone where no row is padded, for then it
-    is `column`); hidden [B, 1, 1, C]: additive mask over columns before a row's first token, None where no row is
-    padded; memory_keys and memory_values [B, G, S, d] by layer, of those that read the memory through an attention of
-    its own; memory_mask [B, 1, 1, S] True where they may (None: everywhere); memory the state they came from; windows
-    what may be copied from it.
+    side by side, or a step would spend most of its time on fetching them; column: the next free column; lengths [B]:
+    position of each row's next token (left alone where no row is padded, for then it is `column`); hidden
+    [B, 1, 1, C]: additive mask over columns before a row's first token, None where no row is padded; memory_keys and
+    memory_values [B, G, S, d] by layer, of those that read the memory through an attention of its own; memory_mask
+    [B, 1, 1, S] True where they may (None: everywhere); memory the state they came from; windows what may be copied
+    from it.
 
     Where only some layers read slots jointly, the others are `passing`: they leave the first `slots` columns out, and
     `tokens` [B, 1, 1, C - slots] is their additive mask, None where no row is padded.

@@ -164,7 +164,9 @@ def _policy_terms(
     old, new, advantages = batch.log_probs[again.scored], again.log_probs, batch.advantages[row, turn]
     weight = _token_weights(again.scored, counts, ppo.loss_scope) * times
     each = ALGORITHMS[ppo.algorithm].policy_loss(new, old, advantages, ppo)
-    loss = (each * weight).sum() - ppo.entropy_coef * (again.entropy * weight).sum()
+    loss = (each * weight).sum()
+    if ppo.entropy_coef:
+        loss = loss - ppo.entropy_coef * (again.entropy * weight).sum()
     moved = new.detach()
     metrics = {
         "policy_loss": (each * weight).sum().detach(),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrl.losses.answer_log_probs import answer_log_probs, token_log_probs
+from mrl.losses.answer_log_probs import TokenScores, answer_log_probs, token_log_probs
 from mrl.model import Sampling
 
 
@@ -51,3 +51,16 @@ def test_a_first_token_is_never_scored(model):
     ids, mask = rows(4)
     scores = token_log_probs(model.eval(), ids, mask, torch.ones_like(mask), model.initial_state(seeds=[1]))
     assert len(scores.targets) == 3
+
+
+def test_the_slope_of_the_entropy_is_that_of_its_definition():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 9, dtype=torch.double)
+    logits[1, 3:] = float("-inf")  # top-k has ruled them out
+    given, kept = logits.clone().requires_grad_(), [logits[0], logits[1, :3], logits[2], logits[3]]
+    TokenScores(given.log_softmax(-1), torch.zeros(4, dtype=torch.long), None).entropy.sum().backward()
+    for row, left in enumerate(kept):
+        left = left.clone().requires_grad_()
+        torch.distributions.Categorical(logits=left).entropy().backward()
+        torch.testing.assert_close(given.grad[row, : len(left)], left.grad)
+        assert not given.grad[row, len(left) :].any()

@@ -7,6 +7,7 @@ import torch
 
 from mrl.losses.answer_log_probs import answer_log_probs
 from mrl.model import Dialogue, MemoryState, ReactiveConfig, ReactiveForCausalLM, Sampling, generation
+from mrl.model.decoding import PRODUCTS_FROM, read_once
 from mrl.model.sampling import adjust, draw
 
 BOS, EOS, Q, A, T = 2, 3, 5, 6, 7
@@ -391,3 +392,20 @@ def test_answers_follow_every_way_of_changing_the_weights():
     model.double()
     state = state.to(dtype=torch.double)
     check()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_many_rows_read_what_each_row_reads_by_itself(masked):
+    torch.manual_seed(0)
+    rows = PRODUCTS_FROM + 3
+    # Of what is kept only the first columns are in use, and two query heads share a key.
+    query, history = torch.randn(rows, 2, 2, 8), torch.randn(2, rows, 2, 9, 8)
+    keys, values = history[..., 1:6, :].unbind()
+    mask = torch.zeros(rows, 1, 1, 5)
+    mask[::2, ..., :2] = float("-inf")
+    shown = mask if masked else None
+    together = read_once(query, keys, values, shown)
+    for row in range(rows):
+        score = torch.einsum("gqd,gcd->gqc", query[row], keys[row]) * 8**-0.5
+        score = score + mask[row] if masked else score
+        torch.testing.assert_close(together[row], score.softmax(-1) @ values[row], atol=1e-5, rtol=1e-5)

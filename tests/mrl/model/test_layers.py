@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
-from mrl.model.attention import attend, attend_by_products
+from mrl.model.attention import RMSNorm, attend, attend_by_products
 
 
 def fresh(**changes) -> ReactiveForCausalLM:
@@ -95,3 +95,23 @@ def test_a_processor_computes_attention_in_bf16_by_products_with_gradients_and_w
             attend(x, x, x)
         attend(x, x, x, causal=True)
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize("width", [8, 48])
+def test_the_norm_and_its_gradients_are_those_of_pytorch(width):
+    torch.manual_seed(0)
+    norm, weight = RMSNorm(width, 1e-4), torch.randn(width, dtype=torch.double)
+    x = torch.randn(3, 5, width, dtype=torch.double)
+    x[0, 0] = 0  # a slot that holds nothing
+    taught = torch.randn_like(x)
+
+    def gradients(compute):
+        inputs = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        out = compute(*inputs)
+        out.backward(taught)
+        return out.detach(), *(each.grad for each in inputs)
+
+    found = gradients(lambda x, weight: torch.func.functional_call(norm, {"weight": weight}, (x,)))
+    expected = gradients(lambda x, weight: torch.nn.functional.rms_norm(x, (width,), weight, 1e-4))
+    for ours, pytorchs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, pytorchs, atol=1e-12, rtol=1e-10)

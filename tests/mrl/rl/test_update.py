@@ -22,6 +22,7 @@ from mrl.rl.update import (
     calibrate_critic,
     credit,
     minibatch_counts,
+    normalized,
     select_by_advantage,
     sft_turns,
     update_loss,
@@ -96,6 +97,18 @@ def test_turns_without_a_reward_move_neither_policy_nor_critic(model, dataset, v
     # what would be there is never read
     other = replace(batch, advantages=batch.advantages - 9.0 * ~batch.credited)
     torch.testing.assert_close(gradient(other), gradient(batch))
+
+
+def test_answers_that_did_worse_weigh_as_much_as_is_said(model, dataset, vocabulary):
+    plain = PPOConfig(gamma=0.0, normalize_advantages=False, minibatch_episodes=6)
+    batch = round_of(model.eval(), batch_of(dataset), vocabulary, plain)
+    mixed = replace(batch, advantages=torch.linspace(-1, 1, batch.advantages.numel()).view_as(batch.advantages))
+    for coef in (0.0, 0.25, 1.0):
+        weighed = normalized(mixed, replace(plain, negative_coef=coef)).advantages
+        expected = [[a if a > 0 else coef * a for a in row] for row in mixed.advantages.tolist()]
+        torch.testing.assert_close(weighed, torch.tensor(expected))
+    with pytest.raises(ValueError, match=r"negative_coef is -0\.5"):
+        replace(plain, negative_coef=-0.5)
 
 
 @pytest.mark.parametrize("scope", ["token", "answer"])
