@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.metrics import bootstrap_interval, paired_difference
+from evaluation.metrics import bootstrap_interval, numbered, paired_difference
 from pipeline.errors import InputError
 from pipeline.run import exit_status
 
@@ -63,13 +63,8 @@ def asked_again(pairs: Sequence[Pair]) -> dict[str, Any]:
 def _share(hits: Sequence[bool], pairs: Sequence[Pair]) -> dict[str, Any]:
     if not pairs:
         return {"share": None, "n": 0}
-    low, high = bootstrap_interval(hits, _numbers(pairs))
+    low, high = bootstrap_interval(hits, numbered(pair.where for pair in pairs))
     return {"share": round(sum(hits) / len(hits), 4), "low": low, "high": high, "n": len(hits)}
-
-
-def _numbers(pairs: Sequence[Pair]) -> list[int]:
-    numbers = {where: number for number, where in enumerate(dict.fromkeys(pair.where for pair in pairs))}
-    return [numbers[pair.where] for pair in pairs]
 
 
 def more_often_right(before: Sequence[Pair], after: Sequence[Pair]) -> dict[str, Any] | None:
@@ -80,7 +75,7 @@ def more_often_right(before: Sequence[Pair], after: Sequence[Pair]) -> dict[str,
     if not both:
         return None
     firsts = [float(known[pair.where, pair.turns].right[1]) for pair in both]
-    return paired_difference(firsts, [float(pair.right[1]) for pair in both], _numbers(both))
+    return paired_difference(firsts, [float(pair.right[1]) for pair in both], numbered(pair.where for pair in both))
 
 
 def main(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.metrics import paired_difference, paired_gains
+from evaluation.metrics import numbered, paired_difference, paired_gains
 
 MEAN_OVER = ("2", "4", "8", "16")
 """Distances whose mean recall is the one figure of a model."""
@@ -51,11 +51,10 @@ def recall_gains(before: Hits, after: Hits) -> dict[str, dict[str, Any]]:
     asked = [question for question in before if question in after and 2 <= question.distance <= 16]
     if not asked:
         return {}
-    rows = {where: number for number, where in enumerate(dict.fromkeys(question.where for question in asked))}
     gains, sizes = paired_gains(
         [before[question] for question in asked],
         [after[question] for question in asked],
-        [rows[question.where] for question in asked],
+        numbered(question.where for question in asked),
         [str(question.distance) for question in asked],
     )
     found = {d: _with_interval(gains[d], sizes[d]) for d in sorted(gains, key=int)}
@@ -68,11 +67,10 @@ def recall_gains(before: Hits, after: Hits) -> dict[str, dict[str, Any]]:
 def gain_of_all(before: Hits, after: Hits) -> dict[str, Any]:
     """The same over all questions that both were asked, at any distance. Raises ValueError where there is none."""
     asked = [question for question in before if question in after]
-    rows = {where: number for number, where in enumerate(dict.fromkeys(question.where for question in asked))}
     found = paired_difference(
         [before[question] for question in asked],
         [after[question] for question in asked],
-        [rows[question.where] for question in asked],
+        numbered(question.where for question in asked),
     )
     low, high = found["interval"]
     return {"gain": found["difference"], "low": low, "high": high, "n": found["n"]}

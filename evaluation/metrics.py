@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ def interval(part: int, whole: int) -> list[float]:
 
     found = binomtest(part, whole).proportion_ci(method="wilson")
     return [round(float(found.low), 4), round(float(found.high), 4)]
+
+
+def numbered(names: Iterable[Hashable]) -> list[int]:
+    """Of each name its number in the order of first appearance: the groups of the intervals below."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 REDRAWN = 2000

@@ -298,12 +298,12 @@ def read_once(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
     rows, groups, count, dim = keys.shape
     if keys.device.type != "cpu" or rows < PRODUCTS_FROM or (mask is not None and mask.dtype == torch.bool):
         return F.scaled_dot_product_attention(query, keys, values, mask)
-    turned, scale = keys.flatten(0, 1).transpose(1, 2), dim**-0.5
+    asked, turned, scale = query.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), dim**-0.5
     if mask is None:
-        scores = torch.bmm(query.reshape(rows * groups, -1, dim), turned).mul_(scale)
+        scores = torch.bmm(asked, turned).mul_(scale)
     else:
         shown = mask.expand(rows, groups, 1, count).reshape(rows * groups, 1, count)
-        scores = torch.baddbmm(shown, query.reshape(rows * groups, -1, dim), turned, alpha=scale)
+        scores = torch.baddbmm(shown, asked, turned, alpha=scale)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).unflatten(0, (rows, groups))
 
 

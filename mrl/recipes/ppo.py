@@ -113,6 +113,8 @@ class PPOConfig:
             )
         if self.even_groups != "keep" and not compares:
             raise ValueError(f"even_groups is {self.even_groups}; only grpo and raft compare the answers of a group")
+        if self.negative_coef != 1 and self.algorithm == "raft":
+            raise ValueError(f"negative_coef is {self.negative_coef}; raft learns the best answers of a group alone")
         if self.minibatch_episodes % self.group_size:
             raise ValueError(
                 f"minibatch_episodes {self.minibatch_episodes} must be a multiple of group_size {self.group_size}"

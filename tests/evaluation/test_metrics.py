@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.metrics import bootstrap_interval, paired_difference, token_f1
+from evaluation.metrics import bootstrap_interval, numbered, paired_difference, token_f1
 
 
 def test_token_f1_by_hand():
@@ -11,6 +11,10 @@ def test_token_f1_by_hand():
     assert token_f1("a b", "b c d") == pytest.approx(2 * 0.5 * (1 / 3) / (0.5 + 1 / 3))
     assert token_f1("a a", "a") == pytest.approx(2 / 3)
     assert token_f1("", "a") == 0.0
+
+
+def test_dialogues_are_numbered_as_they_appear():
+    assert numbered(["b", "a", "b", "c", "a"]) == [0, 1, 0, 2, 1]
 
 
 def test_intervals_are_drawn_over_dialogues():

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evaluation.metrics import paired_difference
+from evaluation.metrics import numbered, paired_difference
 from evaluation.reporting.tour_stage import Files, TourStage
 
 FILES = {
@@ -36,8 +36,7 @@ def compared(files: Files) -> tuple[dict[str, float], dict[str, dict[str, Any]]]
     it, by its name."""
     all_hits = {name: hits(files[name]) for name in FILES}
     asked = sorted(set.intersection(*(set(found) for found in all_hits.values())))
-    rows = {where: number for number, where in enumerate(dict.fromkeys(where for where, _ in asked))}
-    dialogues = [rows[where] for where, _ in asked]
+    dialogues = numbered(where for where, _ in asked)
     values = {name: [found[place] for place in asked] for name, found in all_hits.items()}
     gains = {after: paired_difference(values[before], values[after], dialogues) for before, after in pairwise(values)}
     return {name: statistics.fmean(found) for name, found in values.items()}, gains

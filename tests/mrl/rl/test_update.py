@@ -109,6 +109,8 @@ def test_answers_that_did_worse_weigh_as_much_as_is_said(model, dataset, vocabul
         torch.testing.assert_close(weighed, torch.tensor(expected))
     with pytest.raises(ValueError, match=r"negative_coef is -0\.5"):
         replace(plain, negative_coef=-0.5)
+    with pytest.raises(ValueError, match=r"negative_coef is 0\.5; raft learns the best"):
+        PPOConfig(algorithm="raft", group_size=2, negative_coef=0.5)
 
 
 @pytest.mark.parametrize("scope", ["token", "answer"])
