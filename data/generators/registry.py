@@ -25,6 +25,7 @@ MODULES = (
     "data.generators.puzzle_chat",
     "data.generators.episode_topics",
     "data.generators.derivations",
+    "data.generators.hard_episodes",
     "data.generators.dialogue_preferences",
     "data.generators.name_permutation",
     "data.generators.puzzle_episodes",

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.ranges import NamedPath, PositiveInt, Seed, Text
 
 DEFAULT_SCRIPT = "mrl/train.py"
-INHERITED = ("start", "like", "config", "data", "sampled", "compare_with", "data_folder")
+INHERITED = ("start", "like", "config", "data", "sampled", "compare_with", "data_folder", "data_config")
 """What a variant takes from the one it is based on where it says nothing itself."""
 
 
@@ -31,6 +31,8 @@ class Variant:
     """Held-out episodes. Default: the study's."""
     data_folder: str | None = None
     """Folder of the rows that are learnt from. Default: the study's."""
+    data_config: str | None = None
+    """A blend's YAML from which `data_folder` is made before the first run. Default: it is there."""
     compare_with: str | None = None
     """Folder of a model that the run starts from instead of the study's, and with whose answers its own are compared
     (evaluation/preferences.py); recall by distance isn't measured then."""
@@ -80,6 +82,8 @@ class StudyConfig:
                 raise ValueError(f"{where} names {path}, which is another's name: take that one")
         if variant.compare_with and (variant.start or variant.sampled):
             raise ValueError(f"{where}: compare_with names the start and what is measured; leave out start and sampled")
+        if variant.data_config and not variant.data_folder:
+            raise ValueError(f"{where}: data_config is given; say with data_folder where its rows come to lie")
         if variant.based_on and self.variant(variant.based_on).based_on:
             raise ValueError(f"{where} is based on {variant.based_on}, which is based on another")
 

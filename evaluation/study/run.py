@@ -17,7 +17,7 @@ from evaluation.command_line import at_least
 from evaluation.study.config import StudyConfig
 from evaluation.study.preferences import preference_results
 from evaluation.study.results import collect
-from evaluation.study.scheduler import measure_start, ordered_jobs, run_all
+from evaluation.study.scheduler import make_data, measure_start, ordered_jobs, run_all
 from evaluation.study.tables import NOTE, study_tables
 from pipeline.artifact import write_json, write_text
 from pipeline.config import load_config
@@ -36,6 +36,7 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}")
     started = time.monotonic()
     jobs = ordered_jobs(study, options.parts or list(study.parts))
+    make_data(study, jobs)
     measure_start(study, jobs)
     with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
         for _ in run_all(study, jobs, options.jobs):

@@ -57,6 +57,15 @@ def run_command(command: list[str], log: Path, threads: int) -> None:
         raise InputError(f"{' '.join(command[1:4])} failed ({log}): {last[0][:300]}")
 
 
+def make_data(study: StudyConfig, jobs: list[Job]) -> None:
+    """Make the rows of jobs that say what they are made from; folders that are finished stay."""
+    variants = [study.variant(job.path) for job in jobs]
+    made = {variant.data_folder: variant.data_config for variant in variants if variant.data_config}
+    for folder, config in made.items():
+        command = [sys.executable, "data/data_collection.py", "--config-path", config, "--output-dir", folder]
+        run_command(command, study.output_dir / f"{Path(folder).name}.log", usable_cores())
+
+
 def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
     """Measure the model that runs start from on every set of episodes that one of the jobs is measured on."""
     threads = usable_cores()

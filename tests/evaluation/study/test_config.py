@@ -31,6 +31,7 @@ def test_the_published_studyloads_and_names_only_recipes_that_exist():
         for variant in variants.values():
             assert (ROOT / variant.script).exists()
             assert (ROOT / (variant.config or published.config)).exists()
+            assert (ROOT / (variant.data_config or "")).exists()
 
 
 def test_fresh_weights_have_the_shape_of_the_quickstarts_model():
@@ -58,6 +59,14 @@ def test_a_run_takes_start_and_settings_from_the_one_it_is_based_on(tmp_path):
     parts["b"]["third"] = Variant(based_on="b/own")
     with pytest.raises(ValueError, match="based on another"):
         StudyConfig(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
+
+
+def test_made_rows_need_a_place(tmp_path):
+    with pytest.raises(ValueError, match=r"parts\.a\.b: data_config is given; say with data_folder"):
+        StudyConfig(
+            output_dir=tmp_path, start="", config="", data_folder="", data="",
+            parts={"a": {"b": Variant(data_config="blend.yaml")}},
+        )  # fmt: skip
 
 
 def test_an_unknown_name_is_refused():

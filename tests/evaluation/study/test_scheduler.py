@@ -132,3 +132,15 @@ def test_the_start_is_measured_on_every_set_of_episodes_that_runs_are_measured_o
     monkeypatch.setattr(scheduler, "measure", lambda _, *what, **__: measured.append(what[:3]))
     measure_start(made, ordered_jobs(made, ["long"]))
     assert measured == [("start", "test", tmp_path / "start"), ("start", "far_32", tmp_path / "start-far_32")]
+
+
+def test_rows_are_made_once_for_all_runs_that_learn_from_them(tmp_path, monkeypatch):
+    made, called = small(tmp_path), []
+    rows = {"data_config": "blend.yaml", "data_folder": str(tmp_path / "rows")}
+    made.parts["more"] |= {"one": Variant(**rows), "two": Variant(**rows)}
+    monkeypatch.setattr(scheduler, "run_command", lambda command, log, threads: called.append((command[1:], log)))
+    scheduler.make_data(made, ordered_jobs(made, ["seeds"]))
+    assert called == []
+    scheduler.make_data(made, ordered_jobs(made, ["more"]))
+    blend = ["data/data_collection.py", "--config-path", "blend.yaml", "--output-dir", str(tmp_path / "rows")]
+    assert called == [(blend, made.output_dir / "rows.log")]
