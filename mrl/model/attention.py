@@ -15,33 +15,42 @@ GATE_SCALE = 10.0
 
 
 @lru_cache(maxsize=16)
-def _rotary_table(length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _rotary_table(
+    length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype, to_the_bit: bool
+) -> Tensor:
     # A table made inside inference_mode could never be used in training afterwards, so it is made outside of it.
     with torch.inference_mode(False), torch.no_grad():
-        frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+        angles = torch.float32 if to_the_bit else torch.float64
+        frequency = 1 / base ** (torch.arange(0, head_dim, 2, dtype=angles) / head_dim)
+        angle = torch.arange(length, dtype=angles)[:, None] * frequency
         cos, sin = angle.cos(), angle.sin()
         table = torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
         return table.to(device=device, dtype=dtype)
 
 
-def rotary_table(length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Cosines and signed sines of the rotary positions 0..length-1: [2, length, d].
+def rotary_table(
+    length: int, head_dim: int, base: float, device: torch.device, dtype: torch.dtype,
+    to_the_bit: bool = False,
+) -> Tensor:  # fmt: skip
+    """Cosines and signed sines of the rotary positions 0..length-1: [2, length, d]. to_the_bit: of angles in fp32, as
+    transformers computes them.
 
     Held outside of the module, not as a buffer: nothing to save, to broadcast between processes or to lose when
     transformers builds a model on the meta device. Lengths are rounded up, so that few tables exist.
     """
     rounded = max(64, 1 << (length - 1).bit_length())
-    return _rotary_table(rounded, head_dim, float(base), torch.device(device), dtype)[:, :length]
+    return _rotary_table(rounded, head_dim, float(base), torch.device(device), dtype, to_the_bit)[:, :length]
 
 
-def rotate(x: Tensor, table: Tensor) -> Tensor:
+def rotate(x: Tensor, table: Tensor, to_the_bit: bool = False) -> Tensor:
     """Apply rotary positions to x [..., T, heads, d] by table [2, T, d] (or [2, B, T, d] with positions per row).
 
     Channel i is paired with channel i + d/2. The partner is fetched by one roll, its sign sits in the table.
+    to_the_bit: both products are rounded before they are added, as in transformers.
     """
     cos, sin = table[0].unsqueeze(-2), table[1].unsqueeze(-2)
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+    partner = x.roll(x.shape[-1] // 2, -1)
+    return x * cos + partner * sin if to_the_bit else torch.addcmul(x * cos, partner, sin)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -121,16 +130,17 @@ class _FewPassNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm with a learned scale over the last dimension."""
+    """Root-mean-square norm with a learned scale over the last dimension. to_the_bit: of PyTorch's operators on every
+    device, so that the result is that of the model whose weights these are."""
 
-    def __init__(self, width: int, eps: float):
+    def __init__(self, width: int, eps: float, to_the_bit: bool = False):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.eps, self.to_the_bit = eps, to_the_bit
 
     def forward(self, x: Tensor) -> Tensor:
         full = x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.float64)
-        if x.device.type == "cpu" and full and not torch.is_autocast_enabled("cpu"):
+        if x.device.type == "cpu" and full and not self.to_the_bit and not torch.is_autocast_enabled("cpu"):
             return _FewPassNorm.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
@@ -143,11 +153,15 @@ class ResidualExit(nn.Linear):
 
 
 class SelfAttention(nn.Module):
-    """Attention over tokens with rotary positions on queries and keys; one fused projection for q, k and v."""
+    """Attention over tokens with rotary positions on queries and keys; one fused projection for q, k and v. to_the_bit:
+    queries and keys are turned as transformers turns them (`rotate`)."""
 
-    def __init__(self, width: int, query_heads: int, kv_heads: int, head_dim: int, bias: bool = False):
+    def __init__(
+        self, width: int, query_heads: int, kv_heads: int, head_dim: int, bias: bool = False, to_the_bit: bool = False
+    ):
         super().__init__()
         self.query_heads, self.kv_heads, self.head_dim = query_heads, kv_heads, head_dim
+        self.to_the_bit = to_the_bit
         self.qkv = nn.Linear(width, (query_heads + 2 * kv_heads) * head_dim, bias=bias)
         self.out = ResidualExit(query_heads * head_dim, width, bias)
 
@@ -155,7 +169,7 @@ class SelfAttention(nn.Module):
         """x [B, T, D] -> rotated query [B, T, Hq, d], rotated key and value [B, T, G, d]."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split([self.query_heads + self.kv_heads, self.kv_heads], dim=2)
-        query, key = rotate(turning, table).split([self.query_heads, self.kv_heads], dim=2)
+        query, key = rotate(turning, table, self.to_the_bit).split([self.query_heads, self.kv_heads], dim=2)
         return query, key, value
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -39,7 +39,7 @@ class ReactiveModel(ReactivePreTrainedModel):
         """Of each layer that reads the memory: which layer of a state is its own."""
         layers = range(config.num_hidden_layers)
         self.decoder = nn.ModuleList(DecoderLayer(config, reads=layer in self.places) for layer in layers)
-        self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.decoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.to_the_bit)
         self.initial_memory: Tensor | None = None
         self.keeps_tokens = config.memory_slots > 0 and config.memory_write == "surprise"
         self.token_worth: TokenWorth | None = None
@@ -47,7 +47,7 @@ class ReactiveModel(ReactivePreTrainedModel):
             self.token_worth = TokenWorth(config.hidden_size)
         if self.keeps_tokens and config.encoder == "own":
             self.encoder = nn.ModuleList(DecoderLayer(config, reads=False) for _ in range(config.num_hidden_layers))
-            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.to_the_bit)
         if config.memory_slots and not self.keeps_tokens:
             self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
             self.encoder_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -65,7 +65,7 @@ class ReactiveModel(ReactivePreTrainedModel):
 
     def table(self, length: int, x: Tensor) -> Tensor:
         """Rotary table for positions 0..length-1 in the precision of x."""
-        return rotary_table(length, self.config.head_dim, self.config.rope_base, x.device, x.dtype)
+        return rotary_table(length, *self.config.rope, x.device, x.dtype, self.config.to_the_bit)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         return self.embedding(input_ids) * self.embedding_scale

@@ -132,6 +132,17 @@ class ReactiveConfig(PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def rope(self) -> tuple[int, float]:
+        """Head width and base of the rotary positions."""
+        return self.head_dim, self.rope_base
+
+    @property
+    def to_the_bit(self) -> bool:
+        """Whether norms and positions are computed in the order of transformers' operators: the weights of a model that
+        keeps token states are another model's, and its logits are to be that one's."""
+        return self.memory_write == "surprise"
+
+    @property
     def token_heads(self) -> tuple[int, int]:
         """Query and key/value heads of the attention over tokens."""
         queries = self.num_query_heads or self.num_attention_heads

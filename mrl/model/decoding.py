@@ -202,7 +202,7 @@ class PackedDecoder:
         self.groups, self.query_width = config.num_key_value_heads, config.num_query_heads * self.head_dim
         self.memory_groups, self.memory_width = config.memory_key_value_heads, config.memory_query_heads * self.head_dim
         self.turning = self.query_width + self.groups * self.head_dim
-        self.rope = (self.head_dim, config.rope_base)
+        self.rope, self.to_the_bit = config.rope, config.to_the_bit
         self.embedding, self.scale = body.embedding.weight, body.embedding_scale
         weight = body.embedding.weight
         # On the CPU in full precision the norm is three cheap operators instead of PyTorch's seven.
@@ -285,7 +285,7 @@ class Scratch:
         self.gate_up = new(rows, inner)
         self.gate, self.up = self.gate_up.chunk(2, dim=1)
         # Rotary tables [C, heads * d], tiled over heads: a plain product of rows.
-        table = rotary_table(capacity, *packed.rope, weight.device, weight.dtype)
+        table = rotary_table(capacity, *packed.rope, weight.device, weight.dtype, packed.to_the_bit)
         heads = max(turning, packed.memory_width) // dim
         self.cos, self.sin = table[0].repeat(1, heads), table[1].repeat(1, heads)
         self.capacity = capacity

@@ -105,8 +105,8 @@ class DecoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: ReactiveConfig, reads: bool = True):
         super().__init__()
         width, eps, head = config.hidden_size, config.rms_norm_eps, config.head_dim
-        self.attention_norm = RMSNorm(width, eps)
-        self.attention = SelfAttention(width, *config.token_heads, head, config.attention_bias)
+        self.attention_norm = RMSNorm(width, eps, config.to_the_bit)
+        self.attention = SelfAttention(width, *config.token_heads, head, config.attention_bias, config.to_the_bit)
         self.cross_attention: MemoryCrossAttention | None = None
         reads = reads and config.memory_slots > 0
         self.joint = reads and config.memory_read == "joint"
@@ -121,7 +121,7 @@ class DecoderLayer(GradientCheckpointingLayer):
                 self.cross_attention = GatedSlotAttention(*heads, config.memory_slots, config.attention_bias)
             else:
                 self.cross_attention = MemoryCrossAttention(*heads)
-        self.forward_norm = RMSNorm(width, eps)
+        self.forward_norm = RMSNorm(width, eps, config.to_the_bit)
         if config.num_experts:
             self.feed_forward = MixtureOfExperts(
                 width, config.intermediate_size, config.num_experts, config.num_experts_per_token, config.dropout

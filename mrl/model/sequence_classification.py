@@ -62,7 +62,7 @@ class ReactiveReader(ReactivePreTrainedModel):
             raise ValueError("this model scores a text alone (classifier_reads_memory is false): give no memory")
         memory = None if memory is None else fit(memory, self.config, input_ids.shape[0])
         x = self.embedding(input_ids) * self.embedding_scale
-        table = rotary_table(x.shape[1], self.config.head_dim, self.config.rope_base, x.device, x.dtype)
+        table = rotary_table(x.shape[1], *self.config.rope, x.device, x.dtype)
         mask = key_mask(attention_mask)
         for index, layer in enumerate(self.encoder):
             if self.readers is not None and memory is not None:

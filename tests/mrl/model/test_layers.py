@@ -3,9 +3,11 @@ Attention is the same however it is computed."""
 
 import pytest
 import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from mrl.model import ReactiveConfig, ReactiveForCausalLM
-from mrl.model.attention import RMSNorm, attend, attend_by_products
+from mrl.model.attention import RMSNorm, attend, attend_by_products, rotary_table, rotate
 
 
 def fresh(**changes) -> ReactiveForCausalLM:
@@ -115,3 +117,21 @@ def test_the_norm_and_its_gradients_are_those_of_pytorch(width):
     expected = gradients(lambda x, weight: torch.nn.functional.rms_norm(x, (width,), weight, 1e-4))
     for ours, pytorchs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, pytorchs, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("base", [10_000.0, 100_000.0])
+def test_weights_of_another_model_are_turned_and_normed_to_the_bit(base):
+    rope = {"rope_type": "default", "rope_theta": base}
+    config = LlamaConfig(hidden_size=128, num_attention_heads=2, rope_parameters=rope)
+    x = torch.randn(1, 300, 2, 64)
+    cos, sin = LlamaRotaryEmbedding(config)(x, torch.arange(300)[None])
+    theirs, _ = apply_rotary_pos_emb(x, x, cos, sin, unsqueeze_dim=2)
+    table = rotary_table(300, 64, base, x.device, x.dtype, to_the_bit=True)
+    assert torch.equal(rotate(x, table, to_the_bit=True), theirs)
+    exact = rotary_table(300, 64, base, x.device, x.dtype)
+    torch.testing.assert_close(rotate(x, exact), theirs, atol=2e-4, rtol=0)
+    assert not torch.equal(rotate(x, exact), theirs), "angles in fp64 are nearer to the truth than to that model"
+    theirs, ours = LlamaRMSNorm(64, 1e-5), RMSNorm(64, 1e-5, to_the_bit=True)
+    torch.nn.init.normal_(theirs.weight)
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours(x), theirs(x))
