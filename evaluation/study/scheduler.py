@@ -60,10 +60,10 @@ def run_command(command: list[str], log: Path, threads: int) -> None:
 def make_data(study: StudyConfig, jobs: list[Job]) -> None:
     """Make the rows of jobs that say what they are made from; folders that are finished stay."""
     variants = [study.variant(job.path) for job in jobs]
-    made = {variant.data_folder: variant.data_config for variant in variants if variant.data_config}
-    for folder, config in made.items():
-        command = [sys.executable, "data/data_collection.py", "--config-path", config, "--output-dir", folder]
-        run_command(command, study.output_dir / f"{Path(folder).name}.log", usable_cores())
+    for folder, config in dict.fromkeys((variant.data_folder, variant.data_config) for variant in variants):
+        if folder and config:
+            command = [sys.executable, "data/data_collection.py", "--config-path", config, "--output-dir", folder]
+            run_command(command, study.output_dir / f"{Path(folder).name}.log", usable_cores())
 
 
 def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
