@@ -22,7 +22,7 @@ from pipeline.config import nearest, parse_config
 from pipeline.errors import SettingError
 from pipeline.ranges import Share, Text
 
-SORTS = {attribute.name: attribute for attribute in (*PERSON, *THING)}
+SORTS = sorted(attribute.name for attribute in (*PERSON, *THING))
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -39,7 +39,7 @@ class HardOptions(EpisodeOptions):
         super().__post_init__()
         for sort in self.asked or []:
             if sort not in SORTS:
-                raise SettingError("asked", f"asked: {sort!r} is no sort of facts{nearest(sort, sorted(SORTS))}")
+                raise SettingError("asked", f"asked: {sort!r} is no sort of facts{nearest(sort, SORTS)}")
         if self.asked is not None and not self.asked:
             raise SettingError("asked", "asked is empty; an episode ends with a question")
         if self.asked is not None and self.attributes is not None:
@@ -85,10 +85,11 @@ class HardEpisode(Episode):
         return [attribute for attribute in found if self.can_be_asked(attribute)] if self.last_only else found
 
     def shares(self) -> tuple[float, float]:
-        if not self.last_only or self.options.asked is None:
-            return super().shares()
-        people, things = (any(map(self.can_be_asked, sorts)) for sorts in (self.of_people, self.of_things))
-        return 0.7 * people, 0.3 * things
+        people, things = super().shares()
+        if self.last_only:
+            people *= any(map(self.can_be_asked, self.of_people))
+            things *= any(map(self.can_be_asked, self.of_things))
+        return people, things
 
     def weights(self, turn: int, asks: bool) -> dict[str, float]:
         found = super().weights(turn, asks)
