@@ -44,8 +44,8 @@ ABSTENTION = "Sorry, I do not know"
 
 
 @dataclass(kw_only=True, frozen=True)
-class PreferenceOptions(EpisodeOptions):
-    """What the YAML's `generator:` section may say."""
+class UntoldOptions(EpisodeOptions):
+    """What both kinds' `generator:` section may say."""
 
     untold: Share = 0.25
     """share of the questions that nobody has told the answer of"""
@@ -54,7 +54,18 @@ class PreferenceOptions(EpisodeOptions):
 
 
 @dataclass(kw_only=True, frozen=True)
-class MixedOptions(PreferenceOptions):
+class PreferenceOptions(UntoldOptions):
+    """What the YAML's `generator:` section may say for dialogue_preferences."""
+
+    beside: Share | None = None
+    """share of the questions about what was told that the rejected answer doesn't answer; default: a third, as often as
+    it is curt or rambling"""
+    judged: Share = 1.0
+    """share of the turns that ask for no fact which have a rejected answer too; manners are learnt from few of them"""
+
+
+@dataclass(kw_only=True, frozen=True)
+class MixedOptions(UntoldOptions):
     """What the YAML's `generator:` section may say for mixed_manners."""
 
     chosen_share: Share = 0.25
@@ -62,10 +73,10 @@ class MixedOptions(PreferenceOptions):
 
 
 @dataclass
-class PreferenceDialogue(Episode):
-    """An episode whose turns have a chosen and a rejected answer."""
+class AnswersDialogue(Episode):
+    """An episode that knows a better and worse answers to each turn; `settle` says which of them are written."""
 
-    options: PreferenceOptions
+    options: UntoldOptions
 
     def say(self, query: str, answer: str, facts: list[Fact] | None = None) -> None:
         """One turn with its pair; `answer` says the bare thing."""
@@ -77,9 +88,8 @@ class PreferenceDialogue(Episode):
         self.settle(better, worse, told=True if facts else None)
 
     def settle(self, better: str, worse: dict[str, str], told: bool | None) -> None:
-        """Write the pair of the newest turn; worse: rejected answers by the quality that each lacks."""
-        quality = self.random.choice(list(worse))
-        self.turns[-1] |= {"answer": better, "rejected": worse[quality], "quality": quality, "told": told}
+        """Write the answers of the newest turn; worse: rejected ones by the quality that each lacks."""
+        raise NotImplementedError
 
     def beside(self, facts: list[Fact]) -> str:
         """A polite answer to something else: another value of the kind, or none though it was told."""
@@ -114,7 +124,26 @@ class PreferenceDialogue(Episode):
 
 
 @dataclass
-class MixedDialogue(PreferenceDialogue):
+class PreferenceDialogue(AnswersDialogue):
+    """The dialogue with a chosen and a rejected answer a turn."""
+
+    options: PreferenceOptions
+
+    def settle(self, better: str, worse: dict[str, str], told: bool | None) -> None:
+        beside, judged = self.options.beside, self.options.judged
+        if told is None and judged < 1 and self.random.random() >= judged:
+            self.turns[-1] |= {"answer": better, "rejected": None, "quality": None, "told": None}
+            return
+        manners = [quality for quality in worse if quality != "answer"]
+        if beside is None or "answer" not in worse:
+            quality = self.random.choice(list(worse))
+        else:
+            quality = "answer" if self.random.random() < beside else self.random.choice(manners)
+        self.turns[-1] |= {"answer": better, "rejected": worse[quality], "quality": quality, "told": told}
+
+
+@dataclass
+class MixedDialogue(AnswersDialogue):
     """The same dialogue with one answer a turn."""
 
     options: MixedOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.ranges import NamedPath, PositiveInt, Seed, Text
 
 DEFAULT_SCRIPT = "mrl/train.py"
-INHERITED = ("start", "like", "config", "data", "sampled", "compare_with", "data_folder", "data_config")
+INHERITED = ("start", "like", "config", "data", "sampled", "compare_with", "data_folder")
 """What a variant takes from the one it is based on where it says nothing itself."""
 
 
@@ -31,8 +31,6 @@ class Variant:
     """Held-out episodes. Default: the study's."""
     data_folder: str | None = None
     """Folder of the rows that are learnt from. Default: the study's."""
-    data_config: str | None = None
-    """A blend's YAML from which `data_folder` is made before the first run. Default: it is there."""
     compare_with: str | None = None
     """Folder of a model that the run starts from instead of the study's, and with whose answers its own are compared
     (evaluation/preferences.py); recall by distance isn't measured then."""
@@ -58,6 +56,8 @@ class StudyConfig:
     data: Text
     """Held-out episodes that every run is measured on."""
     parts: dict[str, dict[str, Variant]]
+    data_configs: dict[str, str] = field(default_factory=dict)
+    """Folders of rows with the blend's YAML that each is made from before a run learns from it. Others must exist."""
     settings: list[str] = field(default_factory=list)
     """key=value for every run of mrl/train.py, before the variant's own."""
     episodes: PositiveInt | None = None
@@ -72,6 +72,9 @@ class StudyConfig:
         }
         for path, _ in self.variants():
             self.runs_before(path)
+        unread = {*self.data_configs} - {variant.data_folder for _, variant in self.variants()}
+        if unread:
+            raise ValueError(f"data_configs: no variant has the data_folder {min(unread)}")
 
     def _check_names(self, where: str, variant: Variant) -> None:
         """ValueError where a variant names another that isn't there or can't be meant."""
@@ -82,8 +85,6 @@ class StudyConfig:
                 raise ValueError(f"{where} names {path}, which is another's name: take that one")
         if variant.compare_with and (variant.start or variant.sampled):
             raise ValueError(f"{where}: compare_with names the start and what is measured; leave out start and sampled")
-        if variant.data_config and not variant.data_folder:
-            raise ValueError(f"{where}: data_config is given; say with data_folder where its rows come to lie")
         if variant.based_on and self.variant(variant.based_on).based_on:
             raise ValueError(f"{where} is based on {variant.based_on}, which is based on another")
 
@@ -128,6 +129,19 @@ class StudyConfig:
     def first_folder(self, path: str) -> Path:
         """Where the first seed's run of part/variant lies."""
         return self.jobs(path)[0].folder(self)
+
+    def start_of(self, path: str) -> tuple[Path, str] | None:
+        """The folder with the figures of what part/variant starts from, on the episodes that the variant is measured
+        on, and those episodes; None where it is compared by preference."""
+        variant = self.variant(path)
+        data = variant.data or self.data
+        if variant.compare_with:
+            return None
+        if not variant.start:
+            return self.start_folder(data), data
+        source = self.first_folder(variant.start)
+        usual = data == (self.variant(variant.start).data or self.data)
+        return (source if usual else source / f"on-{Path(data).name}"), data
 
     def start_folder(self, data: str | None) -> Path:
         """Where the start's figures on some episodes lie; None: the study's own episodes."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from evaluation import plots
 from evaluation.study.results import SUPERVISED
+from evaluation.study.tables import shown_name
 
 
 def draw_study(results: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
@@ -20,7 +21,12 @@ def draw_study(results: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
     drawn = [("Study: recall by distance, every seed", folder / "seeds.png")]
     for part, variants in results["mrl_ablation"].items():
         start = results["starts"][part]
-        rows = {name: [run["mean"] for run in runs] for name, runs in variants.items() if name != start["name"]}
+        others = results.get("other_starts", {}).get(part, {})
+        rows = {
+            shown_name(name, others.get(name)): [run["mean"] for run in runs]
+            for name, runs in variants.items()
+            if name != start["name"]
+        }
         path = folder / f"{part}.png"
         line = (start["name"], start["mean"])
         plots.dots(rows, path, xlabel="exact recall, mean over distances 2 to 16", line=line)

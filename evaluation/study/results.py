@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def collect(study: StudyConfig) -> dict[str, Any]:
         "start": start,
         "mrl_ablation": by_part,
         "starts": starts,
+        "other_starts": other_starts(study, by_part),
         "gains": part_gains(study),
         "mrl_seeds": [_seed_figures(run, start["mean"]) for run in seeds],
     }
@@ -121,8 +123,8 @@ def part_gains(study: StudyConfig) -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path, variant in study.variants():
         part, _, name = path.partition("/")
-        runs, before = _finished_folders(study, variant.same_as or path), start_of_part(study, part)
-        if before not in runs and (gain := gains([before], runs)):
+        runs, before = _finished_folders(study, variant.same_as or path), study.start_of(variant.same_as or path)
+        if before and start_of_part(study, part) not in runs and (gain := gains([before[0]], runs)):
             found.setdefault(part, {})[name] = gain
     return found
 
@@ -156,8 +158,8 @@ def _finished_runs(study: StudyConfig) -> dict[str, dict[str, list[dict[str, Any
         part, _, name = path.partition("/")
         jobs = study.jobs(variant.same_as or path)
         done = [job for job in jobs if (job.folder(study) / "retention.json").exists()]
-        before = start_of_part(study, part)
-        runs = [run_figures(study, job) | {"gains": gains([before], [job.folder(study)])} for job in done]
+        before = study.start_of(variant.same_as or path)
+        runs = [run_figures(study, job) | {"gains": before and gains([before[0]], [job.folder(study)])} for job in done]
         if runs:
             by_part.setdefault(part, {})[name] = runs
     return by_part
@@ -195,6 +197,21 @@ def start_of_part(study: StudyConfig, part: str) -> Path:
     """The folder with the figures that those of a part's runs are to be compared with."""
     source = _source(study, part)
     return source.folder(study) if source else study.start_folder(_own_start(study, part))
+
+
+def other_starts(study: StudyConfig, by_part: Mapping[str, Iterable[str]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """part -> variant -> what its start recalls, and of which episodes (`data`), where the part's start has others."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for part, names in by_part.items():
+        usual = start_of_part(study, part)
+        for name in names:
+            path = study.parts[part][name].same_as or f"{part}/{name}"
+            start = study.start_of(path)
+            if start and usual not in (start[0], study.first_folder(path)):
+                recall = read_result(start[0] / "retention.json")["recall"]["recall"]
+                measured = {"data": Path(start[1]).name, "recall": recall, "mean": mean_recall(recall)}
+                found.setdefault(part, {})[name] = measured
+    return found
 
 
 def part_start(study: StudyConfig, part: str, usual: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,6 +14,9 @@ from evaluation.study.preferences import COMPARED, comparing_command
 from evaluation.study.results import NAME, SAMPLED, read_result
 from pipeline.artifact import is_complete
 from pipeline.errors import InputError
+
+_ONE_START = threading.Lock()
+"""Of runs that are done side by side and start from the same model one measures it and the others wait."""
 
 
 def training_command(study: StudyConfig, job: Job) -> list[str]:
@@ -58,10 +62,9 @@ def run_command(command: list[str], log: Path, threads: int) -> None:
 
 
 def make_data(study: StudyConfig, jobs: list[Job]) -> None:
-    """Make the rows of jobs that say what they are made from; folders that are finished stay."""
-    variants = [study.variant(job.path) for job in jobs]
-    for folder, config in dict.fromkeys((variant.data_folder, variant.data_config) for variant in variants):
-        if folder and config:
+    """Make the rows of jobs that the study says how to make; folders that are finished stay."""
+    for folder in dict.fromkeys(study.variant(job.path).data_folder for job in jobs):
+        if folder and (config := study.data_configs.get(folder)):
             command = [sys.executable, "data/data_collection.py", "--config-path", config, "--output-dir", folder]
             run_command(command, study.output_dir / f"{Path(folder).name}.log", usable_cores())
 
@@ -86,6 +89,10 @@ def train_and_measure(study: StudyConfig, job: Job, threads: int) -> None:
         if not (folder / COMPARED).exists():
             run_command(comparing_command(study, job), folder / "preferences.log", threads)
         return
+    start = study.start_of(job.path)
+    if start and variant.start:
+        with _ONE_START:
+            measure(study, str(study.first_folder(variant.start)), start[1], start[0], threads)
     measure(study, str(folder), variant.data or study.data, folder, threads)
     if variant.sampled:
         measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)

@@ -1,6 +1,7 @@
 """study.json as Markdown tables."""
 
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from evaluation.gains import in_points
@@ -35,11 +36,21 @@ def study_tables(results: dict[str, Any]) -> str:
         label = start["name"] if start["name"] == SUPERVISED else f"start: {start['name']}"
         rows += [f"\n### {part.replace('_', ' ').capitalize()}\n\n{HEAD}"]
         rows += [_row(label, start["recall"], {"sampled": start["sampled"]})]
-        gains = results.get("gains", {}).get(part, {})
-        rows += [
-            _row(*averaged(name, runs, gains.get(name))) for name, runs in variants.items() if name != start["name"]
-        ]
+        gains, others = (results.get(key, {}).get(part, {}) for key in ("gains", "other_starts"))
+        measured: set[str | None] = {None}
+        for name, runs in variants.items():
+            other = others.get(name)
+            if other and other["data"] not in measured:
+                rows += [_row(f"start, of {other['data']}", other["recall"], {})]
+                measured.add(other["data"])
+            if name != start["name"]:
+                rows += [_row(*averaged(shown_name(name, other), runs, gains.get(name)))]
     return "\n".join(rows) + "\n" + compared
+
+
+def shown_name(name: str, other_start: Mapping[str, Any] | None) -> str:
+    """A variant's name, and on which episodes it is measured where these aren't its part's."""
+    return f"{name}, of {other_start['data']}" if other_start else name
 
 
 def _row(name: str, recall: Recall, figures: dict[str, Any]) -> str:

@@ -37,6 +37,18 @@ def test_the_chosen_answer_has_all_and_the_rejected_one_lacks_one():
     assert {turn["quality"] for turn in made} == {"politeness", "brevity", "answer", "abstention"}
 
 
+def test_shares_of_what_is_judged_are_as_asked_for():
+    made = turns(generate, 300, beside=0.7, judged=0.4)
+    told = [turn["quality"] for turn in made if turn["told"]]
+    assert told.count("answer") / len(told) == pytest.approx(0.7, abs=0.05)
+    assert {*told} == {"answer", "politeness", "brevity"}
+    others = [turn for turn in made if turn["told"] is None]
+    judged = [turn for turn in others if turn["rejected"] is not None]
+    assert len(judged) / len(others) == pytest.approx(0.4, abs=0.05)
+    assert all(turn["answer"] and not turn["quality"] for turn in others if turn["rejected"] is None)
+    assert all(turn["rejected"] for turn in made if turn["told"] is not None)
+
+
 def test_what_was_never_told_is_asked_only_where_nobody_has_told_it():
     for row in (row for batch in generate({"steps": 12, "untold": 0.6}, 80, "test", 3) for row in batch.to_pylist()):
         known: set[tuple[str, str]] = set()
@@ -67,5 +79,7 @@ def test_bad_options_are_refused_by_name():
         list(generate({"steps": 8, "distance": 9}, 5, "test", 0))
     with pytest.raises(InputError, match="untold"):
         list(generate({"untold": 1.5}, 5, "test", 0))
+    with pytest.raises(InputError, match="beside is not a setting"):
+        list(generate_mixed({"beside": 0.5}, 5, "test", 0))
     with pytest.raises(InputError, match="chosen_share is not a setting"):
         list(generate({"chosen_share": 0.5}, 5, "test", 0))

@@ -31,7 +31,7 @@ def test_the_published_studyloads_and_names_only_recipes_that_exist():
         for variant in variants.values():
             assert (ROOT / variant.script).exists()
             assert (ROOT / (variant.config or published.config)).exists()
-            assert (ROOT / (variant.data_config or "")).exists()
+    assert all((ROOT / config).exists() for config in published.data_configs.values())
 
 
 def test_fresh_weights_have_the_shape_of_the_quickstarts_model():
@@ -61,11 +61,11 @@ def test_a_run_takes_start_and_settings_from_the_one_it_is_based_on(tmp_path):
         StudyConfig(output_dir=tmp_path, start="s", config="c", data_folder="", data="", parts=parts)
 
 
-def test_made_rows_need_a_place(tmp_path):
-    with pytest.raises(ValueError, match=r"parts\.a\.b: data_config is given; say with data_folder"):
+def test_made_rows_that_nobody_learns_from_are_refused():
+    with pytest.raises(ValueError, match="data_configs: no variant has the data_folder rows"):
         StudyConfig(
-            output_dir=tmp_path, start="", config="", data_folder="", data="",
-            parts={"a": {"b": Variant(data_config="blend.yaml")}},
+            output_dir=Path(), start="", config="", data_folder="rows", data="", parts={"a": {"b": Variant()}},
+            data_configs={"rows": "blend.yaml"},
         )  # fmt: skip
 
 

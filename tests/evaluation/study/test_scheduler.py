@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -134,13 +135,56 @@ def test_the_start_is_measured_on_every_set_of_episodes_that_runs_are_measured_o
     assert measured == [("start", "test", tmp_path / "start"), ("start", "far_32", tmp_path / "start-far_32")]
 
 
+def test_a_run_measured_elsewhere_is_compared_with_its_start_there(tmp_path, monkeypatch):
+    made, called = small(tmp_path), []
+    made.parts["weak"] = {
+        "usual": Variant(start="seeds/mrl"),
+        "other": Variant(start="seeds/mrl", data="full_16", seeds=[1, 2]),
+    }
+    monkeypatch.setattr(scheduler, "run_command", lambda command, log, threads: called.append(command))
+    finish(made, Job("seeds", "mrl", 1), 0.5)
+    started = tmp_path / "runs" / "seeds" / "mrl-seed1"
+    train_and_measure(made, Job("weak", "usual", 42), 1)
+    assert [command[1] for command in called] == ["mrl/train.py", "evaluation/retention.py"], "its start is measured"
+    called.clear()
+    train_and_measure(made, Job("weak", "other", 1), 1)
+    (of_start,) = (command for command in called if str(started) in command)
+    assert of_start[of_start.index("--data") + 1] == "full_16"
+    assert of_start[-1] == str(started / "on-full_16")
+    # What was measured on other episodes has questions of its own: the first file has none of them.
+    for folder, name, hits in ((started, "test", (0, 0)), (started / "on-full_16", "full_16", (1, 0))):
+        write_answers(folder, name, hits)
+    (tmp_path / "start").mkdir()
+    for folder, recall in ((tmp_path / "start", 0.9), (started / "on-full_16", 0.25)):
+        (folder / "retention.json").write_text(json.dumps({"recall": {"recall": {"2": recall, "all": recall}}}))
+    for job, data, hits in ((Job("weak", "usual", 42), "test", (0, 1)), (Job("weak", "other", 1), "full_16", (1, 1))):
+        finish(made, job, 0.7)
+        write_answers(job.folder(made), data, hits)
+    results = collect(made)
+    assert results["gains"]["weak"]["other"]["all"] == {"gain": 0.5, "low": 0.0, "high": 1.0, "n": 2}
+    assert results["gains"]["weak"]["usual"]["all"]["gain"] == 0.5
+    table = study_tables(results).split("### Weak")[1]
+    rows = [row.split(" | ")[:3] for row in table.splitlines() if row.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") + " " + row[2] for row in rows] == [
+        "start: mrl 50.0", "usual 70.0", "start, of full_16 25.0", "other, of full_16 70.0",
+    ]  # fmt: skip
+
+
+def write_answers(folder: Path, data: str, hits: tuple[int, int]) -> None:
+    """Two questions, each a dialogue of its own."""
+    folder.mkdir(exist_ok=True)
+    lines = [{"where": f"{data}:{n}", "turn": 1, "distance": 2, "recall": {"recalled": x}} for n, x in enumerate(hits)]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def test_rows_are_made_once_for_all_runs_that_learn_from_them(tmp_path, monkeypatch):
     made, called = small(tmp_path), []
-    rows = {"data_config": "blend.yaml", "data_folder": str(tmp_path / "rows")}
-    made.parts["more"] |= {"one": Variant(**rows), "two": Variant(**rows)}
+    rows, there = str(tmp_path / "rows"), str(tmp_path / "there")
+    made.parts["more"] |= {n: Variant(data_folder=x) for n, x in (("one", rows), ("two", rows), ("three", there))}
+    made.data_configs = {rows: "blend.yaml"}
     monkeypatch.setattr(scheduler, "run_command", lambda command, log, threads: called.append((command[1:], log)))
     scheduler.make_data(made, ordered_jobs(made, ["seeds"]))
     assert called == []
     scheduler.make_data(made, ordered_jobs(made, ["more"]))
-    blend = ["data/data_collection.py", "--config-path", "blend.yaml", "--output-dir", str(tmp_path / "rows")]
+    blend = ["data/data_collection.py", "--config-path", "blend.yaml", "--output-dir", rows]
     assert called == [(blend, made.output_dir / "rows.log")]
