@@ -58,6 +58,8 @@ class StudyConfig:
     parts: dict[str, dict[str, Variant]]
     data_configs: dict[str, str] = field(default_factory=dict)
     """Folders of rows with the blend's YAML that each is made from before a run learns from it. Others must exist."""
+    usual: list[str] = field(default_factory=list)
+    """Parts that are done where none is named. Default: all of them."""
     settings: list[str] = field(default_factory=list)
     """key=value for every run of mrl/train.py, before the variant's own."""
     episodes: PositiveInt | None = None
@@ -72,6 +74,9 @@ class StudyConfig:
         }
         for path, _ in self.variants():
             self.runs_before(path)
+        for part in self.usual:
+            if part not in self.parts:
+                raise ValueError(f"usual: there is no part {part}; there are {', '.join(self.parts)}")
         unread = {*self.data_configs} - {variant.data_folder for _, variant in self.variants()}
         if unread:
             raise ValueError(f"data_configs: no variant has the data_folder {min(unread)}")

@@ -1,6 +1,7 @@
 """The study behind the claims about memory reinforcement learning: seeds, long dialogues, and an honest ablation.
 
-    uv run evaluation/study/run.py                                   # everything (evaluation/config/study.yaml)
+    uv run evaluation/study/run.py                                   # the usual parts of evaluation/config/study.yaml
+    uv run evaluation/study/run.py --parts all                       # every part
     uv run evaluation/study/run.py --parts seeds critic --jobs 2    # some parts, two runs at a time
 
 A part is a list of variants; each is one run of a training script from the same supervised model, followed by
@@ -25,17 +26,16 @@ from pipeline.errors import InputError
 from pipeline.progress import progress_bar
 from pipeline.run import exit_status, setup_logging
 
+ALL = "all"
+"""What --parts takes for every part."""
 DEFAULT = Path(__file__).parents[1] / "config" / "study.yaml"
 
 
 def main(options: argparse.Namespace) -> None:
     """Do what isn't done, then write everything down."""
     study = load_config(StudyConfig, options.config_path, options.set)
-    unknown = [part for part in options.parts or [] if part not in study.parts]
-    if unknown:
-        raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}")
     started = time.monotonic()
-    jobs = ordered_jobs(study, options.parts or list(study.parts))
+    jobs = ordered_jobs(study, chosen_parts(study, options.parts))
     make_data(study, jobs)
     measure_start(study, jobs)
     with progress_bar(total=len(jobs), desc="study", unit="run") as bar:
@@ -53,12 +53,21 @@ def main(options: argparse.Namespace) -> None:
     print(tables)
 
 
+def chosen_parts(study: StudyConfig, named: list[str] | None) -> list[str]:
+    """The parts to do: those that are named, else the usual ones, else all. Raises InputError for unknown ones."""
+    unknown = [part for part in named or [] if part not in (*study.parts, ALL)]
+    if unknown:
+        raise InputError(f"--parts: there is no part {unknown[0]}; there are {', '.join(study.parts)}, or {ALL}")
+    parts = named or study.usual or [ALL]
+    return list(study.parts) if ALL in parts else parts
+
+
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-path", type=Path, default=DEFAULT)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts")
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts (default: the study's usual ones; all: every one)")
     parser.add_argument("--jobs", type=at_least(1), default=2, help="runs at a time; they share the cores")
     return parser.parse_args(arguments)
 

@@ -7,10 +7,12 @@ import yaml
 
 from evaluation.study import scheduler
 from evaluation.study.config import StudyConfig, Variant
+from evaluation.study.run import chosen_parts
 from mrl.dpo import DPOStage
 from mrl.memory_sft import MemorySFTStage
 from mrl.train import MRLStage
 from pipeline.config import load_config
+from pipeline.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,6 +69,20 @@ def test_made_rows_that_nobody_learns_from_are_refused():
             output_dir=Path(), start="", config="", data_folder="rows", data="", parts={"a": {"b": Variant()}},
             data_configs={"rows": "blend.yaml"},
         )  # fmt: skip
+
+
+def test_the_usual_parts_are_done_unless_others_are_named():
+    given = {"output_dir": Path(), "start": "", "config": "", "data_folder": "", "data": ""}
+    parts = {name: {"run": Variant()} for name in ("a", "b", "c")}
+    study = StudyConfig(**given, parts=parts, usual=["c", "a"])
+    assert chosen_parts(study, None) == ["c", "a"]
+    assert chosen_parts(study, ["b"]) == ["b"]
+    assert chosen_parts(study, ["all"]) == ["a", "b", "c"]
+    assert chosen_parts(StudyConfig(**given, parts=parts), None) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="there is no part d; there are a, b, c, or all"):
+        chosen_parts(study, ["a", "d"])
+    with pytest.raises(ValueError, match="usual: there is no part d"):
+        StudyConfig(**given, parts=parts, usual=["d"])
 
 
 def test_an_unknown_name_is_refused():
