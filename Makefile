@@ -48,7 +48,7 @@ control: uv  ## the quickstart's memory beside a plain decoder that reads the wh
 	@uv run evaluation/retention.py --model "$(OUT)/memory_sft" --data "$(OUT)/data/episodes/study_16" "$(OUT)/data/episodes/test_32" --episodes 2000 --controls 200 --baseline "$(OUT)/full_history" --output-dir "$(OUT)/retention"
 	@uv run evaluation/report.py "$(OUT)"
 
-study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="seeds critic" some
+study: uv  ## seeds and ablations of memory reinforcement learning, from the quickstart's model; PARTS="critic rlhf" others, PARTS=all every one
 	@uv run evaluation/study/run.py $(if $(PARTS),--parts $(PARTS))
 	@uv run evaluation/report.py outputs/quickstart outputs/study --output-dir outputs/study
 
