@@ -67,7 +67,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-path", type=Path, default=DEFAULT)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts (default: the study's usual ones; all: every one)")
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="default: the usual ones; all: every one")
     parser.add_argument("--jobs", type=at_least(1), default=2, help="runs at a time; they share the cores")
     return parser.parse_args(arguments)
 
