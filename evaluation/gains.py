@@ -67,6 +67,8 @@ def recall_gains(before: Hits, after: Hits) -> dict[str, dict[str, Any]]:
 def gain_of_all(before: Hits, after: Hits) -> dict[str, Any]:
     """The same over all questions that both were asked, at any distance. Raises ValueError where there is none."""
     asked = [question for question in before if question in after]
+    if not asked:
+        raise ValueError("no question is in all of these files; measure both sides on the same dialogues")
     found = paired_difference(
         [before[question] for question in asked],
         [after[question] for question in asked],

@@ -135,13 +135,11 @@ class StudyConfig:
         """Where the first seed's run of part/variant lies."""
         return self.jobs(path)[0].folder(self)
 
-    def start_of(self, path: str) -> tuple[Path, str] | None:
-        """The folder with the figures of what part/variant starts from, on the episodes that the variant is measured
-        on, and those episodes; None where it is compared by preference."""
+    def start_of(self, path: str) -> tuple[Path, str]:
+        """The folder with the figures of what part/variant starts from, on the episodes that its runs are measured on;
+        and those episodes."""
         variant = self.variant(path)
         data = variant.data or self.data
-        if variant.compare_with:
-            return None
         if not variant.start:
             return self.start_folder(data), data
         source = self.first_folder(variant.start)

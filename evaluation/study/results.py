@@ -123,8 +123,9 @@ def part_gains(study: StudyConfig) -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path, variant in study.variants():
         part, _, name = path.partition("/")
-        runs, before = _finished_folders(study, variant.same_as or path), study.start_of(variant.same_as or path)
-        if before and start_of_part(study, part) not in runs and (gain := gains([before[0]], runs)):
+        path = variant.same_as or path
+        runs, before = _finished_folders(study, path), study.start_of(path)[0]
+        if start_of_part(study, part) not in runs and (gain := gains([before], runs)):
             found.setdefault(part, {})[name] = gain
     return found
 
@@ -158,8 +159,8 @@ def _finished_runs(study: StudyConfig) -> dict[str, dict[str, list[dict[str, Any
         part, _, name = path.partition("/")
         jobs = study.jobs(variant.same_as or path)
         done = [job for job in jobs if (job.folder(study) / "retention.json").exists()]
-        before = study.start_of(variant.same_as or path)
-        runs = [run_figures(study, job) | {"gains": before and gains([before[0]], [job.folder(study)])} for job in done]
+        before, _ = study.start_of(variant.same_as or path)
+        runs = [run_figures(study, job) | {"gains": gains([before], [job.folder(study)])} for job in done]
         if runs:
             by_part.setdefault(part, {})[name] = runs
     return by_part
@@ -206,11 +207,10 @@ def other_starts(study: StudyConfig, by_part: Mapping[str, Iterable[str]]) -> di
         usual = start_of_part(study, part)
         for name in names:
             path = study.parts[part][name].same_as or f"{part}/{name}"
-            start = study.start_of(path)
-            if start and usual not in (start[0], study.first_folder(path)):
-                recall = read_result(start[0] / "retention.json")["recall"]["recall"]
-                measured = {"data": Path(start[1]).name, "recall": recall, "mean": mean_recall(recall)}
-                found.setdefault(part, {})[name] = measured
+            start, data = study.start_of(path)
+            if usual not in (start, study.first_folder(path)):
+                recall = read_result(start / "retention.json")["recall"]["recall"]
+                found.setdefault(part, {})[name] = {"data": Path(data).name, "recall": recall}
     return found
 
 

@@ -70,10 +70,11 @@ def make_data(study: StudyConfig, jobs: list[Job]) -> None:
 
 
 def measure_start(study: StudyConfig, jobs: list[Job]) -> None:
-    """Measure the model that runs start from on every set of episodes that one of the jobs is measured on."""
+    """Measure the study's start on its own episodes and on those of every job that starts from it."""
     threads = usable_cores()
     variants = [variant for job in jobs if not (variant := study.variant(job.path)).compare_with]
-    for data in dict.fromkeys([study.data, *(variant.data or study.data for variant in variants)] if variants else []):
+    others = [variant.data for variant in variants if variant.data and not variant.start]
+    for data in dict.fromkeys([study.data, *others] if variants else []):
         measure(study, study.start, data, study.start_folder(data), threads)
     if any(variant.sampled for variant in variants):
         measure(study, study.start, study.data, study.start_folder(None) / SAMPLED, threads, temperature=1.0)
@@ -89,13 +90,13 @@ def train_and_measure(study: StudyConfig, job: Job, threads: int) -> None:
         if not (folder / COMPARED).exists():
             run_command(comparing_command(study, job), folder / "preferences.log", threads)
         return
-    start = study.start_of(job.path)
-    if start and variant.start:
+    start, data = study.start_of(job.path)
+    if variant.start:
         with _ONE_START:
-            measure(study, str(study.first_folder(variant.start)), start[1], start[0], threads)
-    measure(study, str(folder), variant.data or study.data, folder, threads)
+            measure(study, str(study.first_folder(variant.start)), data, start, threads)
+    measure(study, str(folder), data, folder, threads)
     if variant.sampled:
-        measure(study, str(folder), variant.data or study.data, folder / SAMPLED, threads, temperature=1.0)
+        measure(study, str(folder), data, folder / SAMPLED, threads, temperature=1.0)
 
 
 def ordered_jobs(study: StudyConfig, parts: list[str]) -> list[Job]:

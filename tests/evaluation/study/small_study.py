@@ -1,6 +1,7 @@
 """A study of two parts and what its finished runs leave on disk."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.study.config import Job, StudyConfig, Variant
@@ -30,3 +31,10 @@ def finish(study: StudyConfig, job: Job, recall: float, seconds: float = 90.0) -
     known = [{"step": n, "rollout_explained_variance": n / 10} for n in range(8)]
     lines = [{"step": 0, "eval_recall": 1.0}, *(known if job.name == "mrl" else [])]
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def write_answers(folder: Path, hits: Sequence[bool], data: str = "f") -> None:
+    """Which of some questions about `data` were answered right, each a dialogue of its own."""
+    folder.mkdir(exist_ok=True)
+    asked = [{"where": f"{data}:{n}", "turn": 1, "distance": 2, "recall": {"recalled": x}} for n, x in enumerate(hits)]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))

@@ -6,13 +6,7 @@ import pytest
 
 from evaluation.study.config import Job, StudyConfig, Variant
 from evaluation.study.results import collect
-from tests.evaluation.study.small_study import finish
-
-
-def answers(folder, right: list[bool]) -> None:
-    """Two questions, each a dialogue of its own."""
-    asked = [{"where": f"f:{n}", "turn": 1, "distance": 2, "recall": {"recalled": hit}} for n, hit in enumerate(right)]
-    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))
+from tests.evaluation.study.small_study import finish, write_answers
 
 
 def test_each_claim_has_its_key(tmp_path):
@@ -37,7 +31,7 @@ def test_each_claim_has_its_key(tmp_path):
     right = [[False, False], [True, True], [True, False], [False, True], [True, True], [False, True]]
     for job, shares, hits in zip(jobs, (0.2, 0.8, 0.6, 0.5, 0.9, 0.4), right, strict=True):
         finish(study, job, shares, seconds=30.0)
-        answers(job.folder(study), hits)
+        write_answers(job.folder(study), hits)
     line = json.dumps({"rollout_explained_variance": 0.25}) + "\n"
     for seed in (1, 2):
         (Job("rewards_alone", "ppo", seed).folder(study) / "metrics.jsonl").write_text(line)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from evaluation.study.results import SAMPLED, collect
 from evaluation.study.scheduler import measure_start, ordered_jobs, run_all, train_and_measure, training_command
 from evaluation.study.tables import study_tables
 from pipeline.errors import InputError
-from tests.evaluation.study.small_study import finish, small
+from tests.evaluation.study.small_study import finish, small, write_answers
 
 
 def test_runs_that_copy_a_wall_time_come_last_and_get_it(tmp_path):
@@ -151,15 +150,19 @@ def test_a_run_measured_elsewhere_is_compared_with_its_start_there(tmp_path, mon
     (of_start,) = (command for command in called if str(started) in command)
     assert of_start[of_start.index("--data") + 1] == "full_16"
     assert of_start[-1] == str(started / "on-full_16")
+    called.clear()
+    measure_start(made, ordered_jobs(made, ["weak"]))
+    assert [command[command.index("--data") + 1] for command in called] == ["test"], "no run from it is measured there"
     # What was measured on other episodes has questions of its own: the first file has none of them.
-    for folder, name, hits in ((started, "test", (0, 0)), (started / "on-full_16", "full_16", (1, 0))):
-        write_answers(folder, name, hits)
+    for folder, name, hits in ((started, "test", (False, False)), (started / "on-full_16", "full_16", (True, False))):
+        write_answers(folder, hits, name)
     (tmp_path / "start").mkdir()
     for folder, recall in ((tmp_path / "start", 0.9), (started / "on-full_16", 0.25)):
         (folder / "retention.json").write_text(json.dumps({"recall": {"recall": {"2": recall, "all": recall}}}))
-    for job, data, hits in ((Job("weak", "usual", 42), "test", (0, 1)), (Job("weak", "other", 1), "full_16", (1, 1))):
+    usual, other = Job("weak", "usual", 42), Job("weak", "other", 1)
+    for job, data, hits in ((usual, "test", (False, True)), (other, "full_16", (True, True))):
         finish(made, job, 0.7)
-        write_answers(job.folder(made), data, hits)
+        write_answers(job.folder(made), hits, data)
     results = collect(made)
     assert results["gains"]["weak"]["other"]["all"] == {"gain": 0.5, "low": 0.0, "high": 1.0, "n": 2}
     assert results["gains"]["weak"]["usual"]["all"]["gain"] == 0.5
@@ -168,13 +171,6 @@ def test_a_run_measured_elsewhere_is_compared_with_its_start_there(tmp_path, mon
     assert [row[0].removeprefix("| ") + " " + row[2] for row in rows] == [
         "start: mrl 50.0", "usual 70.0", "start, of full_16 25.0", "other, of full_16 70.0",
     ]  # fmt: skip
-
-
-def write_answers(folder: Path, data: str, hits: tuple[int, int]) -> None:
-    """Two questions, each a dialogue of its own."""
-    folder.mkdir(exist_ok=True)
-    lines = [{"where": f"{data}:{n}", "turn": 1, "distance": 2, "recall": {"recalled": x}} for n, x in enumerate(hits)]
-    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_rows_are_made_once_for_all_runs_that_learn_from_them(tmp_path, monkeypatch):
